@@ -1,0 +1,186 @@
+"""Equivariant Transformer (ET) encoder: TorchMD-NET (Thölke and De Fabritiis 2022), as PVD uses it.
+
+Parameter names and the order of channels within heads follow TorchMD-NET, so that a state dict maps one
+to one. ``x`` are scalars (N, F), ``vec`` vectors (N, 3, F).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from georecon.graph import MolGraph, radius_edges, scatter_sum
+from georecon.models.radial import ExpNormalBasis, cosine_cutoff
+from georecon.models.whiten import WhitenedVectorNorm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderSettings:
+    """Sizes and options of the encoder; the defaults are the paper's (method: PVD, ET 256/8/8/64)."""
+
+    channels: int = 256
+    layers: int = 8
+    heads: int = 8
+    rbf: int = 64
+    cutoff: float = 5.0
+    max_neighbors: int = 32
+    max_z: int = 100
+    vector_norm: str = "whitened"
+    vector_cutoff: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels % self.heads:
+            raise ValueError(f"channels ({self.channels}) must be a multiple of heads ({self.heads})")
+        if self.vector_norm not in ("whitened", "none"):
+            raise ValueError(f"vector_norm is {self.vector_norm!r}; allowed: 'whitened', 'none'")
+
+
+class EdgeFeatures(NamedTuple):
+    """What a layer sees of the geometry.
+
+    Attributes:
+        source, target: atoms j and i of each edge, (E,).
+        unit: unit vector i → j, (E, 3), 0 for self loops.
+        cutoff: cosine cutoff of the length, (E,).
+        rbf: radial basis of the length, (E, K).
+    """
+
+    source: Tensor
+    target: Tensor
+    unit: Tensor
+    cutoff: Tensor
+    rbf: Tensor
+
+
+def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
+    """Linear layer with Xavier-uniform weights and zero bias (TorchMD-NET's initialisation)."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    nn.init.xavier_uniform_(layer.weight)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class NeighborEmbedding(nn.Module):
+    """Mix the embedding of each atom with those of its neighbours, filtered by distance."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        channels = settings.channels
+        self.embedding = nn.Embedding(settings.max_z, channels)
+        self.distance_proj = linear(settings.rbf, channels)
+        self.combine = linear(2 * channels, channels)
+
+    def forward(self, z: Tensor, x: Tensor, edges: EdgeFeatures) -> Tensor:
+        """Atomic numbers (N,) and embeddings (N, F) → (N, F); self loops do not take part."""
+        weight = edges.cutoff * (edges.source != edges.target)
+        filters = self.distance_proj(edges.rbf) * weight[:, None]  # (E, F)
+        message = self.embedding(z)[edges.source] * filters
+        neighbors = scatter_sum(message, edges.target, x.shape[0])
+        return self.combine(torch.cat([x, neighbors], dim=-1))
+
+
+class AttentionLayer(nn.Module):
+    """One ET layer: distance-modulated attention over neighbours, scalar and vector updates.
+
+    Args:
+        settings: encoder sizes; ``vector_cutoff`` multiplies the values by the cutoff as well, which
+            makes the energy smooth there. The paper's lineage leaves it off: vectors then jump at the
+            cutoff.
+    """
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        channels, self.heads = settings.channels, settings.heads
+        self.head_size = channels // settings.heads
+        self.vector_cutoff = settings.vector_cutoff
+        self.layernorm = nn.LayerNorm(channels)
+        self.q_proj = linear(channels, channels)
+        self.k_proj = linear(channels, channels)
+        self.v_proj = linear(channels, 3 * channels)
+        self.o_proj = linear(channels, 3 * channels)
+        self.vec_proj = linear(channels, 3 * channels, bias=False)
+        self.dk_proj = linear(settings.rbf, channels)
+        self.dv_proj = linear(settings.rbf, 3 * channels)
+
+    def forward(self, x: Tensor, vec: Tensor, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
+        """(N, F), (N, 3, F) → residual updates of the same shapes."""
+        x = self.layernorm(x)
+        vec1, vec2, vec3 = self.vec_proj(vec).chunk(3, dim=-1)  # (N, 3, F) each
+        message, vector_message = self._attend(x, vec, edges)
+        o1, o2, o3 = self.o_proj(message).chunk(3, dim=-1)  # (N, F) each
+        dx = (vec1 * vec2).sum(dim=1) * o2 + o3
+        dvec = vec3 * o1[:, None] + vector_message
+        return dx, dvec
+
+    def _attend(self, x: Tensor, vec: Tensor, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
+        """Messages summed over the neighbours of each atom: (N, F) and (N, 3, F)."""
+        n, h, d = x.shape[0], self.heads, self.head_size
+        source, target = edges.source, edges.target
+        dk = functional.silu(self.dk_proj(edges.rbf))  # (E, F)
+        dv = functional.silu(self.dv_proj(edges.rbf))  # (E, 3F), per head: scalar, gate 1, gate 2
+        if self.vector_cutoff:
+            dv = dv * edges.cutoff[:, None]
+        score = (self.q_proj(x)[target] * self.k_proj(x)[source] * dk).view(-1, h, d).sum(-1)
+        attention = functional.silu(score) * edges.cutoff[:, None]  # (E, H)
+        value = (self.v_proj(x)[source] * dv).view(-1, h, 3, d)
+        scalar, gate1, gate2 = value.unbind(dim=2)  # (E, H, D) each
+        message = (scalar * attention[..., None]).reshape(-1, h * d)
+        gate1, gate2 = gate1.reshape(-1, 1, h * d), gate2.reshape(-1, 1, h * d)
+        vector = vec[source] * gate1 + gate2 * edges.unit[..., None]  # (E, 3, F)
+        return scatter_sum(message, target, n), scatter_sum(vector, target, n)
+
+
+class EquivariantTransformer(nn.Module):
+    """ET encoder: molecules → scalar (N, F) and vector (N, 3, F) features of each atom.
+
+    Smoothness at the cutoff: with ``vector_cutoff=False`` (paper) vector features jump when an atom
+    crosses the cutoff; with ``True`` they are continuous.
+    """
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.embedding = nn.Embedding(settings.max_z, settings.channels)
+        self.distance_expansion = ExpNormalBasis(settings.cutoff, settings.rbf)
+        self.neighbor_embedding = NeighborEmbedding(settings)
+        self.attention_layers = nn.ModuleList(
+            AttentionLayer(settings) for _ in range(settings.layers)
+        )
+        self.out_norm = nn.LayerNorm(settings.channels)
+        whitened = settings.vector_norm == "whitened"
+        self.vec_norm = WhitenedVectorNorm(settings.channels) if whitened else nn.Identity()
+
+    def edges(self, graph: MolGraph) -> EdgeFeatures:
+        """Radius graph of ``graph.pos`` with its radial features."""
+        settings = self.settings
+        edges = radius_edges(graph, settings.cutoff, settings.max_neighbors)
+        return EdgeFeatures(
+            edges.source,
+            edges.target,
+            edges.unit,
+            cosine_cutoff(edges.length, settings.cutoff),
+            self.distance_expansion(edges.length),
+        )
+
+    def forward(self, graph: MolGraph, edges: EdgeFeatures | None = None) -> tuple[Tensor, Tensor]:
+        """Features of each atom.
+
+        Args:
+            graph: molecules; atomic numbers must be below ``max_z``.
+            edges: radius graph of ``graph`` if it has been built already.
+
+        Returns:
+            Scalars (N, F), layer-normalised, and vectors (N, 3, F), whitened unless switched off.
+        """
+        edges = self.edges(graph) if edges is None else edges
+        x = self.neighbor_embedding(graph.z, self.embedding(graph.z), edges)
+        vec = x.new_zeros((x.shape[0], 3, x.shape[1]))
+        for layer in self.attention_layers:
+            dx, dvec = layer(x, vec, edges)
+            x, vec = x + dx, vec + dvec
+        return self.out_norm(x), self.vec_norm(vec)

@@ -1,0 +1,71 @@
+"""A property model: encoder, head, and the affine map between its output and the label.
+
+Label = output · scale + shift + Σ_atoms atomref[z]; scale, shift and atomref are kept in float64 and
+only ever added in float64: a QM9 energy in float32 is off by 1 meV, an MD17 one by 0.03 kcal/mol.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from georecon.graph import MolGraph, scatter_sum
+from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.heads import PROPERTY_HEADS
+
+
+class PropertyModel(nn.Module):
+    """Encoder and head for one property, with energies' forces by automatic differentiation.
+
+    Args:
+        settings: encoder sizes.
+        head: name of the head; allowed: the keys of ``PROPERTY_HEADS``.
+        scale: standard deviation of training labels [label unit], 1 if not standardised.
+        shift: mean of training labels less atomrefs [label unit], 0 if not standardised.
+        atomref: reference of each element [label unit], (max_z,) float64; zeros where there is none.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    atomref: Tensor
+
+    def __init__(
+        self, settings: EncoderSettings, head: str, *, scale: float, shift: float, atomref: Tensor
+    ) -> None:
+        super().__init__()
+        if head not in PROPERTY_HEADS:
+            raise ValueError(f"head is {head!r}; allowed: {', '.join(PROPERTY_HEADS)}")
+        self.encoder = EquivariantTransformer(settings)
+        self.head = PROPERTY_HEADS[head](settings.channels)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
+        self.register_buffer("shift", torch.tensor(shift, dtype=torch.float64))
+        self.register_buffer("atomref", atomref.to(torch.float64))
+
+    def normalise(self, label: Tensor, graph: MolGraph) -> Tensor:
+        """Labels (B,) float64 [label unit] → what the network is trained to put out, (B,)."""
+        return ((label - self._offset(graph)) / self.scale).to(graph.pos.dtype)
+
+    def denormalise(self, output: Tensor, graph: MolGraph) -> Tensor:
+        """Network outputs (B,) → labels (B,) float64 [label unit]."""
+        return output.to(torch.float64) * self.scale + self._offset(graph)
+
+    def _offset(self, graph: MolGraph) -> Tensor:
+        references = scatter_sum(self.atomref[graph.z], graph.batch, graph.num_graphs)
+        return references + self.shift
+
+    def forward(self, graph: MolGraph) -> Tensor:
+        """Normalised property of each molecule, (B,)."""
+        return self.head(*self.encoder(graph), graph)
+
+    def energy_and_forces(self, graph: MolGraph, *, training: bool) -> tuple[Tensor, Tensor]:
+        """Normalised energies (B,) and forces −∂E/∂r (N, 3) in units of ``scale`` per Å.
+
+        Args:
+            graph: molecules; their positions need not require gradients.
+            training: keep the graph, so that a loss on forces can be differentiated again.
+        """
+        with torch.enable_grad():
+            graph = graph._replace(pos=graph.pos.detach().requires_grad_(True))
+            energy = self(graph)
+            (gradient,) = torch.autograd.grad(energy.sum(), graph.pos, create_graph=training)
+        return (energy if training else energy.detach()), -gradient

@@ -1,0 +1,71 @@
+"""Gaussian noise as a pure function of (seed, step, stream, molecule id, atom, axis).
+
+Nothing is drawn from a shared generator: each number is a hash of its own coordinates. So the noise a
+molecule gets at a step does not depend on the batch it is in, on the order of atoms of other molecules,
+on the number of processes or on whether the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from georecon.graph import MolGraph
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
+_MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64 read as uint64."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """Finaliser of SplitMix64 (Steele, Lea, Flood 2014) on int64 tensors, element by element."""
+    x = x + _GOLDEN
+    x = (x ^ _shift(x, 30)) * _MIX1
+    x = (x ^ _shift(x, 27)) * _MIX2
+    return x ^ _shift(x, 31)
+
+
+def _uniform(key: Tensor) -> Tensor:
+    """Uniform float64 in (0, 1) from the top 53 bits."""
+    return (_shift(key, 11).to(torch.float64) + 0.5) * 2.0**-53
+
+
+class NoiseSource(NamedTuple):
+    """Noise of one training step (or of validation, with a fixed step).
+
+    Attributes:
+        seed: seed of the run.
+        step: optimiser step; validation uses -1, so that its noise is the same at every evaluation.
+    """
+
+    seed: int
+    step: int
+
+    def normal(self, graph: MolGraph, stream: str) -> Tensor:
+        """Standard normal numbers for every atom and axis, (N, 3), dtype of ``graph.pos``.
+
+        Args:
+            graph: batch; only ids and the index of each atom in its molecule enter.
+            stream: name of the use ("denoise", "reconstruct", …): different names are independent.
+        """
+        name = zlib.crc32(stream.encode())
+        device = graph.pos.device
+        key = mix(torch.tensor([self.seed], device=device))
+        for part in (self.step, name):
+            key = mix(key ^ part)
+        per_molecule = mix(key ^ graph.ids)  # (B,)
+        per_atom = mix(per_molecule[graph.batch] ^ graph.atom_index)  # (N,)
+        axis = torch.arange(3, device=device)
+        first = mix(per_atom[:, None] ^ axis)  # (N, 3)
+        second = mix(first)
+        radius = (-2.0 * _uniform(first).log()).sqrt()
+        return (radius * (2.0 * math.pi * _uniform(second)).cos()).to(graph.pos.dtype)

@@ -1,0 +1,41 @@
+"""Coord: node-level denoising of coordinates (PVD, Zaidi et al. 2023), the paper's baseline."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from georecon.graph import MolGraph
+from georecon.models.encoder import EquivariantTransformer
+from georecon.models.heads import VectorHead
+from georecon.noise import NoiseSource
+
+
+class Objective(nn.Module):
+    """Predict, for each atom, the Gaussian noise added to its position.
+
+    ``r̃ = r + σ ε`` on all atoms, centre of mass not removed; loss ``mean (ε̂(r̃) − ε)²``.
+    DEVIATION: the target is divided by the known σ, where PVD divides by running statistics of the noise:
+    the same in expectation, and nothing to carry over to fine-tuning.
+
+    Args:
+        encoder: the encoder to train.
+        sigma: standard deviation of the noise [Å].
+    """
+
+    def __init__(self, encoder: EquivariantTransformer, *, sigma: float) -> None:
+        super().__init__()
+        self.encoder, self.sigma = encoder, sigma
+        self.head = VectorHead(encoder.settings.channels)
+
+    def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
+        """Loss on one batch."""
+        epsilon = noise.normal(graph, "denoise")  # (N, 3)
+        noisy = graph._replace(pos=graph.pos + self.sigma * epsilon)
+        predicted = self.head(*self.encoder(noisy), noisy)
+        loss = functional.mse_loss(predicted, epsilon)
+        return {"loss": loss, "denoise": loss}
+
+    def validate(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
+        """The training loss, on held-out molecules."""
+        return self(graph, noise)
