@@ -1,0 +1,71 @@
+# georecon. `make` sets up .venv and makes the laptop edition; `make help` lists the rest.
+# Every target does its own set-up; a finished set-up costs a fraction of a second.
+
+PYTHON ?=
+ARGS ?=
+EDITION ?=
+export PYTHON TORCH_INDEX
+
+BIN := .venv/bin
+LAUNCH = $(BIN)/python -m georecon.launch $(ARGS) $(if $(EDITION),--config edition=$(EDITION) --)
+
+# The first command below that runs starts bootstrap.py, which looks for the right Python itself.
+SETUP = @for p in $(BIN)/python "$$PYTHON" python3 python3.13 python3.12 python3.11 python3.14 \
+	python python2; do \
+	if [ -n "$$p" ] && "$$p" -c "" >/dev/null 2>&1; then \
+	"$$p" envs/bootstrap.py; exit $$?; fi; done; \
+	echo "georecon needs Python 3.11 to 3.14; none found. Install one, or name it:" \
+	"make PYTHON=/path/to/python3.12" >&2; exit 1
+
+.PHONY: laptop setup test lint bench clean-results lock help
+.NOTPARALLEL:
+.SUFFIXES:
+
+laptop: setup
+	@$(LAUNCH)
+
+setup:
+	$(SETUP)
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+# every check runs, also after one that failed
+lint: setup
+	@PATH="$(CURDIR)/$(BIN):$$PATH"; failed=; \
+	check() { echo "lint: $$*"; "$$@" || failed="$$failed $$1"; }; \
+	check ruff check .; \
+	check ruff format --check .; \
+	check mypy; \
+	check snakefmt --check Snakefile rules workflow/Snakefile; \
+	check yamllint --strict .; \
+	check snakemake --lint; \
+	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi; \
+	echo "lint: all clean"
+
+bench: setup
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean-results:
+	rm -rf results
+
+lock: setup
+	@$(BIN)/python envs/make_lock.py
+
+help:
+	@echo "make                 set up .venv, then every table and figure of the laptop edition"
+	@echo "make table_qm9       one table and what it needs (any Snakemake target: tables, figures,"
+	@echo "                     report, plan, audit, table_md17, ...)"
+	@echo "make test            the test suite"
+	@echo "make lint            ruff, mypy, snakefmt, yamllint, snakemake --lint"
+	@echo "make bench           the benchmarks, each against a peer in the same run"
+	@echo "make setup           only .venv, from envs/lock.txt"
+	@echo "make clean-results   remove results/ (keeps resources/ and .venv)"
+	@echo "make lock            write envs/lock.txt and the files made from it anew"
+	@echo "Options: PYTHON=python3.12  EDITION=name  ARGS='--cores 1 -n'  TORCH_INDEX=url"
+
+# any other name is a target of the workflow; make must not look for a way to make itself
+Makefile: ;
+.DEFAULT:
+	$(SETUP)
+	@$(LAUNCH) $@
