@@ -1,0 +1,296 @@
+"""What ``make`` runs: Snakemake, one at a time, going on after a kill, with a summary at the end.
+
+``python -m georecon.launch [Snakemake targets and options]``. Exit codes: 0 all made or nothing to
+do; 1 Snakemake failed, or another run holds this folder; 130 and 143 after SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from georecon.files import read_json, write_json
+
+LOCK = ".snakemake/georecon-launch.lock"
+STATE = ".snakemake/georecon-launch.json"
+# each option's value is optional or single, so that a target may follow the last one
+OPTIONS = (
+    *("--logger", "georecon"),
+    *("--rerun-triggers", "mtime", "params", "input", "software-env"),
+    "--rerun-incomplete",
+    *("--cores", "all"),
+)
+# calls that change nothing: no lock, no summary
+READ_ONLY = re.compile(
+    r"-[A-Za-z]*n[A-Za-z]*|-h|-S|-D|-l|--(dry-?run|help|version|lint|summary|detailed-summary|dag"
+    r"|rulegraph|filegraph|d3dag|list(-.*)?|lt)"
+)
+# every job computes with one thread; jobs run beside each other
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# kills the process group it belongs to as soon as the launcher is gone without a word
+KEEPER = 'trap "" INT TERM HUP; read -r word <&{pipe} || kill -KILL 0'
+
+
+def readable_time(seconds: float) -> str:
+    """A duration [s] as a person says it: ``42 s``, ``6 min``, ``3 h 10 min``, ``2 d 4 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def option_values(arguments: Sequence[str], *names: str) -> list[str]:
+    """Values of a command-line option in ``--name v1 v2`` and ``--name=v`` form."""
+    values: list[str] = []
+    taking = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            name, equals, value = argument.partition("=")
+            taking = name in names
+            values += [value] if taking and equals else []
+        elif taking:
+            values.append(argument)
+    return values
+
+
+def _read_mapping(path: Path) -> Mapping[str, Any]:
+    """A YAML mapping, or an empty one where the file is missing or is not one (a run says why)."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def edition_of(arguments: Sequence[str], folder: Path) -> str:
+    """The edition a Snakemake call makes, by Snakemake's order of precedence.
+
+    Args:
+        arguments: Snakemake's command-line arguments.
+        folder: working folder, with ``config/config.yaml``.
+    """
+    pairs = option_values(arguments, "--config", "-C")
+    profile = (option_values(arguments, "--profile") or [""])[0]
+    if profile and not any(pair.startswith("edition=") for pair in pairs):
+        files = (folder / profile, folder / profile / "profile.yaml")
+        found: object = next((_read_mapping(f) for f in files if f.is_file()), {}).get("config", ())
+        pairs = [f"{k}={v}" for k, v in found.items()] if isinstance(found, dict) else []
+        pairs += [str(pair) for pair in found] if isinstance(found, list) else []
+    for pair in reversed(pairs):
+        if pair.startswith("edition="):
+            return pair.removeprefix("edition=")
+    files_given = option_values(arguments, "--configfile", "--configfiles")
+    for name in (*reversed(files_given), "config/config.yaml"):
+        if value := _read_mapping(folder / name).get("edition"):
+            return str(value)
+    return "laptop"
+
+
+@contextmanager
+def launch_lock(folder: Path) -> Iterator[IO[str] | None]:
+    """Hold this folder for one run; yields the lock file, or None where another run holds it.
+
+    The lock belongs to the open file, so a child that inherits it keeps holding it: a Snakemake
+    that outlives its launcher still keeps a second run away.
+    """
+    path = folder / LOCK
+    path.parent.mkdir(exist_ok=True)
+    with open(path, "a", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield handle
+
+
+def foreign_snakemake(folder: Path) -> int | None:
+    """Process id of a Snakemake working in this folder that no launcher started, if there is one.
+
+    Only asked while this process holds the launch lock, so any that is found is foreign.
+    """
+    import psutil  # type: ignore[import-untyped]  # comes with Snakemake
+
+    for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
+        program = {Path(word).name for word in (process.info["cmdline"] or ())[:4]}
+        if process.info["cwd"] == str(folder.resolve()) and "snakemake" in program:
+            return int(process.info["pid"])
+    return None
+
+
+def snakemake(*arguments: str) -> list[str]:
+    """A Snakemake command of this Python."""
+    return [sys.executable, "-m", "snakemake", *arguments]
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What the last launcher wrote, or nothing."""
+    try:
+        value = read_json(folder / STATE)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def holder(folder: Path) -> str:
+    """`` (process N)`` of the run that holds this folder, as far as it is known."""
+    pid = read_state(folder).get("pid")
+    return f" (process {pid})" if pid else ""
+
+
+def recover(folder: Path) -> str | None:
+    """Make way after a run that was killed.
+
+    Returns:
+        A reason why this run must not start, or None.
+    """
+    locks = folder / ".snakemake/locks"
+    if (
+        read_state(folder).get("state") != "running"
+        or not locks.is_dir()
+        or not any(locks.iterdir())
+    ):
+        return None
+    if (pid := foreign_snakemake(folder)) is not None:
+        return f"Snakemake is already running in this folder (process {pid}); wait for it."
+    say("The last run was killed; it continues from what is finished.")
+    done = subprocess.run(
+        snakemake("--unlock"), cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        return f"The folder could not be unlocked:\n{done.stderr.strip()}"
+    return None
+
+
+def say(text: str) -> None:
+    """Print a message for the person at the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Run:
+    """One Snakemake process with its group, and the signals passed on to it."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def forward(self, number: int, frame: object = None) -> None:
+        """Pass a signal on to the group; the second one asks harder, the third one kills.
+
+        A closed terminal (SIGHUP) counts as SIGTERM.
+        """
+        self.signals.append(signal.SIGTERM if number == signal.SIGHUP else number)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        if self.child is None or not self.signals:
+            return
+        strength = (self.signals[0], signal.SIGTERM, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.child.pid, strength[min(len(self.signals), 3) - 1])
+
+    def run(self, arguments: Sequence[str], folder: Path, lock: IO[str]) -> int:
+        """Run Snakemake to its end, never to outlive this process; the exit code."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {n: signal.getsignal(n) for n in numbers}
+        for number, handler in before.items():
+            if handler != signal.SIG_IGN:  # nohup stays nohup
+                signal.signal(number, self.forward)
+        try:
+            code = self._run(arguments, folder, lock)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.signals:
+            return 128 + self.signals[0]
+        return 128 - code if code < 0 else code
+
+    def _run(self, arguments: Sequence[str], folder: Path, lock: IO[str]) -> int:
+        environment = {**dict.fromkeys(THREADS, "1"), **os.environ}
+        self.child = subprocess.Popen(
+            snakemake(*OPTIONS, *arguments),
+            cwd=folder,
+            env=environment,
+            pass_fds=(lock.fileno(),),
+            process_group=0,
+        )
+        reader, writer = os.pipe()
+        with subprocess.Popen(
+            ["/bin/sh", "-c", KEEPER.format(pipe=reader)],
+            pass_fds=(reader,),
+            process_group=self.child.pid,
+        ):
+            os.close(reader)
+            self._deliver()
+            code = self.child.wait()
+            with suppress(BrokenPipeError):
+                os.write(writer, b"end\n")
+            os.close(writer)
+        return code
+
+
+def list_tables(folder: Path) -> list[str]:
+    """One line for each finished table: its name and title."""
+    lines = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            value = read_json(path)
+        except (OSError, ValueError):
+            continue
+        title = str(value.get("title") or "") if isinstance(value, dict) else ""
+        lines.append(f"  {path.stem:<16} {title}".rstrip())
+    return lines
+
+
+def summary(edition: str, folder: Path, code: int, seconds: float) -> str:
+    """What a run leaves behind: tables, where the report lies, how long it took."""
+    results = Path("results") / edition
+    lines = []
+    if tables := list_tables(folder / results / "tables"):
+        lines += [f"Tables of the {edition} edition, in {results / 'tables'}:", *tables]
+    for label, name in (("Report", "report.html"), ("Summary", "summary.md")):
+        if (folder / results / "report" / name).exists():
+            lines.append(f"{label + ':':<9}{results / 'report' / name}")
+    took = readable_time(seconds)
+    if code == 0:
+        lines.append(f"Done in {took}.")
+    else:
+        lines.append(f"Stopped after {took}. The same command continues from what is finished.")
+    return "\n".join(lines)
+
+
+def launch(arguments: Sequence[str], folder: Path) -> int:
+    """Run Snakemake in ``folder``; the exit code (module docstring)."""
+    if any(map(READ_ONLY.fullmatch, arguments)):
+        return subprocess.run(snakemake(*OPTIONS, *arguments), cwd=folder, check=False).returncode
+    start = time.monotonic()
+    with launch_lock(folder) as lock:
+        if lock is None:
+            say(f"Another run is busy in this folder{holder(folder)}; wait for it or stop it.")
+            return 1
+        if (problem := recover(folder)) is not None:
+            say(problem)
+            return 1
+        write_json(folder / STATE, {"state": "running", "pid": os.getpid()})
+        code = Run().run(arguments, folder, lock)
+        write_json(folder / STATE, {"state": "ended", "pid": os.getpid(), "code": code})
+    say(summary(edition_of(arguments, folder), folder, code, time.monotonic() - start))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(launch(sys.argv[1:], Path.cwd()))

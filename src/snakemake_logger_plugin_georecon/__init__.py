@@ -1,0 +1,251 @@
+"""Snakemake logger for the person at the terminal: ``snakemake --logger georecon``.
+
+One line per finished job, errors in full with the end of their log, a header with the job counts.
+Dry runs look as Snakemake prints them; Snakemake's own complete log stays in .snakemake/log.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from logging import WARNING, LogRecord
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from georecon.launch import edition_of, readable_time
+
+LOG_TAIL = 20
+RED, GREEN, DIM, RESET = "\033[31m", "\033[32m", "\033[2m", "\033[0m"
+# what Snakemake says on every run and nobody acts on; all of it stays in its log file
+CHATTER = (
+    "Assuming unrestricted shared filesystem",
+    "Building DAG",
+    "Using shell",
+    "Conda environments: ignored",
+    "Singularity containers: ignored",
+    "Group jobs: inactive",
+    "Select jobs to execute",
+    "Retrieving ",
+    "Shutting down",
+    "Complete log",
+    "Elapsed time",
+    "Exiting because a job execution failed",
+    "WorkflowError:\nAt least one job did not complete",
+    "Config file ",
+    "None",
+)
+SILENT = {LogEvent.PROGRESS, LogEvent.RESOURCES_INFO, LogEvent.WORKFLOW_STARTED, LogEvent.RULEGRAPH}
+
+
+@dataclass(kw_only=True, slots=True)
+class Job:
+    """What is known of a job from its start to its end."""
+
+    rule: str = "job"
+    wildcards: Mapping[str, Any] = field(default_factory=dict)
+    start: float | None = None
+
+
+def describe(wildcards: Mapping[str, Any]) -> str:
+    """Wildcards as a person says them: ``qm9/homo georecon seed 1``.
+
+    Args:
+        wildcards: name to value, in the rule's order. The edition is left out (the header has it);
+            a bare number keeps its name; dataset and target are joined.
+    """
+    words: list[str] = []
+    previous = ""
+    for name, value in wildcards.items():
+        text = str(value)
+        if name == "edition" or not text:
+            continue
+        if name == "target" and previous == "dataset":
+            words[-1] += f"/{text}"
+        else:
+            words.append(f"{name} {text}" if text.replace(".", "", 1).isdigit() else text)
+        previous = name
+    return " ".join(words)
+
+
+def tail(path: str | Path, lines: int = LOG_TAIL) -> list[str]:
+    """Last lines of a text file; a sentence where it cannot be read or is empty."""
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(max(0, os.fstat(handle.fileno()).st_size - 65536))
+            found = handle.read().decode("utf-8", errors="replace").splitlines()[-lines:]
+    except OSError:
+        return ["(no such log file)"]
+    return found or ["(the log file is empty)"]
+
+
+class Progress:
+    """Counts, durations and the time left."""
+
+    def __init__(self, stats: Mapping[str, int], now: float) -> None:
+        self.total = stats.get("total", 0)
+        self.waiting = Counter({rule: n for rule, n in stats.items() if rule != "total"})
+        self.start = now
+        self.done = 0
+        self.seconds: dict[str, list[float]] = {}
+
+    def finish(self, rule: str, seconds: float) -> None:
+        """Count one finished job."""
+        self.done += 1
+        self.waiting[rule] -= 1
+        self.seconds.setdefault(rule, []).append(seconds)
+
+    def time_left(self, now: float) -> float | None:
+        """Estimated seconds left; None before two jobs are done.
+
+        Waiting jobs cost their rule's mean so far (the mean of all for a rule not seen yet),
+        divided by how many jobs ran at the same time until now.
+        """
+        everything = [value for values in self.seconds.values() for value in values]
+        if len(everything) < 2 or now <= self.start:
+            return None
+        mean = sum(everything) / len(everything)
+        work = sum(
+            max(0, count) * (sum(known) / len(known) if known else mean)
+            for rule, count in self.waiting.items()
+            for known in [self.seconds.get(rule, [])]
+        )
+        return work / max(1.0, sum(everything) / (now - self.start))
+
+
+def header(stats: Mapping[str, int], edition: str) -> str:
+    """First line of a run: edition and jobs by rule, most frequent first."""
+    rules = Counter({rule: count for rule, count in stats.items() if rule not in ("total", "all")})
+    parts = ", ".join(f"{count} {rule}" for rule, count in rules.most_common())
+    total = stats.get("total", 0)
+    return f"georecon {edition} edition: {total} job{'' if total == 1 else 's'} ({parts or 'all'})"
+
+
+class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no stubs here
+    """The handler Snakemake asks for; records arrive one at a time, from a single thread.
+
+    Snakemake's own filter keeps ``--quiet`` and ``--printshellcmds`` working, its own formatter
+    serves dry runs and whatever is not treated here.
+    """
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = False
+    has_formatter = False
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        settings = self.common_settings
+        self.stream = sys.stdout if settings.stdout else sys.stderr
+        plain = settings.nocolor or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+        self.colour = self.stream.isatty() and not plain
+        self.jobs: dict[int, Job] = {}
+        self.progress: Progress | None = None
+        self.exceptions: list[str] = []
+        self.width = 8
+
+    def emit(self, record: LogRecord) -> None:
+        """Handle one record; a fault in here never stops the workflow."""
+        try:
+            self._handle(record)
+        except BrokenPipeError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Print errors that no failed job has claimed."""
+        self._flush_exceptions()
+        super().close()
+
+    def _handle(self, record: LogRecord) -> None:
+        event = getattr(record, "event", None)
+        handlers = {
+            LogEvent.RUN_INFO: self._run_info,
+            LogEvent.JOB_STARTED: self._job_started,
+            LogEvent.JOB_INFO: self._job_info,
+            LogEvent.JOB_FINISHED: self._job_finished,
+            LogEvent.JOB_ERROR: self._job_error,
+            LogEvent.ERROR: self._exception,
+        }
+        if self.common_settings.dryrun or self.common_settings.verbose:
+            if (text := self.format(record)) and text != "None":
+                self._write(text)
+        elif event not in SILENT:
+            handlers.get(event, self._other)(record)
+
+    def _write(self, text: str, colour: str = "") -> None:
+        if self.colour and colour:
+            text = f"{colour}{text}{RESET}"
+        # one call a message, so that lines of running jobs cannot come in between
+        self.stream.write(f"{text}\n")
+        self.stream.flush()
+
+    def _other(self, record: LogRecord) -> None:
+        text = self.format(record)
+        if text.startswith("Nothing to be done"):
+            self._write("Nothing to do: everything asked for is up to date.")
+        elif text and not text.startswith(CHATTER):
+            self._write(text, RED if record.levelno >= WARNING else "")
+
+    def _run_info(self, record: LogRecord) -> None:
+        stats: Mapping[str, int] = getattr(record, "stats", {})
+        self.progress = Progress(stats, record.created)
+        self.width = max((len(rule) for rule in stats), default=8)
+        self._write(header(stats, edition_of(sys.argv[1:], Path.cwd())), GREEN)
+
+    def _job_started(self, record: LogRecord) -> None:
+        started: Sequence[int] = getattr(record, "jobs", ())
+        for jobid in started:
+            self.jobs.setdefault(jobid, Job()).start = record.created
+
+    def _job_info(self, record: LogRecord) -> None:
+        values = record.__dict__
+        job = self.jobs.setdefault(values["jobid"], Job())
+        job.rule, job.wildcards = values["rule_name"], dict(values["wildcards"] or {})
+
+    def _job_finished(self, record: LogRecord) -> None:
+        job = self.jobs.pop(record.__dict__["job_id"], Job())
+        seconds = record.created - (job.start or record.created)
+        if self.progress is None:
+            return
+        self.progress.finish(job.rule, seconds)
+        done, total = self.progress.done, self.progress.total
+        left = self.progress.time_left(record.created)
+        rest = f"   about {readable_time(left)} left" if left is not None and done < total else ""
+        width = len(str(total))
+        count = f"[{done:>{width}}/{total}] {100 * done // max(total, 1):>3}%"
+        line = f"{job.rule:<{self.width}}  {describe(job.wildcards):<36} {seconds:>8.1f} s{rest}"
+        self._write(f"{DIM}{count}{RESET}  {line}" if self.colour else f"{count}  {line}")
+
+    def _exception(self, record: LogRecord) -> None:
+        text = str(record.msg)
+        if not text.startswith(CHATTER):
+            self.exceptions.append(text)
+        if getattr(record, "exception", "") == "WorkflowError":
+            self._flush_exceptions()
+
+    def _flush_exceptions(self) -> None:
+        for text in self.exceptions:
+            self._write(text, RED)
+        self.exceptions.clear()
+
+    def _job_error(self, record: LogRecord) -> None:
+        values = record.__dict__
+        job = self.jobs.get(values["jobid"], Job())
+        lines = [f"Failed: {values['rule_name']}  {describe(job.wildcards)}".rstrip()]
+        lines += [f"    {name} = {value}" for name, value in job.wildcards.items()]
+        reasons = [*self.exceptions, values.get("rule_msg") or ""]
+        self.exceptions.clear()
+        if values.get("shellcmd"):
+            reasons.append(f"shell: {values['shellcmd'].strip()}")
+        reasons += [f"{name}: {value}" for name, value in (values.get("aux") or {}).items()]
+        lines += [f"    {line}" for reason in reasons for line in reason.splitlines()]
+        for path in values.get("log") or ():
+            lines += [f"    log: {path}, its end:", *(f"    | {line}" for line in tail(path))]
+        self._write("\n".join(lines), RED)
