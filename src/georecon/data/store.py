@@ -1,0 +1,330 @@
+"""Molecules as memory-mapped arrays keyed by molecule id, with a hashed manifest.
+
+A store is a folder of plain ``.npy`` files: ``ids`` (M,), ``z`` (N,), ``pos`` (N, 3) [Å],
+``offsets`` (M+1,), one ``labels_<name>`` (M,) per label, ``forces`` (N, 3) where the set has them,
+and ``manifest.json``. Atoms of row ``i`` are ``offsets[i]:offsets[i+1]``. Opening costs the same
+for a thousand molecules as for millions, and any process may open it at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from georecon.data.molecules import Float, Int, Molecules, Rejected, check_molecules
+from georecon.errors import DataError
+from georecon.files import read_json, sha256_file, sha256_json, write_json
+
+__all__ = ["FORMAT_VERSION", "Molecules", "Rejected", "Store", "StoreWriter"]
+
+FORMAT_VERSION = 1
+
+
+class _Column:
+    """One ``.npy`` file that grows by appending rows; the header is completed on close."""
+
+    def __init__(self, path: Path, dtype: str, tail: tuple[int, ...]) -> None:
+        self.path, self.dtype, self.tail, self.rows = path, np.dtype(dtype), tail, 0
+        self._handle: BinaryIO = open(path, "wb")  # noqa: SIM115 - closed by close()
+        self._header = self._write_header()
+
+    def _write_header(self) -> int:
+        self._handle.seek(0)
+        shape = (self.rows, *self.tail)
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self._handle, header)
+        return self._handle.tell()
+
+    def append(self, values: NDArray[Any]) -> None:
+        self._handle.write(np.ascontiguousarray(values, dtype=self.dtype).tobytes())
+        self.rows += len(values)
+
+    def close(self) -> None:
+        if self._handle.closed:
+            return
+        # NumPy pads the header so that the first dimension can grow in place.
+        if self._write_header() != self._header:
+            raise RuntimeError(f"{self.path}: NumPy header changed its length")
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+        self._handle.close()
+
+    def discard(self) -> None:
+        self._handle.close()
+
+
+class StoreWriter:
+    """Context manager that writes a store; nothing is left at ``path`` unless it succeeds.
+
+    Args:
+        path: folder of the store.
+        dataset: name of the dataset card.
+        source: where the molecules came from: card source name and raw files with hashes. Must
+            not hold times or folders of this machine, so that equal input gives equal bytes.
+        units: unit of each label, of ``pos`` and of ``forces``.
+
+    Raises:
+        DataError: an appended chunk is unusable, or the same id came twice.
+    """
+
+    def __init__(
+        self, path: str | Path, *, dataset: str, source: dict[str, Any], units: dict[str, str]
+    ) -> None:
+        self.path = Path(path)
+        self._head = {"dataset": dataset, "source": source, "units": units}
+        self._temporary = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp"
+        self._columns: dict[str, _Column] = {}
+        self._rejected: list[Rejected] = []
+        self._ids: list[Int] = []
+        self._elements: set[int] = set()
+        self._atoms = 0
+
+    def __enter__(self) -> StoreWriter:
+        self._temporary.mkdir(parents=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            for column in self._columns.values():
+                column.discard()
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def append(self, molecules: Molecules) -> None:
+        """Add a chunk of molecules; every chunk must carry the same labels, and forces or none."""
+        if not len(molecules):
+            return
+        check_molecules(molecules, self.path)
+        first = not self._columns
+        arrays: dict[str, tuple[NDArray[Any], str, tuple[int, ...]]] = {
+            "ids": (molecules.ids, "<i8", ()),
+            "z": (molecules.z, "|u1", ()),
+            "pos": (molecules.pos, "<f4", (3,)),
+            "offsets": (molecules.offsets[1:] + self._atoms, "<i8", ()),
+        }
+        for name, values in molecules.labels.items():
+            arrays[f"labels_{name}"] = (values, "<f8", ())
+        if molecules.forces is not None:
+            arrays["forces"] = (molecules.forces, "<f8", (3,))
+        if first:
+            for name, (_, dtype, tail) in arrays.items():
+                self._columns[name] = _Column(self._temporary / f"{name}.npy", dtype, tail)
+            self._columns["offsets"].append(np.zeros(1, dtype=np.int64))
+        if set(arrays) != set(self._columns):
+            raise DataError(
+                self.path,
+                int(molecules.ids[0]),
+                f"columns {sorted(arrays)} differ from earlier ones {sorted(self._columns)}",
+            )
+        for name, (values, _, _) in arrays.items():
+            self._columns[name].append(values)
+        self._ids.append(np.array(molecules.ids))
+        self._elements.update(int(number) for number in np.unique(molecules.z))
+        self._atoms += len(molecules.z)
+
+    @property
+    def records(self) -> int:
+        """Records seen so far: molecules written and records left out."""
+        return sum(map(len, self._ids)) + len(self._rejected)
+
+    def reject(self, rejected: Rejected) -> None:
+        """Note a record that was left out; it is listed in the manifest."""
+        self._rejected.append(rejected)
+
+    def _finish(self) -> None:
+        if not self._columns:
+            raise DataError(self.path, None, "no molecules were written, expected at least one")
+        values, counts = np.unique(np.concatenate(self._ids), return_counts=True)
+        if len(values) != counts.sum():
+            twice = int(values[np.flatnonzero(counts > 1)[0]])
+            raise DataError(self.path, twice, "id occurs more than once, expected unique ids")
+        files = {}
+        for column in self._columns.values():
+            column.close()
+            files[column.path.name] = {
+                "sha256": sha256_file(column.path),
+                "bytes": column.path.stat().st_size,
+                "dtype": column.dtype.str,
+                "shape": [column.rows, *column.tail],
+            }
+        manifest = {
+            **self._head,
+            "format_version": FORMAT_VERSION,
+            "counts": {
+                "molecules": int(counts.sum()),
+                "atoms": self._atoms,
+                "rejected": len(self._rejected),
+            },
+            "rejected": [{"record": r.record, "reason": r.reason} for r in self._rejected],
+            "elements": sorted(self._elements),
+            "files": files,
+            "sha256": _identity(files),
+        }
+        write_json(self._temporary / "manifest.json", manifest)
+        _replace_folder(self._temporary, self.path)
+
+
+def _identity(files: dict[str, dict[str, Any]]) -> str:
+    return sha256_json({name: entry["sha256"] for name, entry in files.items()})
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Rename a finished folder into place; an older one is moved aside first, then removed."""
+    old = new.with_suffix(".old")
+    if path.exists():
+        os.replace(path, old)
+    os.replace(new, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class Store:
+    """A finished store, memory-mapped read-only. Use ``Store.open``."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], arrays: dict[str, Any]) -> None:
+        self.path, self.manifest = path, manifest
+        self.ids: Int = arrays["ids"]
+        self.z: NDArray[np.uint8] = arrays["z"]
+        self.pos: NDArray[np.float32] = arrays["pos"]
+        self.offsets: Int = arrays["offsets"]
+        self.forces: Float | None = arrays.get("forces")
+        self.labels: dict[str, Float] = {
+            name.removeprefix("labels_"): array
+            for name, array in arrays.items()
+            if name.startswith("labels_")
+        }
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool = False) -> Store:
+        """Open a store without reading its arrays.
+
+        Args:
+            path: folder of the store.
+            verify: hash every file again and compare with the manifest.
+
+        Raises:
+            DataError: the manifest or an array is missing, of another format or size, or (with
+                ``verify``) has other bytes; the error names the file.
+        """
+        path = Path(path)
+        manifest = _read_manifest(path)
+        arrays = {}
+        for name, entry in manifest["files"].items():
+            file = path / name
+            if verify:
+                _verify(file, entry)
+            try:
+                array = np.load(file, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError, EOFError) as error:
+                raise DataError(file, None, f"not a readable array ({error})") from error
+            if list(array.shape) != entry["shape"] or array.dtype.str != entry["dtype"]:
+                raise DataError(
+                    file,
+                    None,
+                    f"holds {array.dtype.str} {list(array.shape)}, manifest says "
+                    f"{entry['dtype']} {entry['shape']}",
+                )
+            arrays[file.stem] = array
+        if verify and _identity(manifest["files"]) != manifest["sha256"]:
+            raise DataError(path / "manifest.json", None, "its sha256 does not match its file list")
+        return cls(path, manifest, arrays)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the data: a digest over the hashes of all arrays."""
+        return str(self.manifest["sha256"])
+
+    @cached_property
+    def _order(self) -> Int | None:
+        """Row order by id, or None when ids already increase."""
+        return None if np.all(self.ids[1:] > self.ids[:-1]) else np.argsort(self.ids)
+
+    def rows(self, ids: ArrayLike) -> Int:
+        """Row numbers of molecule ids, (M,) → (M,).
+
+        Raises:
+            DataError: an id is not in the store; the error names it.
+        """
+        wanted = np.asarray(ids, dtype=np.int64)
+        order = self._order
+        keys = self.ids if order is None else self.ids[order]
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        missing = np.flatnonzero(keys[place] != wanted)
+        if len(missing):
+            raise DataError(
+                self.path,
+                int(wanted[missing[0]]),
+                f"unknown molecule id ({len(missing)} of {len(wanted)} not among "
+                f"{len(self)} stored molecules)",
+            )
+        return np.asarray(place if order is None else order[place], dtype=np.int64)
+
+    def n_atoms(self, rows: ArrayLike) -> Int:
+        """Atoms of each row, (M,) → (M,)."""
+        index = self._rows_in_range(rows)
+        return np.asarray(self.offsets[index + 1] - self.offsets[index], dtype=np.int64)
+
+    def gather(self, rows: ArrayLike) -> Molecules:
+        """Copy rows into memory, in the given order, (M,) rows → M molecules."""
+        index = self._rows_in_range(rows)
+        starts = self.offsets[index]
+        counts = self.offsets[index + 1] - starts
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        atoms = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])  # (N,)
+        return Molecules(
+            ids=np.array(self.ids[index]),
+            z=np.array(self.z[atoms]),
+            pos=np.array(self.pos[atoms]),
+            offsets=offsets,
+            labels={name: np.array(values[index]) for name, values in self.labels.items()},
+            forces=None if self.forces is None else np.array(self.forces[atoms]),
+        )
+
+    def _rows_in_range(self, rows: ArrayLike) -> Int:
+        index = np.asarray(rows, dtype=np.int64)
+        bad = np.flatnonzero((index < 0) | (index >= len(self)))
+        if len(bad):
+            raise DataError(
+                self.path, None, f"row {index[bad[0]]} outside the allowed 0..{len(self) - 1}"
+            )
+        return index
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / "manifest.json"
+    try:
+        manifest = read_json(file)
+    except (OSError, ValueError) as error:
+        raise DataError(file, None, f"no readable store here ({error})") from error
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise DataError(file, None, f"store format {version}, this code reads {FORMAT_VERSION}")
+    return dict(manifest)
+
+
+def _verify(file: Path, entry: dict[str, Any]) -> None:
+    if not file.is_file():
+        raise DataError(file, None, "is missing from the store")
+    size = file.stat().st_size
+    if size != entry["bytes"]:
+        raise DataError(file, None, f"holds {size} bytes, manifest says {entry['bytes']}")
+    digest = sha256_file(file)
+    if digest != entry["sha256"]:
+        raise DataError(file, None, f"sha256 is {digest}, manifest says {entry['sha256']}")
