@@ -1,0 +1,262 @@
+"""Named, hashed splits of molecule ids, and the report of what they share with other sets.
+
+A split lists ids, not rows, so it stays valid when a store is built anew. Order matters: it is the
+order of the random permutation, so that the first n of a part are themselves a random sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from georecon.data.store import Store
+from georecon.data.structure_key import KEY_RULE, UInt, structure_keys
+from georecon.errors import ConfigError, DataError
+from georecon.files import atomic_path, read_json, sha256_file, write_json
+
+FORMAT_VERSION = 1
+QM9_MOLECULES = 130_831
+QM9_TRAIN, QM9_VAL = 110_000, 10_000
+_PARTS = ("train", "val", "test")
+_KEY_CHUNK = 200_000
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Molecule ids of the three parts, each in permutation order."""
+
+    train: Int
+    val: Int
+    test: Int
+
+    def counts(self) -> dict[str, int]:
+        """Number of ids in each part."""
+        return {name: len(getattr(self, name)) for name in _PARTS}
+
+
+def _unique(ids: ArrayLike) -> Int:
+    array = np.unique(np.asarray(ids, dtype=np.int64))
+    if len(array) != np.size(ids):
+        raise ConfigError(f"{np.size(ids)} ids, only {len(array)} different; expected unique ids")
+    return array
+
+
+def _first(part: Int, n: int | None, name: str) -> Int:
+    if n is not None and not 0 <= n <= len(part):
+        raise ConfigError(f"{name}: {n} molecules wanted, allowed 0 to {len(part)}")
+    return part[:n]
+
+
+def qm9_split(
+    ids: ArrayLike,
+    n_train: int | None = None,
+    n_val: int | None = None,
+    n_test: int | None = None,
+    *,
+    seed: int = 1,
+) -> Split:
+    """The ET lineage's split of QM9, or the first molecules of each of its parts.
+
+    All 130,831 ids in increasing order are permuted by ``numpy.random.default_rng(seed)``; the
+    first 110,000 train, the next 10,000 validate, the other 10,831 test. A smaller edition takes
+    the first n of each part, so that its test set is a sample of the official one and never holds
+    a molecule that the official protocol trains on.
+
+    Args:
+        ids: every id of the store, any order.
+        n_train: molecules to keep of the training part; None keeps all.
+        n_val: same for validation.
+        n_test: same for the test part.
+        seed: 1 in the lineage.
+
+    Raises:
+        ConfigError: other than 130,831 unique ids, or more wanted than a part has.
+    """
+    array = _unique(ids)
+    if len(array) != QM9_MOLECULES:
+        raise ConfigError(
+            f"the QM9 split needs all {QM9_MOLECULES} molecules, got {len(array)}; "
+            "use random_split for a part of QM9"
+        )
+    order = array[np.random.default_rng(seed).permutation(len(array))]
+    cut = QM9_TRAIN + QM9_VAL
+    return Split(
+        _first(order[:QM9_TRAIN], n_train, "train"),
+        _first(order[QM9_TRAIN:cut], n_val, "val"),
+        _first(order[cut:], n_test, "test"),
+    )
+
+
+def random_split(ids: ArrayLike, n_train: int, n_val: int, n_test: int | None, seed: int) -> Split:
+    """Permute ids (sorted first) and cut: ``n_train``, ``n_val``, then ``n_test`` or the rest.
+
+    Raises:
+        ConfigError: ids repeat, or there are too few of them.
+    """
+    array = _unique(ids)
+    if min(n_train, n_val, n_test or 0) < 0:
+        raise ConfigError(f"split sizes {n_train}, {n_val}, {n_test} must not be negative")
+    # Without a fixed test size there must be something left to test on.
+    needed = n_train + n_val + (1 if n_test is None else n_test)
+    if needed > len(array):
+        raise ConfigError(
+            f"{len(array)} molecules are too few for {n_train} train + {n_val} val + "
+            f"{'at least 1' if n_test is None else n_test} test = {needed}"
+        )
+    order = array[np.random.default_rng(seed).permutation(len(array))]
+    cut = n_train + n_val
+    end = None if n_test is None else cut + n_test
+    return Split(order[:n_train], order[n_train:cut], order[cut:end])
+
+
+def pretrain_split(
+    ids: ArrayLike,
+    n_val: int,
+    seed: int,
+    exclude: Iterable[ArrayLike] = (),
+    n_train: int | None = None,
+) -> Split:
+    """Split for pre-training: leave out ``exclude``, then ``n_val`` to validate, the rest to train.
+
+    Args:
+        ids: every id of the store.
+        n_val: molecules held out to watch the pre-training loss.
+        seed: of the permutation.
+        exclude: arrays of ids of the same store that must not be seen, such as the validation
+            and test parts of fine-tuning.
+        n_train: take only the first so many; None takes all.
+
+    Raises:
+        ConfigError: too few molecules are left.
+    """
+    array = _unique(ids)
+    gone = [np.asarray(one, dtype=np.int64) for one in exclude]
+    left = np.setdiff1d(array, np.concatenate(gone)) if gone else array
+    needed = n_val + (1 if n_train is None else n_train)
+    if n_val < 0 or needed > len(left):
+        raise ConfigError(
+            f"{len(left)} of {len(array)} molecules are left for pre-training, too few for "
+            f"{n_val} val + {'at least 1' if n_train is None else n_train} train"
+        )
+    order = left[np.random.default_rng(seed).permutation(len(left))]
+    end = None if n_train is None else n_val + n_train
+    return Split(order[n_val:end], order[:n_val], order[:0])
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _check_disjoint(parts: dict[str, Int], file: Path) -> None:
+    everything = np.concatenate([*parts.values()])
+    values, counts = np.unique(everything, return_counts=True)
+    if len(values) != len(everything):
+        twice = int(values[np.flatnonzero(counts > 1)[0]])
+        where = [name for name, ids in parts.items() if np.any(ids == twice)]
+        raise DataError(file, twice, f"id occurs twice (in {', '.join(where)}), expected once")
+
+
+def write_split(
+    path: str | Path, train: ArrayLike, val: ArrayLike, test: ArrayLike, meta: dict[str, Any]
+) -> dict[str, Any]:
+    """Write ``<name>.npz`` and its description ``<name>.json``; equal input gives equal bytes.
+
+    Args:
+        path: the ``.npz`` file.
+        train: ids to train on, in permutation order.
+        val: ids to validate on.
+        test: ids to test on.
+        meta: must hold ``rule`` (how the split is made), ``seed`` and ``store_sha256``.
+
+    Returns:
+        The description: meta, counts and the sha256 of the ``.npz`` file.
+
+    Raises:
+        DataError: the parts share an id.
+        ConfigError: ``meta`` lacks a key, or ``path`` does not end in .npz.
+    """
+    path = Path(path)
+    missing = {"rule", "seed", "store_sha256"} - set(meta)
+    if missing or path.suffix != ".npz":
+        raise ConfigError(f"split {path}: .npz expected, meta lacks {sorted(missing)}")
+    given = (train, val, test)
+    parts = {n: np.asarray(ids, dtype="<i8") for n, ids in zip(_PARTS, given, strict=True)}
+    _check_disjoint(parts, path)
+    with atomic_path(path) as temporary, open(temporary, "wb") as handle:
+        np.savez(handle, allow_pickle=False, **parts)
+    description = {
+        **meta,
+        "format_version": FORMAT_VERSION,
+        "counts": {name: len(ids) for name, ids in parts.items()},
+        "sha256": sha256_file(path),
+    }
+    write_json(_sidecar(path), description)
+    return description
+
+
+def read_split(path: str | Path) -> Split:
+    """Read a split after checking its hash against the description beside it.
+
+    Raises:
+        DataError: a file is missing, damaged or does not match the other; names it.
+    """
+    path = Path(path)
+    try:
+        description = read_json(_sidecar(path))
+        expected = description["sha256"]
+        digest = sha256_file(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            path, None, f"no readable split with a .json beside it ({error})"
+        ) from error
+    if digest != expected:
+        raise DataError(path, None, f"sha256 is {digest}, its .json says {expected}")
+    with np.load(path, allow_pickle=False) as archive:
+        split = Split(*(archive[name] for name in _PARTS))
+    _check_disjoint({name: getattr(split, name) for name in _PARTS}, path)
+    return split
+
+
+def overlap(split: Split, pretrain_ids: ArrayLike) -> dict[str, int]:
+    """How many ids of each part also occur in a pre-training set of the same store."""
+    seen = np.asarray(pretrain_ids, dtype=np.int64)
+    return {name: int(np.isin(getattr(split, name), seen).sum()) for name in _PARTS}
+
+
+def _keys(store: Store, rows: ArrayLike) -> UInt:
+    index = np.asarray(rows, dtype=np.int64)
+    chunks = [index[i : i + _KEY_CHUNK] for i in range(0, len(index), _KEY_CHUNK)]
+    keys = [structure_keys(store.gather(chunk)) for chunk in chunks]
+    return np.concatenate(keys) if keys else np.zeros(0, dtype=np.uint64)
+
+
+def leak_report(
+    test: Store, test_rows: ArrayLike, pretrain: Store, pretrain_rows: ArrayLike
+) -> dict[str, Any]:
+    """How many test molecules also occur in the pre-training set, by connectivity.
+
+    Works across datasets, where ids say nothing; the key and its limits are described in
+    ``georecon.data.structure_key``.
+
+    Returns:
+        Counts of test and pre-training molecules, of test molecules whose key occurs in
+        pre-training (``shared``), that as a fraction, and the key's rule.
+    """
+    wanted, seen = _keys(test, test_rows), _keys(pretrain, pretrain_rows)
+    shared = int(np.isin(wanted, seen).sum())
+    return {
+        "test_molecules": len(wanted),
+        "test_distinct_keys": len(np.unique(wanted)),
+        "pretrain_molecules": len(seen),
+        "pretrain_distinct_keys": len(np.unique(seen)),
+        "shared": shared,
+        "shared_fraction": shared / len(wanted) if len(wanted) else 0.0,
+        "key": KEY_RULE,
+    }
