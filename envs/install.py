@@ -86,6 +86,13 @@ def check_disk(root: Path, needed: float) -> None:
         )
 
 
+def telling(output: str) -> str:
+    """The part of a failed command's output to show: its end, without warnings."""
+    lines = output.strip().splitlines()
+    kept = [line for line in lines if not line.startswith("WARNING:")] or lines
+    return "\n".join(line[:1000] for line in kept[-40:])
+
+
 def run_quiet(label: str, command: Sequence[str], *, may_fail: bool = False) -> bool:
     """Run one phase: a line with its time; the command's output only if it fails.
 
@@ -108,7 +115,7 @@ def run_quiet(label: str, command: Sequence[str], *, may_fail: bool = False) -> 
         print(f"… not available ({took})", file=sys.stderr)
         return False
     print(f"… failed after {took}", file=sys.stderr)
-    raise SetupError(f"{done.stdout.strip()}\n\nSet-up failed in: {label} ({' '.join(command)})")
+    raise SetupError(f"{telling(done.stdout)}\n\nSet-up failed in: {label} ({' '.join(command)})")
 
 
 def pip(root: Path, *arguments: str) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PYTHON = "3.12"  # of the conda environment and the container
+OLDEST_PYTHON = "3.11.0"
 HEADER = """\
 # Every package of the environment, pinned: `make` installs exactly this into .venv.
 # To make it again: install envs/requirements.in into a new virtual environment, then run
@@ -30,8 +31,9 @@ def normal(name: str) -> str:
 
 
 def named_packages(text: str) -> list[str]:
-    """Names in requirements.in, in its order."""
-    return [line for line in map(str.strip, text.splitlines()) if line and line[0] != "#"]
+    """Names in requirements.in, in its order and without bounds."""
+    lines = (line for line in map(str.strip, text.splitlines()) if line and line[0] != "#")
+    return [re.split(r"[<>=!~\s]", line)[0] for line in lines]
 
 
 def read_pins(text: str) -> dict[str, str]:
@@ -68,6 +70,19 @@ def make_lock(frozen: str, named: list[str]) -> str:
         *(lines[name] for name in sorted(lines) if name not in own),
     ]
     return "\n".join(parts) + "\n"
+
+
+def needing_newer_python(oldest: str) -> list[str]:
+    """Packages installed here that refuse the oldest Python the project serves."""
+    from importlib.metadata import distributions
+
+    from packaging.specifiers import SpecifierSet
+
+    return [
+        f"{found.metadata['Name']} {found.version} needs Python {wanted}"
+        for found in distributions()
+        if (wanted := found.metadata["Requires-Python"]) and oldest not in SpecifierSet(wanted)
+    ]
 
 
 def origin(lock: str) -> str:
@@ -145,6 +160,8 @@ def main() -> int:
     if options.keep or options.check:
         lock = path.read_text(encoding="utf-8")
     else:
+        if refused := needing_newer_python(OLDEST_PYTHON):
+            raise SystemExit("install older versions first:\n" + "\n".join(refused))
         command = [sys.executable, "-m", "pip", "freeze", "--disable-pip-version-check"]
         lock = make_lock(subprocess.check_output(command, text=True), named)
         path.write_text(lock, encoding="utf-8")
