@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from georecon.launch import edition_of, readable_time
+from snakemake_logger_plugin_georecon import Progress, describe, header, tail
+
+ROOT = Path(__file__).resolve().parents[2]
+SNAKEFILE = """
+rule all:
+    input:
+        expand("results/laptop/{dataset}/{target}/seed{seed}.txt",
+               dataset="qm9", target=["homo", "gap"], seed=[0, 1])
+
+rule finetune:
+    output: "results/laptop/{dataset}/{target}/seed{seed}.txt"
+    log: "logs/{dataset}/{target}{seed}.log"
+    shell: '''
+        for i in $(seq 40); do echo "line $i" >> {log}; done
+        echo "a job speaks" >&2
+        [ -z "${{BREAK:-}}" ] || {{ echo "ValueError: loss is nan" >> {log}; exit 3; }}
+        echo x > {output}
+    '''
+"""
+
+
+def snakemake(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--logger", "georecon", "--cores", "2", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "Snakefile").write_text(SNAKEFILE)
+    return tmp_path
+
+
+@pytest.mark.workflow
+def test_one_line_per_finished_job_and_one_header(folder: Path) -> None:
+    done = snakemake(folder)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == "georecon laptop edition: 5 jobs (4 finetune)"
+    jobs = [line for line in lines if line.startswith("[")]
+    assert len(jobs) == 5
+    assert all(re.match(rf"\[{n}/5\] +{20 * n}%  ", jobs[n - 1]) for n in range(1, 6))
+    pattern = r"finetune  qm9/(homo|gap) seed [01] +\d+\.\d s"
+    assert sum(bool(re.search(pattern, line)) for line in jobs) == 4
+    assert re.search(r"about \d+ s left", jobs[2])
+    rest = [line for line in lines[1:] if not line.startswith("[")]
+    assert rest == ["a job speaks"] * 4
+    assert "\x1b" not in done.stdout
+    again = snakemake(folder)
+    assert again.stdout == "Nothing to do: everything asked for is up to date.\n"
+
+
+@pytest.mark.workflow
+def test_failed_job_shows_rule_wildcards_and_the_end_of_its_log(folder: Path) -> None:
+    done = snakemake(folder, BREAK="1")
+    assert done.returncode == 1
+    block = done.stdout[done.stdout.index("Failed: finetune  qm9/") :]
+    assert "target = " in block
+    assert re.search(r"log: logs/qm9/(homo|gap)[01]\.log, its end:", block)
+    assert "| ValueError: loss is nan" in block
+    assert "| line 40" in block
+    assert "| line 21\n" not in block
+
+
+@pytest.mark.workflow
+def test_dry_run_lists_the_jobs_as_snakemake_does(folder: Path) -> None:
+    done = snakemake(folder, "-n")
+    assert done.returncode == 0
+    assert done.stdout.count("rule finetune:") == 4
+    assert "This was a dry-run" in done.stdout
+    assert "finetune        4" in done.stdout
+
+
+@pytest.mark.workflow
+def test_unknown_target_is_reported(folder: Path) -> None:
+    done = snakemake(folder, "nonsense")
+    assert done.returncode != 0
+    assert "No rule to produce nonsense" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("wildcards", "text"),
+    [
+        ({"dataset": "qm9", "target": "homo", "method": "georecon", "seed": "1"},
+         "qm9/homo georecon seed 1"),
+        ({"edition": "laptop", "table": "qm9"}, "qm9"),
+        ({"method": "georecon", "noise": "0.04"}, "georecon noise 0.04"),
+        ({"target": "homo"}, "homo"),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_wildcards_are_joined_readably(wildcards: dict[str, str], text: str) -> None:
+    assert describe(wildcards) == text
+
+
+def test_time_left_weighs_rules_by_their_own_mean_and_parallel_jobs() -> None:
+    progress = Progress({"slow": 4, "fast": 2, "total": 6}, now=0.0)
+    progress.finish("slow", 10.0)
+    assert progress.time_left(10.0) is None
+    progress.finish("slow", 10.0)
+    progress.finish("fast", 2.0)
+    # 2 slow and 1 fast left = 22 s of work; 22 s were done in 11 s: two at a time
+    assert progress.time_left(11.0) == pytest.approx(11.0)
+
+
+def test_header_orders_rules_by_number() -> None:
+    stats = {"all": 1, "table": 2, "finetune": 72, "total": 75}
+    assert header(stats, "laptop") == "georecon laptop edition: 75 jobs (72 finetune, 2 table)"
+
+
+def test_tail_of_a_missing_empty_and_binary_log(tmp_path: Path) -> None:
+    assert tail(tmp_path / "none") == ["(no such log file)"]
+    (tmp_path / "empty").touch()
+    assert tail(tmp_path / "empty") == ["(the log file is empty)"]
+    (tmp_path / "odd").write_bytes(b"\xff\xfe\nend\n")
+    assert tail(tmp_path / "odd")[-1] == "end"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (3599, "1 h 0 min"), (11400, "3 h 10 min"),
+     (190800, "2 d 5 h")],
+)  # fmt: skip
+def test_readable_time(seconds: float, text: str) -> None:
+    assert readable_time(seconds) == text
+
+
+def test_edition_follows_snakemakes_order_of_precedence(tmp_path: Path) -> None:
+    assert edition_of([], tmp_path) == "laptop"
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("edition: small\n")
+    (tmp_path / "other.yaml").write_text("edition: other\n")
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm/profile.yaml").write_text("config:\n  - edition=paper\n")
+    assert edition_of(["all"], tmp_path) == "small"
+    assert edition_of(["--configfile", "other.yaml"], tmp_path) == "other"
+    assert edition_of(["--profile", "slurm", "all"], tmp_path) == "paper"
+    assert edition_of(["--profile=slurm", "--config", "edition=mine", "--"], tmp_path) == "mine"
