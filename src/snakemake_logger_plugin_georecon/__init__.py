@@ -7,6 +7,7 @@ Dry runs look as Snakemake prints them; Snakemake's own complete log stays in .s
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,25 +21,14 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from georecon.launch import edition_of, readable_time
 
-LOG_TAIL = 20
+# how a job ends that was asked to stop, in Snakemake's words
+STOPPED = re.compile(r"died with <Signals\.SIG(INT|TERM)")
 RED, GREEN, DIM, RESET = "\033[31m", "\033[32m", "\033[2m", "\033[0m"
 # what Snakemake says on every run and nobody acts on; all of it stays in its log file
-CHATTER = (
-    "Assuming unrestricted shared filesystem",
-    "Building DAG",
-    "Using shell",
-    "Conda environments: ignored",
-    "Singularity containers: ignored",
-    "Group jobs: inactive",
-    "Select jobs to execute",
-    "Retrieving ",
-    "Shutting down",
-    "Complete log",
-    "Elapsed time",
-    "Exiting because a job execution failed",
-    "WorkflowError:\nAt least one job did not complete",
-    "Config file ",
-    "None",
+CHATTER = re.compile(
+    "Assuming unrestricted|Building DAG|Using shell|Conda environments: ign|Singularity containers:"
+    "|Group jobs: inactive|Select jobs to|Retrieving |Shutting down|Complete log|Elapsed time|None$"
+    "|Exiting because a job|WorkflowError:\nAt least one job did not complete|Config file "
 )
 SILENT = {LogEvent.PROGRESS, LogEvent.RESOURCES_INFO, LogEvent.WORKFLOW_STARTED, LogEvent.RULEGRAPH}
 
@@ -55,9 +45,7 @@ class Job:
 def describe(wildcards: Mapping[str, Any]) -> str:
     """Wildcards as a person says them: ``qm9/homo georecon seed 1``.
 
-    Args:
-        wildcards: name to value, in the rule's order. The edition is left out (the header has it);
-            a bare number keeps its name; dataset and target are joined.
+    The edition is left out (the header has it); a bare number keeps its name.
     """
     words: list[str] = []
     previous = ""
@@ -73,7 +61,7 @@ def describe(wildcards: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def tail(path: str | Path, lines: int = LOG_TAIL) -> list[str]:
+def tail(path: str | Path, lines: int = 20) -> list[str]:
     """Last lines of a text file; a sentence where it cannot be read or is empty."""
     try:
         with open(path, "rb") as handle:
@@ -147,6 +135,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         self.jobs: dict[int, Job] = {}
         self.progress: Progress | None = None
         self.exceptions: list[str] = []
+        self.stopped = False
         self.width = 8
 
     def emit(self, record: LogRecord) -> None:
@@ -190,7 +179,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         text = self.format(record)
         if text.startswith("Nothing to be done"):
             self._write("Nothing to do: everything asked for is up to date.")
-        elif text and not text.startswith(CHATTER):
+        elif text and not CHATTER.match(text):
             self._write(text, RED if record.levelno >= WARNING else "")
 
     def _run_info(self, record: LogRecord) -> None:
@@ -212,7 +201,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
     def _job_finished(self, record: LogRecord) -> None:
         job = self.jobs.pop(record.__dict__["job_id"], Job())
         seconds = record.created - (job.start or record.created)
-        if self.progress is None:
+        if self.progress is None:  # --quiet
             return
         self.progress.finish(job.rule, seconds)
         done, total = self.progress.done, self.progress.total
@@ -225,7 +214,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
 
     def _exception(self, record: LogRecord) -> None:
         text = str(record.msg)
-        if not text.startswith(CHATTER):
+        if not CHATTER.match(text):
             self.exceptions.append(text)
         if getattr(record, "exception", "") == "WorkflowError":
             self._flush_exceptions()
@@ -238,10 +227,16 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
     def _job_error(self, record: LogRecord) -> None:
         values = record.__dict__
         job = self.jobs.get(values["jobid"], Job())
-        lines = [f"Failed: {values['rule_name']}  {describe(job.wildcards)}".rstrip()]
-        lines += [f"    {name} = {value}" for name, value in job.wildcards.items()]
-        reasons = [*self.exceptions, values.get("rule_msg") or ""]
+        name = f"{values['rule_name']}  {describe(job.wildcards)}".rstrip()
+        reasons = [text for text in self.exceptions if not STOPPED.search(text)]
+        self.stopped |= len(reasons) < len(self.exceptions)
         self.exceptions.clear()
+        if self.stopped and not reasons:
+            self._write(f"Stopped: {name}")
+            return
+        lines = [f"Failed: {name}"]
+        lines += [f"    {name} = {value}" for name, value in job.wildcards.items()]
+        reasons.append(values.get("rule_msg") or "")
         if values.get("shellcmd"):
             reasons.append(f"shell: {values['shellcmd'].strip()}")
         reasons += [f"{name}: {value}" for name, value in (values.get("aux") or {}).items()]

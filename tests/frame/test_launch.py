@@ -74,13 +74,16 @@ def is_alive(pid: int) -> bool:
 def started(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A launcher in a session of its own whose `second` waits; with that job's process id."""
     (folder / "pid").unlink(missing_ok=True)
-    with subprocess.Popen(
-        COMMAND,
-        cwd=folder,
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
+    with (
+        (folder / "output").open("w") as output,
+        subprocess.Popen(
+            COMMAND,
+            cwd=folder,
+            env=environment(),
+            stderr=output,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             wait_until(lambda: (folder / "pid").exists() and (folder / "pid").read_text() != "")
             yield process, int((folder / "pid").read_text())
@@ -125,6 +128,9 @@ def test_signal_reaches_the_jobs_and_the_next_run_works(
         process.send_signal(number)
         assert process.wait(30) == 128 + number
         wait_until(lambda: not is_alive(job), 5.0)
+    output = (folder / "output").read_text()
+    assert "Stopped: second" in output
+    assert "Failed:" not in output
     again = run(folder, OMP_NUM_THREADS="2")
     assert again.returncode == 0
     assert (folder / "threads").read_text() == "2"
