@@ -41,7 +41,8 @@ def load_npz(file: str | Path) -> dict[str, NDArray[Any]]:
         DataError: missing, truncated, not an archive, or holding Python objects.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with open(file, "rb") as handle:
+            archive = np.load(handle, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, expected an .npz archive")
             return {name: archive[name] for name in archive.files}

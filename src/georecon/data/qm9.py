@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,9 +100,10 @@ def _read_pack_file(file: Path) -> Molecules:
     dtypes |= dict.fromkeys(_PACK_COLUMNS, np.float64)
     try:
         table = pd.read_csv(file, usecols=columns, dtype=dtypes)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = f"not a qm9pack 1.0.3 table with columns {columns} ({error})"
-        raise DataError(file, None, reason) from error
+        record = first_not_number(file, "Index", ["N_atoms", *_PACK_COLUMNS])
+        raise DataError(file, record, reason) from error
     ids, n_atoms = table["Index"].to_numpy(), table["N_atoms"].to_numpy()
     elements, texts = list(table["Elements"]), list(table["XYZ_Ang"])
     for row in (0, len(table) - 1) if len(table) else ():
@@ -116,6 +119,18 @@ def _read_pack_file(file: Path) -> Molecules:
             for name, column in zip(LABELS, _PACK_COLUMNS, strict=True)
         },
     )
+
+
+def first_not_number(source: Any, id_column: str, columns: Sequence[str]) -> str | None:
+    """Id of the first CSV row where a column holds no number; None if the table is unreadable."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(source, usecols=[id_column, *columns], dtype=str)
+    except (OSError, ValueError):
+        return None
+    bad = table[list(columns)].apply(pd.to_numeric, errors="coerce").isna().any(axis=1)
+    return str(table[id_column][bad.idxmax()]) if bad.any() else None
 
 
 _NOT_ELEMENT = str.maketrans("", "", "[]', \"")
@@ -144,6 +159,14 @@ def _parse_elements(
     raise DataError(file, None, "element lists cannot be parsed")
 
 
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def _parse_positions(
     texts: list[str], n_atoms: NDArray[np.int64], ids: NDArray[np.int64], file: Path
 ) -> NDArray[np.float32]:
@@ -153,10 +176,15 @@ def _parse_positions(
     if len(bad):
         reason = f"{commas[bad[0]] + 1} coordinates, expected 3 x {n_atoms[bad[0]]}"
         raise DataError(file, int(ids[bad[0]]), reason)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # reported by the length check below
-        flat = np.fromstring(",".join(texts).translate(_NOT_NUMBER), sep=",")
-    if len(flat) != 3 * n_atoms.sum():
-        row = int(np.searchsorted(np.cumsum(3 * n_atoms), len(flat), side="right"))
-        raise DataError(file, int(ids[min(row, len(ids) - 1)]), "a coordinate is not a number")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.4 only warns
+            flat = np.fromstring(",".join(texts).translate(_NOT_NUMBER), sep=",")
+    except (ValueError, DeprecationWarning) as error:
+        for text, index in zip(texts, ids, strict=True):
+            for word in text.translate(_NOT_NUMBER).split(","):
+                if not _is_number(word):
+                    reason = f"coordinate {word!r} is not a number"
+                    raise DataError(file, int(index), reason) from error
+        raise DataError(file, None, f"coordinates cannot be parsed ({error})") from error
     return flat.reshape(-1, 3).astype(np.float32)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from georecon.data.checks import Ranges
 from georecon.data.molecules import Molecules
-from georecon.data.qm9 import ELEMENTS, LABELS, finish
+from georecon.data.qm9 import ELEMENTS, LABELS, finish, first_not_number
 from georecon.data.sdf import iter_sdf
 from georecon.errors import DataError
 
@@ -103,6 +103,8 @@ def parse_xyz(text: str, file: Path, name: str) -> tuple[int, list[int], Any, li
         count = int(lines[0])
         head = lines[1].split()
         atoms = [line.split() for line in lines[2 : 2 + count]]
+        if len(lines) < count + 5:
+            raise ValueError(f"{len(lines)} lines, expected {count + 5}")
         if len(head) != 17 or len(atoms) != count or any(len(atom) != 5 for atom in atoms):
             raise ValueError(f"expected 17 properties and {count} atom lines of 5 fields")
         if head[0] != "gdb" or int(head[1]) != int(match[1]):
@@ -135,7 +137,8 @@ def _read_gdb9_csv(csv: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         ids = table["mol_id"].str.removeprefix("gdb_").to_numpy(dtype=np.int64)
         return ids, table[_GDB9_COLUMNS].to_numpy(dtype=np.float64)
     except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(csv, None, f"not a gdb9.sdf.csv table ({error})") from error
+        record = None if csv.suffix == ".zip" else first_not_number(csv, "mol_id", _GDB9_COLUMNS)
+        raise DataError(csv, record, f"not a gdb9.sdf.csv table ({error})") from error
 
 
 def read_gdb9(

@@ -28,7 +28,7 @@ def _open_text(file: Path) -> Iterator[io.TextIOBase]:
     """Open a plain, gzipped or tarred SDF as a stream of text lines."""
     name = file.name.lower()
     if name.endswith((".tar.gz", ".tgz", ".tar")):
-        with tarfile.open(file, "r|*") as archive:
+        with tarfile.open(file, "r:*") as archive:
             for member in archive:
                 if member.isdir():
                     continue
@@ -40,7 +40,8 @@ def _open_text(file: Path) -> Iterator[io.TextIOBase]:
         raise DataError(file, None, "archive holds no .sdf file")
     elif name.endswith(".zip"):
         with zipfile.ZipFile(file) as bundle:
-            inside = [one for one in bundle.namelist() if one.lower().endswith(".sdf")]
+            names = [name for name in bundle.namelist() if not name.startswith("__MACOSX")]
+            inside = [name for name in names if name.lower().endswith(".sdf")]
             if len(inside) != 1:
                 raise DataError(file, None, f"expected one .sdf file inside, found {inside}")
             with bundle.open(inside[0]) as member_handle:
