@@ -284,17 +284,17 @@ class Store:
     def gather(self, rows: ArrayLike) -> Molecules:
         """Copy rows into memory, in the given order, (M,) rows → M molecules."""
         index = self._rows_in_range(rows)
-        starts = self.offsets[index]
-        counts = self.offsets[index + 1] - starts
+        starts = _take(self.offsets, index)
+        counts = _take(self.offsets, index + 1) - starts
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         atoms = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])  # (N,)
         return Molecules(
-            ids=np.array(self.ids[index]),
-            z=np.array(self.z[atoms]),
-            pos=np.array(self.pos[atoms]),
+            ids=_take(self.ids, index),
+            z=_take(self.z, atoms),
+            pos=_take(self.pos, atoms),
             offsets=offsets,
-            labels={name: np.array(values[index]) for name, values in self.labels.items()},
-            forces=None if self.forces is None else np.array(self.forces[atoms]),
+            labels={name: _take(values, index) for name, values in self.labels.items()},
+            forces=None if self.forces is None else _take(self.forces, atoms),
         )
 
     def _rows_in_range(self, rows: ArrayLike) -> Int:
@@ -305,6 +305,11 @@ class Store:
                 self.path, None, f"row {index[bad[0]]} outside the allowed 0..{len(self) - 1}"
             )
         return index
+
+
+def _take(array: NDArray[Any], index: Int) -> NDArray[Any]:
+    """Rows of a memory map as an ordinary array; indexing the map itself is far slower."""
+    return np.asarray(array)[index]
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

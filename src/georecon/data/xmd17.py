@@ -14,10 +14,10 @@ r, v, m        ``x`` [a0], ``v`` [a0/t_au], ``mass`` [m_e]
 exp(-gamma t)  ``keep``, velocity kept by the thermostat
 =============  =================================================
 
-tblite is called directly: each step starts from the last wave function, which ASE's wrapper with
-its bookkeeping does at about half the rate. Steps between frames converge the wave function
-loosely (force errors under 0.1 kcal/mol/Å, which the thermostat absorbs); recorded frames
-converge it ten times tighter than tblite's default.
+tblite is called directly and each step starts from the last wave function, which makes 1.3 to 1.9
+times the steps per second of ASE's integrator with its tblite wrapper. Steps between frames
+converge the wave function loosely (force errors up to about 0.1 kcal/mol/Å, which the thermostat
+absorbs); recorded frames converge it ten times tighter than tblite's default.
 """
 
 from __future__ import annotations
