@@ -125,14 +125,16 @@ class AttentionLayer(nn.Module):
         dv = functional.silu(self.dv_proj(edges.rbf))  # (E, 3F), per head: scalar, gate 1, gate 2
         if self.vector_cutoff:
             dv = dv * edges.cutoff[:, None]
-        score = (self.q_proj(x)[target] * self.k_proj(x)[source] * dk).view(-1, h, d).sum(-1)
+        q_i = self.q_proj(x).index_select(0, target)
+        k_j = self.k_proj(x).index_select(0, source)
+        score = (q_i * k_j * dk).view(-1, h, d).sum(-1)
         attention = functional.silu(score) * edges.cutoff[:, None]  # (E, H)
-        value = (self.v_proj(x)[source] * dv).view(-1, h, 3, d)
+        value = (self.v_proj(x).index_select(0, source) * dv).view(-1, h, 3, d)
         scalar, gate1, gate2 = value.unbind(dim=2)  # (E, H, D) each
         message = (scalar * attention[..., None]).reshape(-1, h * d)
-        gate1, gate2 = gate1.reshape(-1, 1, h * d), gate2.reshape(-1, 1, h * d)
-        vector = vec[source] * gate1 + gate2 * edges.unit[..., None]  # (E, 3, F)
-        return scatter_sum(message, target, n), scatter_sum(vector, target, n)
+        vec_j = vec.view(n, 3, h, d).index_select(0, source)
+        vector = vec_j * gate1[:, None] + gate2[:, None] * edges.unit[:, :, None, None]  # (E, 3, H, D)
+        return scatter_sum(message, target, n), scatter_sum(vector, target, n).flatten(2)
 
 
 class EquivariantTransformer(nn.Module):

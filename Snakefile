@@ -1,0 +1,53 @@
+# One paper, one DAG: raw data to every table and figure. `snakemake --list-target-rules` lists the targets.
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.14")
+
+configfile: "config/config.yaml"
+
+ROOT = Path(workflow.current_basedir)
+sys.path.insert(0, str(ROOT / "src"))
+
+from georecon.workflow import prepare
+
+# Merges edition and overrides, refuses a bad configuration, lets the scripts import src/ without an install.
+experiments = prepare(ROOT, config)
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9_]+",
+    edition="[a-z0-9_]+",
+    target="[A-Za-z0-9_-]+",
+    method="[a-z0-9]+(__[a-z]+[0-9.]+)?",
+    seed=r"\d+",
+    split="[A-Za-z0-9_-]+",
+    table="|".join(experiments.config["tables"]),
+    figure="[a-z_]+",
+
+
+localrules:
+    all,
+    tables,
+    figures,
+    report,
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/pretrain.smk"
+include: "rules/finetune.smk"
+include: "rules/evaluate.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.input,
+        rules.figures.input,
+        rules.report.input,

@@ -1,0 +1,117 @@
+# Helpers of all rules: paths, inputs and settings as functions of wildcards. No path is typed twice.
+from georecon import paths
+from georecon.provenance import code_digest
+
+EDITION = experiments.edition
+ENVIRONMENT = "../envs/georecon.yaml"
+GPU = experiments.config["gpus"]
+
+
+def here(pattern):
+    """Pattern of georecon.paths with this edition filled in and the other wildcards kept."""
+    return pattern.replace("{edition}", EDITION)
+
+
+def raw_file(dataset, name):
+    return f"{paths.RAW}/{dataset}/{name}"
+
+
+def raw_files(wildcards):
+    target = wildcards.get("target")
+    return [raw_file(wildcards.dataset, name) for name in experiments.raw_names(wildcards.dataset, target)]
+
+
+def card_file(wildcards):
+    return experiments.card_file(wildcards.dataset, wildcards.file)
+
+
+def split_plan(wildcards):
+    return experiments.split_plan(wildcards.dataset, wildcards.split)
+
+
+def split_store(wildcards):
+    return f"{split_plan(wildcards)['store']}/manifest.json"
+
+
+def split_exclude(wildcards):
+    return split_plan(wildcards)["exclude"]
+
+
+def store_manifest(wildcards):
+    return f"{experiments.store(wildcards.dataset, wildcards.target)}/manifest.json"
+
+
+def pretrain_store(wildcards):
+    return paths.STORE.format(dataset=experiments.dataset_of("pretrain")) + "/manifest.json"
+
+
+def pretrain_split(wildcards):
+    return experiments.pretrain_split()
+
+
+def finetune_split(wildcards):
+    return experiments.split(wildcards.dataset, wildcards.target)
+
+
+def encoder_input(wildcards):
+    """Encoder that a method starts from; none for scratch."""
+    if not experiments.is_pretrained(wildcards.method):
+        return {}
+    return {"encoder": f"{experiments.pretrain_folder(wildcards.method)}/encoder.safetensors"}
+
+
+def smoothness_store(wildcards):
+    dataset = experiments.dataset_of(experiments.config["smoothness"]["set"])
+    return f"{experiments.store(dataset, experiments.targets(dataset)[0])}/manifest.json"
+
+
+def smoothness_split(wildcards):
+    dataset = experiments.dataset_of(experiments.config["smoothness"]["set"])
+    return experiments.split(dataset, experiments.targets(dataset)[0])
+
+
+def pretrain_settings(wildcards):
+    return experiments.pretrain_settings(wildcards.method, int(wildcards.seed))
+
+
+def finetune_settings(wildcards):
+    w = wildcards
+    return experiments.finetune_settings(w.dataset, w.target, w.method, int(w.seed))
+
+
+def smoothness_settings(wildcards):
+    return experiments.smoothness_settings(wildcards.method, int(wildcards.seed))
+
+
+def label_unit(wildcards):
+    return experiments.card(wildcards.dataset)["targets"][wildcards.target]["unit"]
+
+
+def table_files(wildcards):
+    return experiments.table_files(wildcards.table)
+
+
+def table_leaks(wildcards):
+    return experiments.table_leaks(wildcards.table)
+
+
+def table_spec(wildcards):
+    return experiments.table_spec(wildcards.table)
+
+
+def minutes(base):
+    """Run time limit of a job [minutes], growing with the attempt."""
+
+    def limit(wildcards, attempt):
+        return base * attempt
+
+    return limit
+
+
+def memory(base):
+    """Memory of a job [MB], growing with the attempt."""
+
+    def limit(wildcards, attempt):
+        return base * attempt
+
+    return limit

@@ -1,0 +1,97 @@
+# raw files -> stores -> splits -> leak reports
+
+
+ruleorder: xmd17 > fetch
+
+
+rule fetch:
+    output:
+        raw_file("{dataset}", "{file}"),
+    params:
+        card=card_file,
+        mirror=experiments.config.get("mirror"),
+        offline=experiments.config.get("offline", False),
+    log:
+        "logs/fetch/{dataset}/{file}.log",
+    conda:
+        ENVIRONMENT
+    wildcard_constraints:
+        file="[^/]+",
+    script:
+        "../workflow/scripts/fetch.py"
+
+
+rule xmd17:
+    output:
+        npz=raw_file("xmd17", "xmd17_{target}.npz"),
+        provenance=raw_file("xmd17", "xmd17_{target}.json"),
+    params:
+        simulation=experiments.card("xmd17")["simulation"],
+        code=code_digest("xmd17"),
+    log:
+        "logs/xmd17/{target}.log",
+    conda:
+        ENVIRONMENT
+    script:
+        "../workflow/scripts/xmd17.py"
+
+
+rule preprocess:
+    input:
+        raw_files,
+    output:
+        manifest=f"{paths.STORE}/manifest.json",
+    params:
+        card=lookup(dpath="datasets/{dataset}", within=experiments.config),
+        code=code_digest("preprocess"),
+    log:
+        "logs/preprocess/{dataset}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(4000),
+    script:
+        "../workflow/scripts/preprocess.py"
+
+
+use rule preprocess as preprocess_target with:
+    output:
+        manifest=f"{paths.STORE}/{{target}}/manifest.json",
+    log:
+        "logs/preprocess/{dataset}/{target}.log",
+
+
+rule split:
+    input:
+        store=split_store,
+        exclude=split_exclude,
+    output:
+        split=paths.SPLIT,
+        sidecar=paths.SPLIT.replace(".npz", ".json"),
+    params:
+        plan=split_plan,
+        code=code_digest("split"),
+    log:
+        "logs/split/{dataset}/{split}.log",
+    conda:
+        ENVIRONMENT
+    script:
+        "../workflow/scripts/split.py"
+
+
+rule leak:
+    input:
+        store=split_store,
+        split=paths.SPLIT,
+        pretrain_store=pretrain_store,
+        pretrain_split=pretrain_split,
+    output:
+        here(paths.LEAK),
+    params:
+        code=code_digest("split"),
+    log:
+        f"logs/{EDITION}/leak/{{dataset}}/{{split}}.log",
+    conda:
+        ENVIRONMENT
+    script:
+        "../workflow/scripts/leak.py"

@@ -1,0 +1,41 @@
+# test predictions to errors; encoders to smoothness estimates
+
+
+rule evaluate:
+    input:
+        outputs=here(f"{paths.FINETUNE}/outputs.safetensors"),
+    output:
+        predictions=here(f"{paths.FINETUNE}/predictions.parquet"),
+        metrics=here(f"{paths.FINETUNE}/metrics.json"),
+        run=here(f"{paths.FINETUNE}/evaluate.run.json"),
+    params:
+        unit=label_unit,
+        code=code_digest("evaluate"),
+    log:
+        f"logs/{EDITION}/evaluate/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
+    conda:
+        ENVIRONMENT
+    script:
+        "../workflow/scripts/evaluate.py"
+
+
+rule smoothness:
+    input:
+        unpack(encoder_input),
+        store=smoothness_store,
+        split=smoothness_split,
+    output:
+        metrics=here(f"{paths.SMOOTHNESS}/metrics.json"),
+        run=here(f"{paths.SMOOTHNESS}/run.json"),
+    params:
+        settings=smoothness_settings,
+    log:
+        f"logs/{EDITION}/smoothness/{{method}}/seed{{seed}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=memory(4000),
+        runtime=minutes(120),
+        gpu=GPU,
+    script:
+        "../workflow/scripts/smoothness.py"

@@ -1,0 +1,85 @@
+"""From a fine-tuned model's test outputs to predictions.parquet and metrics.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from georecon.files import atomic_path, write_json
+
+
+def evaluate(outputs_path: Path, predictions_path: Path, metrics_path: Path, *, unit: str) -> None:
+    """Write every prediction with its label, and the errors over them.
+
+    Args:
+        outputs_path: ``outputs.safetensors`` of a fine-tuning run.
+        predictions_path: parquet to write: one row per molecule (``energy`` or the property) and, for
+            force sets, one row per force component (kind "force").
+        metrics_path: JSON to write.
+        unit: label unit, recorded; forces are in ``unit``/Å.
+    """
+    outputs = load_file(outputs_path)
+    table = prediction_table(outputs)
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {name: pyarrow.array(values) for name, values in table.items()}
+    arrow = pyarrow.table(columns).replace_schema_metadata({"unit": unit})
+    with atomic_path(predictions_path) as temporary:
+        pyarrow.parquet.write_table(arrow, temporary)
+    write_json(metrics_path, {"unit": unit, **errors(table)})
+
+
+def prediction_table(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns of predictions.parquet: kind, id, atom, axis, label, prediction, baseline.
+
+    ``baseline`` is the prediction of the training mean; for forces it is zero.
+    """
+    size = len(outputs["ids"])
+    nothing = np.full(size, -1, dtype=np.int16)
+    property_part = {
+        "kind": np.full(size, "property"),
+        "id": outputs["ids"],
+        "atom": nothing,
+        "axis": nothing,
+        "label": outputs["label"],
+        "prediction": outputs["prediction"],
+        "baseline": outputs["baseline"],
+    }
+    if "force_label" not in outputs:
+        return property_part
+    counts = outputs["atoms"]
+    atoms = np.concatenate([np.arange(n, dtype=np.int16) for n in counts])
+    forces = {
+        "kind": np.full(3 * len(atoms), "force"),
+        "id": np.repeat(np.repeat(outputs["ids"], counts), 3),
+        "atom": np.repeat(atoms, 3),
+        "axis": np.tile(np.arange(3, dtype=np.int16), len(atoms)),
+        "label": outputs["force_label"].ravel(),
+        "prediction": outputs["force_prediction"].ravel(),
+        "baseline": np.zeros(3 * len(atoms)),
+    }
+    return {name: np.concatenate([property_part[name], forces[name]]) for name in forces}
+
+
+def errors(table: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Mean absolute and root mean square errors by kind, beside the training-mean baseline's.
+
+    Returns:
+        For "property" and, where present, "force": ``mae``, ``rmse``, ``baseline_mae``,
+        ``baseline_rmse`` and the number of values ``n``.
+    """
+    found: dict[str, Any] = {}
+    for kind in dict.fromkeys(table["kind"].tolist()):
+        rows = table["kind"] == kind
+        label = table["label"][rows]
+        entry: dict[str, Any] = {"n": int(rows.sum())}
+        for prefix, name in (("", "prediction"), ("baseline_", "baseline")):
+            difference = table[name][rows] - label
+            entry[f"{prefix}mae"] = float(np.abs(difference).mean())
+            entry[f"{prefix}rmse"] = float(np.sqrt((difference**2).mean()))
+        found[kind] = entry
+    return found

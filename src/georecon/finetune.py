@@ -1,0 +1,288 @@
+"""Fine-tuning of an encoder on one property or on one molecule's energies and forces."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from georecon.data.split import read_split
+from georecon.data.store import Store
+from georecon.errors import ConfigError
+from georecon.files import atomic_path, sha256_file, sha256_json
+from georecon.graph import MolGraph, scatter_sum
+from georecon.models.encoder import EncoderSettings
+from georecon.models.heads import VectorHead
+from georecon.models.potential import PropertyModel
+from georecon.noise import NoiseSource
+from georecon.pretrain import load_encoder
+from georecon.training.batches import Batch, ShuffledBatches, in_order
+from georecon.training.loop import FitResult, TrainSettings, fit
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": functional.mse_loss,
+    "smooth_l1": functional.smooth_l1_loss,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How one target is learned (docs/method.md; PVD and Frad's per-target recipes).
+
+    Attributes:
+        head: "scalar", "dipole" or "spatial_extent".
+        loss: "mse" or "smooth_l1", on standardised labels.
+        standardize: subtract the training mean and divide by the training standard deviation.
+        atomref: reference of each element [label unit] by atomic number, subtracted first.
+        noise_sigma: Noisy Nodes σ [Å]; 0 switches them off.
+        noise_weight: weight of the Noisy Nodes loss.
+        energy_weight, force_weight: of the two losses for force sets; None for properties.
+    """
+
+    head: str
+    loss: str
+    standardize: bool
+    atomref: dict[int, float]
+    noise_sigma: float
+    noise_weight: float
+    energy_weight: float | None = None
+    force_weight: float | None = None
+
+    @property
+    def forces(self) -> bool:
+        """Whether forces are learned too."""
+        return self.force_weight is not None
+
+
+class FinetuneModel(nn.Module):
+    """Property model plus the head that predicts the Noisy Nodes noise; only the first is used later."""
+
+    def __init__(self, property_model: PropertyModel, channels: int) -> None:
+        super().__init__()
+        self.property_model = property_model
+        self.noise_head = VectorHead(channels)
+
+
+class FinetuneTask:
+    """Loss and validation of one fine-tuning run (the loop's ``Task``)."""
+
+    def __init__(
+        self, model: FinetuneModel, recipe: Recipe, batches: ShuffledBatches,
+        validation: list[Batch], *, seed: int, device: str,
+    ) -> None:
+        self.model, self.recipe = model.to(device), recipe
+        self.batches, self.validation, self.seed, self.device = batches, validation, seed, device
+
+    def molecules(self, step: int) -> list[int]:
+        """Molecule ids of this step's batch."""
+        return self.batches.at(step).graph.ids.tolist()
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """Property loss, force loss where there are forces, Noisy Nodes loss."""
+        batch = to_device(self.batches.at(step), self.device)
+        noise = NoiseSource(self.seed, step)
+        return self._force_loss(batch, noise) if self.recipe.forces else self._property_loss(batch, noise)
+
+    def _property_loss(self, batch: Batch, noise: NoiseSource) -> dict[str, Tensor]:
+        """One pass: the property and the noise are both read off the noisy molecule (PVD)."""
+        recipe, model = self.recipe, self.model.property_model
+        assert batch.label is not None
+        graph, epsilon = self._noisy(batch.graph, noise)
+        x, vec = model.encoder(graph)
+        target = model.normalise(batch.label, graph)
+        property_loss = LOSSES[recipe.loss](model.head(x, vec, graph), target)
+        parts = {"property": property_loss}
+        loss = property_loss
+        if recipe.noise_sigma:
+            parts["noise"] = functional.mse_loss(self.model.noise_head(x, vec, graph), epsilon)
+            loss = loss + recipe.noise_weight * parts["noise"]
+        return {"loss": loss, **parts}
+
+    def _force_loss(self, batch: Batch, noise: NoiseSource) -> dict[str, Tensor]:
+        """Energies and forces of the clean molecule; the noise in a pass of its own (SliDe)."""
+        recipe, model = self.recipe, self.model.property_model
+        assert batch.label is not None and batch.forces is not None
+        energy, forces = model.energy_and_forces(batch.graph, training=True)
+        target = (batch.forces / model.scale).to(forces.dtype)
+        measure = LOSSES[recipe.loss]
+        parts = {
+            "energy": measure(energy, model.normalise(batch.label, batch.graph)),
+            "force": measure(forces, target),
+        }
+        assert recipe.energy_weight is not None and recipe.force_weight is not None
+        loss = recipe.energy_weight * parts["energy"] + recipe.force_weight * parts["force"]
+        if recipe.noise_sigma:
+            graph, epsilon = self._noisy(batch.graph, noise)
+            predicted = self.model.noise_head(*model.encoder(graph), graph)
+            parts["noise"] = functional.mse_loss(predicted, epsilon)
+            loss = loss + recipe.noise_weight * parts["noise"]
+        return {"loss": loss, **parts}
+
+    def _noisy(self, graph: MolGraph, noise: NoiseSource) -> tuple[MolGraph, Tensor]:
+        epsilon = noise.normal(graph, "noisy_nodes")
+        return graph._replace(pos=graph.pos + self.recipe.noise_sigma * epsilon), epsilon
+
+    def validate(self) -> dict[str, float]:
+        """Mean absolute errors on validation molecules [label unit]; the score is what to minimise."""
+        predicted = predict(self.model.property_model, self.validation, self.recipe, self.device)
+        errors = absolute_errors(predicted)
+        if not self.recipe.forces:
+            return {"score": errors["mae"], **errors}
+        assert self.recipe.energy_weight is not None and self.recipe.force_weight is not None
+        score = self.recipe.energy_weight * errors["mae"] + self.recipe.force_weight * errors["force_mae"]
+        return {"score": score, **errors}
+
+
+def to_device(batch: Batch, device: str) -> Batch:
+    """Copy a batch to a device."""
+    move = [None if field is None else field.to(device) for field in (batch.label, batch.forces)]
+    return Batch(batch.graph.to(device), *move)
+
+
+def predict(
+    model: PropertyModel, batches: list[Batch], recipe: Recipe, device: str
+) -> dict[str, Tensor]:
+    """Predictions and labels for all batches, float64 on the CPU.
+
+    Returns:
+        ``ids``, ``label``, ``prediction`` (M,) and, with forces, ``atoms`` (M,), ``force_label`` and
+        ``force_prediction`` (N, 3), in label units.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    model.eval()
+    for host in batches:
+        batch = to_device(host, device)
+        graph = batch.graph
+        found = {"ids": graph.ids, "label": batch.label}
+        if recipe.forces:
+            energy, forces = model.energy_and_forces(graph, training=False)
+            found |= {
+                "prediction": model.denormalise(energy, graph),
+                "atoms": graph.ptr[1:] - graph.ptr[:-1],
+                "force_label": batch.forces,
+                "force_prediction": forces.to(torch.float64) * model.scale,
+            }
+        else:
+            with torch.no_grad():
+                found["prediction"] = model.denormalise(model(graph), graph)
+        for name, value in found.items():
+            parts.setdefault(name, []).append(value.detach().cpu())
+    model.train()
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def absolute_errors(predicted: dict[str, Tensor]) -> dict[str, float]:
+    """Mean absolute errors of :func:`predict`'s output [label unit]; forces: over all components."""
+    errors = {"mae": float((predicted["prediction"] - predicted["label"]).abs().mean())}
+    if "force_label" in predicted:
+        difference = predicted["force_prediction"] - predicted["force_label"]
+        errors["force_mae"] = float(difference.abs().mean())
+    return errors
+
+
+def label_statistics(
+    store: Store, rows: np.ndarray, label: str, atomref: np.ndarray
+) -> tuple[float, float]:
+    """Mean and standard deviation of training labels less atomrefs, in float64 [label unit]."""
+    part = store.gather(rows)
+    references = np.add.reduceat(atomref[part.z], part.offsets[:-1])
+    residual = part.labels[label] - references
+    return float(residual.mean()), float(residual.std())
+
+
+def atomref_array(atomref: dict[int, float], z: np.ndarray, max_z: int) -> np.ndarray:
+    """References by atomic number, (max_z,) float64.
+
+    Raises:
+        ConfigError: an element of the training set has no reference.
+    """
+    values = np.zeros(max_z)
+    if not atomref:
+        return values
+    missing = sorted(set(np.unique(z).tolist()) - set(atomref))
+    if missing:
+        raise ConfigError(f"atomref has no value for Z = {missing}; given: {sorted(atomref)}")
+    values[list(atomref)] = list(atomref.values())
+    return values
+
+
+def finetune(
+    settings: dict[str, Any], store_path: Path, split_path: Path, encoder_path: Path | None,
+    output: Path, *, state: Path, device: str, say: Callable[[str], None],
+) -> FitResult:
+    """Fine-tune, then predict the test set once; writes model.safetensors, outputs.safetensors, curve.csv.
+
+    Args:
+        settings: label, recipe, encoder, train, seed, code (see ``georecon.experiments``).
+        store_path: labelled store.
+        split_path: split with train, val and test ids.
+        encoder_path: pre-trained encoder, or None to start from scratch.
+        output: folder for the files.
+        state: folder of unfinished runs.
+        device: "cpu" or "cuda".
+        say: takes one progress line.
+    """
+    store, split = Store.open(store_path), read_split(split_path)
+    recipe, train = Recipe(**settings["recipe"]), TrainSettings(**settings["train"])
+    encoder_sha = None if encoder_path is None else sha256_file(encoder_path)
+    data = {"store": store.sha256, "split": sha256_file(split_path), "encoder": encoder_sha}
+    digest = sha256_json({"settings": settings, **data})
+    torch.manual_seed(settings["seed"])
+    label, seed = settings["label"], settings["seed"]
+    model, mean = _build_model(settings, recipe, store, split.train)
+    if encoder_path is not None:
+        load_encoder(encoder_path, model.property_model.encoder)
+    batches = ShuffledBatches(
+        store, split.train, batch_size=train.batch_size, seed=seed, label=label
+    )
+    validation = in_order(store, split.val, settings["evaluation_batch"], label)
+    task = FinetuneTask(model, recipe, batches, validation, seed=seed, device=device)
+    folder = state / digest[:24]
+    result = fit(task, train, folder=folder, digest=digest, name=settings["name"], say=say)
+    test = in_order(store, split.test, settings["evaluation_batch"], label)
+    outputs = predict(model.property_model, test, recipe, device)
+    outputs["baseline"] = _training_mean_baseline(model.property_model, mean, test)
+    _write(output, model, outputs, folder / "curve.csv")
+    return result
+
+
+def _build_model(
+    settings: dict[str, Any], recipe: Recipe, store: Store, train_ids: np.ndarray
+) -> tuple[FinetuneModel, float]:
+    """Model with its label map, and the training mean of the label less atomrefs."""
+    sizes = EncoderSettings(**settings["encoder"])
+    rows = store.rows(train_ids)
+    atomref = atomref_array(recipe.atomref, store.gather(rows).z, sizes.max_z)
+    mean, std = label_statistics(store, rows, settings["label"], atomref)
+    shift, scale = (mean, std) if recipe.standardize else (0.0, 1.0)
+    if scale <= 0.0:
+        raise ConfigError(f"label {settings['label']!r} is the same for all training molecules")
+    reference = torch.from_numpy(atomref)
+    model = PropertyModel(sizes, recipe.head, scale=scale, shift=shift, atomref=reference)
+    return FinetuneModel(model, sizes.channels), mean
+
+
+def _training_mean_baseline(model: PropertyModel, mean: float, batches: list[Batch]) -> Tensor:
+    """What a model without input would say: training mean plus atomrefs, (M,) [label unit]."""
+    atomref = model.atomref.cpu()
+    graphs = (batch.graph for batch in batches)
+    sums = [scatter_sum(atomref[graph.z], graph.batch, graph.num_graphs) for graph in graphs]
+    return torch.cat(sums) + mean
+
+
+def _write(output: Path, model: FinetuneModel, outputs: dict[str, Tensor], curve: Path) -> None:
+    weights = {n: t.detach().cpu().contiguous() for n, t in model.property_model.state_dict().items()}
+    with atomic_path(output / "model.safetensors") as temporary:
+        save_file(weights, temporary)
+    with atomic_path(output / "outputs.safetensors") as temporary:
+        save_file({name: value.contiguous() for name, value in outputs.items()}, temporary)
+    with atomic_path(output / "curve.csv") as temporary:
+        shutil.copyfile(curve, temporary)

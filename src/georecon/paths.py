@@ -1,0 +1,21 @@
+"""Where everything lies, relative to the working folder; wildcards are Snakemake's."""
+
+from __future__ import annotations
+
+RAW = "resources/raw"
+STORE = "resources/store/{dataset}"
+"""Store of a set of molecules; force sets have one store a molecule: ``STORE/{target}``."""
+SPLIT = "resources/splits/{dataset}/{split}.npz"
+
+RESULTS = "results/{edition}"
+STATE = RESULTS + "/state"
+PRETRAIN = RESULTS + "/pretrain/{method}/seed{seed}"
+FINETUNE = RESULTS + "/finetune/{dataset}/{target}/{method}/seed{seed}"
+SMOOTHNESS = RESULTS + "/smoothness/{method}/seed{seed}"
+LEAK = RESULTS + "/leaks/{dataset}/{split}.json"
+TABLE = RESULTS + "/tables/{table}"
+FIGURE = RESULTS + "/figures/{figure}"
+NOTEBOOK = RESULTS + "/notebooks/{figure}"
+REPORT = RESULTS + "/report"
+
+

@@ -1,0 +1,127 @@
+"""Pre-training of one encoder by one method."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from georecon import objectives
+from georecon.data.split import read_split
+from georecon.data.store import Store
+from georecon.errors import CheckpointError
+from georecon.files import atomic_path, sha256_file, sha256_json
+from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.noise import NoiseSource
+from georecon.training.batches import ShuffledBatches, in_order
+from georecon.training.loop import FitResult, TrainSettings, fit
+
+VALIDATION_STEP = -1
+"""Step that validation noise is drawn for: the same noise at every evaluation and for every method."""
+
+
+class PretrainTask:
+    """Loss and validation of an objective on unlabelled molecules (the loop's ``Task``)."""
+
+    def __init__(
+        self, objective: torch.nn.Module, batches: ShuffledBatches, validation: list[Any], *,
+        seed: int, device: str,
+    ) -> None:
+        self.model, self.batches, self.seed, self.device = objective.to(device), batches, seed, device
+        self.validation = [batch.graph.to(device) for batch in validation]
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """Objective on the batch of this step."""
+        graph = self.batches.at(step).graph.to(self.device)
+        losses: dict[str, Tensor] = self.model(graph, NoiseSource(self.seed, step))
+        return losses
+
+    def molecules(self, step: int) -> list[int]:
+        """Molecule ids of this step's batch."""
+        return self.batches.at(step).graph.ids.tolist()
+
+    def validate(self) -> dict[str, float]:
+        """Objective on held-out molecules, averaged over atoms; its noise never changes."""
+        sums: dict[str, float] = {}
+        atoms = 0
+        self.model.eval()
+        with torch.no_grad():
+            for graph in self.validation:
+                measures = self.model.validate(graph, NoiseSource(0, VALIDATION_STEP))
+                for name, value in measures.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * len(graph.z)
+                atoms += len(graph.z)
+        self.model.train()
+        means = {name: value / atoms for name, value in sums.items()}
+        return {"score": means.pop("loss"), **means}
+
+
+def pretrain(
+    settings: dict[str, Any], store_path: Path, split_path: Path, output: Path, *,
+    state: Path, device: str, say: Callable[[str], None],
+) -> FitResult:
+    """Train an encoder and write ``encoder.safetensors`` and ``metrics.csv``.
+
+    Args:
+        settings: objective, params, encoder, train, seed, code (see ``georecon.experiments``).
+        store_path: store of molecules.
+        split_path: split with ``train`` and ``val`` ids.
+        output: folder for the two files.
+        state: folder of unfinished runs; this one uses a folder named by its digest.
+        device: "cpu" or "cuda".
+        say: takes one progress line.
+    """
+    store, split = Store.open(store_path), read_split(split_path)
+    train = TrainSettings(**settings["train"])
+    digest = sha256_json(
+        {"settings": settings, "store": store.sha256, "split": sha256_file(split_path)}
+    )
+    torch.manual_seed(settings["seed"])
+    encoder = EquivariantTransformer(EncoderSettings(**settings["encoder"]))
+    objective = objectives.build(settings["objective"], encoder, settings["params"])
+    batches = ShuffledBatches(store, split.train, batch_size=train.batch_size, seed=settings["seed"])
+    validation = in_order(store, split.val, 64, None)
+    task = PretrainTask(objective, batches, validation, seed=settings["seed"], device=device)
+    folder = state / digest[:24]
+    result = fit(task, train, folder=folder, digest=digest, name=settings["name"], say=say)
+    save_encoder(output / "encoder.safetensors", encoder, method=settings["method"])
+    with atomic_path(output / "metrics.csv") as temporary:
+        shutil.copyfile(folder / "curve.csv", temporary)
+    return result
+
+
+def save_encoder(path: Path, encoder: EquivariantTransformer, *, method: str) -> None:
+    """Write encoder weights with their sizes and method in the header."""
+    sizes = {name: getattr(encoder.settings, name) for name in EncoderSettings.__slots__}
+    header = {"format": "georecon-encoder-1", "method": method, "settings": json.dumps(sizes)}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def load_encoder(path: Path, encoder: EquivariantTransformer) -> None:
+    """Load weights into an encoder of the same sizes.
+
+    Raises:
+        CheckpointError: not an encoder file, or the first tensor that is missing or differs in shape.
+    """
+    with safe_open(path, framework="pt") as handle:
+        if (handle.metadata() or {}).get("format") != "georecon-encoder-1":
+            raise CheckpointError(f"{path}: not an encoder written by this project")
+        found = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    expected = encoder.state_dict()
+    for name in [*expected, *found]:
+        if name not in found or name not in expected:
+            where = "missing from the file" if name not in found else "unknown to the model"
+            raise CheckpointError(f"{path}: tensor {name!r} is {where}")
+        if found[name].shape != expected[name].shape:
+            shapes = f"{tuple(found[name].shape)}, the model needs {tuple(expected[name].shape)}"
+            raise CheckpointError(f"{path}: tensor {name!r} is {shapes}")
+    encoder.load_state_dict(found)

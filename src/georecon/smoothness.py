@@ -1,0 +1,160 @@
+"""How much an encoder's code of a molecule moves when its atoms move: local Lipschitz estimates.
+
+The paper says: spectral norm of the encoder's map after small displacements (v2, section 1 and
+appendix B). Open in its public text, and chosen here: the maps, the sizes of the displacements and the
+molecules (docs/method.md). Jacobians are ∂f/∂r in 1/Å at ``r + δ``, ``δ ~ N(0, σ_δ²)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from georecon.data.split import read_split
+from georecon.data.store import Store
+from georecon.graph import MolGraph, pool_mean, pool_sum, scatter_sum
+from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.noise import NoiseSource
+from georecon.pretrain import load_encoder
+from georecon.training.batches import in_order
+
+Map = Callable[[MolGraph], Tensor]
+
+
+def code_maps(encoder: EquivariantTransformer) -> dict[str, Map]:
+    """Maps whose smoothness is measured: molecule → code, (B, F), or node features, (N, F)."""
+
+    def normalised(graph: MolGraph) -> Tensor:
+        pooled = pool_mean(encoder(graph)[0], graph)
+        return functional.layer_norm(pooled, pooled.shape[-1:])
+
+    return {
+        "mean": lambda graph: pool_mean(encoder(graph)[0], graph),
+        "mean_normalised": normalised,
+        "sum": lambda graph: pool_sum(encoder(graph)[0], graph),
+        "node": lambda graph: encoder(graph)[0],
+    }
+
+
+def _owner(output: Tensor, graph: MolGraph) -> Tensor:
+    """Molecule of each row of a map's output."""
+    per_molecule = output.shape[0] == graph.num_graphs
+    return torch.arange(graph.num_graphs, device=output.device) if per_molecule else graph.batch
+
+
+def _norms(values: Tensor, owner: Tensor, size: int) -> Tensor:
+    """Euclidean norm over all entries of each molecule, (B,)."""
+    return scatter_sum(values.square().sum(-1), owner, size).sqrt()
+
+
+def spectral_norms(f: Map, graph: MolGraph, *, iterations: int, seed: int) -> Tensor:
+    """Largest singular value of ∂f/∂r of each molecule, (B,) [1/Å].
+
+    Power iteration on JᵀJ with vector-Jacobian products and Jacobian-vector products; the latter by
+    differentiating the former, which is linear in its vector. Molecules do not interact, so one batch
+    iterates all of them at once.
+
+    Args:
+        f: map to differentiate.
+        graph: molecules, already displaced.
+        iterations: power iterations; the estimate grows towards the true value.
+        seed: seed of the starting vectors.
+    """
+    pos = graph.pos.detach().requires_grad_(True)
+    output = f(graph._replace(pos=pos))
+    owner, size = _owner(output, graph), graph.num_graphs
+    dual = torch.zeros_like(output, requires_grad=True)
+    (pulled,) = torch.autograd.grad(output, pos, dual, create_graph=True)
+    vector = NoiseSource(seed, 0).normal(graph, "power_iteration")
+    sigma = torch.zeros(size, dtype=output.dtype, device=output.device)
+    tiny = torch.finfo(output.dtype).tiny ** 0.5
+    for _ in range(iterations):
+        vector = vector / _norms(vector, graph.batch, size).clamp(min=tiny)[graph.batch, None]
+        (pushed,) = torch.autograd.grad(pulled, dual, vector, retain_graph=True)
+        sigma = _norms(pushed, owner, size)
+        (vector,) = torch.autograd.grad(output, pos, pushed, retain_graph=True)
+    return sigma.detach()
+
+
+def difference_ratios(f: Map, clean: MolGraph, moved: MolGraph) -> Tensor:
+    """‖f(r + δ) − f(r)‖ / ‖δ‖ of each molecule, (B,) [1/Å]."""
+    with torch.no_grad():
+        change = f(moved) - f(clean)
+    size = clean.num_graphs
+    step = _norms(moved.pos - clean.pos, clean.batch, size)
+    return _norms(change, _owner(change, clean), size) / step
+
+
+def spread(f: Map, graphs: list[MolGraph]) -> float:
+    """Standard deviation of f over molecules (root of the summed variance of its channels)."""
+    with torch.no_grad():
+        values = torch.cat([f(graph) for graph in graphs])
+    return float(values.var(dim=0, correction=0).sum().sqrt())
+
+
+def measure(
+    encoder: EquivariantTransformer, graphs: list[MolGraph], settings: dict[str, Any]
+) -> dict[str, dict[str, float]]:
+    """All estimates of one encoder.
+
+    Args:
+        encoder: encoder, on the device of ``graphs``.
+        graphs: held-out molecules in batches.
+        settings: ``maps``, ``displacements`` [Å], ``iterations``, ``seed``.
+
+    Returns:
+        By ``"<map>/<σ_δ>"``: mean and max of the spectral norm, mean of the difference ratio, the
+        spread of the map over molecules, and the mean spectral norm divided by that spread.
+    """
+    maps = code_maps(encoder)
+    found: dict[str, dict[str, float]] = {}
+    for name in settings["maps"]:
+        f = maps[name]
+        width = spread(f, graphs)
+        for sigma in settings["displacements"]:
+            norms, ratios = [], []
+            for graph in graphs:
+                noise = NoiseSource(settings["seed"], 0).normal(graph, "displacement")
+                moved = graph._replace(pos=graph.pos + sigma * noise)
+                norms.append(spectral_norms(f, moved, iterations=settings["iterations"],
+                                            seed=settings["seed"]))
+                ratios.append(difference_ratios(f, graph, moved))
+            norm = torch.cat(norms).cpu().numpy().astype(np.float64)
+            found[f"{name}/{sigma}"] = {
+                "spectral_mean": float(norm.mean()),
+                "spectral_max": float(norm.max()),
+                "difference_mean": float(torch.cat(ratios).double().mean()),
+                "spread": width,
+                "scale_free": float(norm.mean()) / width,
+            }
+    return found
+
+
+def smoothness(
+    settings: dict[str, Any], store_path: Path, split_path: Path, encoder_path: Path | None, *,
+    device: str,
+) -> dict[str, Any]:
+    """Estimates for an encoder file, or for an untrained encoder when there is none.
+
+    Args:
+        settings: encoder, molecules, maps, displacements, iterations, seed.
+        store_path: store to take molecules from.
+        split_path: the first ``molecules`` ids of its test part are used.
+        encoder_path: pre-trained encoder or None.
+        device: "cpu" or "cuda".
+    """
+    store, split = Store.open(store_path), read_split(split_path)
+    torch.manual_seed(settings["seed"])
+    encoder = EquivariantTransformer(EncoderSettings(**settings["encoder"]))
+    if encoder_path is not None:
+        load_encoder(encoder_path, encoder)
+    encoder = encoder.to(device).eval().requires_grad_(False)
+    ids = split.test[: settings["molecules"]]
+    graphs = [batch.graph.to(device) for batch in in_order(store, ids, 32, None)]
+    return {"molecules": len(ids), "estimates": measure(encoder, graphs, settings)}

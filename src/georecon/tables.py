@@ -1,0 +1,201 @@
+"""Tables from metrics files: JSON with the runs behind each cell, and CSV, Markdown, LaTeX of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from georecon.errors import DataError
+from georecon.files import read_json, sha256_file, write_json, write_text
+from georecon.units import UNIT_DISPLAY, UNIT_LATEX, convert
+
+FORMAT_VERSION = 1
+
+
+def lookup(document: Any, key: list[str], file: str) -> float:
+    """Number at a path of keys in a JSON document.
+
+    Raises:
+        DataError: the key is absent or not a finite number.
+    """
+    value = document
+    for part in key:
+        if not isinstance(value, dict) or part not in value:
+            raise DataError(file, ".".join(key), "missing: rerun the job that writes this file")
+        value = value[part]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DataError(file, ".".join(key), f"is {value!r}, not a finite number")
+    return float(value)
+
+
+def fill_cell(cell: dict[str, Any], unit: str) -> dict[str, Any]:
+    """Read the numbers of one cell of a table specification.
+
+    Args:
+        cell: from ``Experiments.table_spec``: ``reason``, or ``files``, ``key``, ``unit``, ``divide_by``.
+        unit: unit of the table's column; values are converted to it.
+
+    Returns:
+        row, column, ``value`` (mean), ``std`` (sample standard deviation, null for one seed), ``n``,
+        ``values`` by seed, ``runs`` (path and sha256 of every file used) and ``reason`` if empty.
+    """
+    place = {"row": cell["row"], "column": cell["column"]}
+    if "reason" in cell:
+        return place | {"value": None, "std": None, "n": 0, "values": {}, "runs": [],
+                        "reason": cell["reason"]}
+    values, runs = {}, []
+    for seed, file in cell["files"].items():
+        number = lookup(read_json(file), cell["key"], file)
+        used = [file]
+        if "divide_by" in cell:
+            other = cell["divide_by"][seed]
+            number /= lookup(read_json(other), cell["key"], other)
+            used.append(other)
+        elif cell["unit"] != unit:
+            number = float(convert(number, cell["unit"], unit))
+        values[str(seed)] = number
+        runs += [{"path": name, "sha256": sha256_file(name)} for name in used]
+    numbers = list(values.values())
+    std = statistics.stdev(numbers) if len(numbers) > 1 else None
+    return place | {"value": statistics.fmean(numbers), "std": std, "n": len(numbers),
+                    "values": values, "runs": runs, "key": cell["key"], "reason": None}
+
+
+def build(spec: dict[str, Any], leaks: list[str]) -> dict[str, Any]:
+    """Fill a table specification.
+
+    Args:
+        spec: from ``Experiments.table_spec``.
+        leaks: leak reports of the test sets behind it; their counts join the caption.
+    """
+    units = {column["key"]: column["unit"] for column in spec["columns"]}
+    rows = {row["key"]: row.get("unit", "") for row in spec["rows"]}
+    cells = [fill_cell(cell, units[cell["column"]] or rows[cell["row"]]) for cell in spec["cells"]]
+    return {
+        "format_version": FORMAT_VERSION,
+        **{name: spec[name] for name in ("table", "edition", "title", "rows", "columns")},
+        "caption": " ".join([spec["caption"], *leak_sentences(leaks)]),
+        "cells": cells,
+    }
+
+
+def leak_sentences(leaks: list[str]) -> list[str]:
+    """What the leak reports say, one sentence for each distinct finding."""
+    reports = [read_json(path) for path in leaks]
+    sentences = []
+    for dataset in dict.fromkeys(report["dataset"] for report in reports):
+        same = [r for r in reports if r["dataset"] == dataset]
+        shared = sum(r["shared"] for r in same)
+        total = sum(r["test_molecules"] for r in same)
+        sentences.append(f"{shared} of {total} {dataset} test entries have a structure that also occurs "
+                         "in the pre-training set.")
+    return sentences
+
+
+def number_text(value: float, std: float | None) -> str:
+    """Mean ± std rounded to two significant digits of the std, or to four of the value without one."""
+    if std is None or std == 0.0:
+        return f"{value:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(std)))
+    if digits > 6 or abs(value) >= 1e6:
+        return f"{value:.4g} ± {std:.2g}"
+    return f"{value:.{digits}f} ± {std:.{digits}f}"
+
+
+def cell_text(cell: dict[str, Any]) -> str:
+    """Text of one cell: number with its n, or a dash for an empty one."""
+    if cell["value"] is None:
+        return "–"
+    return f"{number_text(cell['value'], cell['std'])} ({cell['n']})"
+
+
+def _grid(table: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    found = {(cell["row"], cell["column"]): cell for cell in table["cells"]}
+    return [[found[row["key"], column["key"]] for column in table["columns"]] for row in table["rows"]]
+
+
+def _header(column: dict[str, Any]) -> str:
+    unit = UNIT_DISPLAY.get(column["unit"], column["unit"])
+    return f"{column['label']} [{unit}]" if unit else str(column["label"])
+
+
+def empty_reasons(table: dict[str, Any]) -> list[str]:
+    """Distinct reasons of empty cells."""
+    return list(dict.fromkeys(cell["reason"] for cell in table["cells"] if cell["reason"]))
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """Markdown: title, rows × columns, caption, reasons of empty cells."""
+    columns = table["columns"]
+    lines = [f"### {table['title']}", ""]
+    lines.append("| | " + " | ".join(_header(column) for column in columns) + " |")
+    lines.append("|---|" + "---:|" * len(columns))
+    for row, cells in zip(table["rows"], _grid(table), strict=True):
+        lines.append(f"| {row['label']} | " + " | ".join(map(cell_text, cells)) + " |")
+    lines += ["", f"{table['caption']} In brackets: number of seeds."]
+    lines += [f"Empty cells (–): {reason}." for reason in empty_reasons(table)]
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(table: dict[str, Any]) -> str:
+    """CSV, one line a cell: row, column, unit, mean, std, n, reason."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["row", "row_label", "column", "column_label", "unit", "mean", "std", "n", "reason"])
+    for row, cells in zip(table["rows"], _grid(table), strict=True):
+        for column, cell in zip(table["columns"], cells, strict=True):
+            unit = column["unit"] or row.get("unit", "")
+            writer.writerow([row["key"], row["label"], column["key"], column["label"], unit,
+                             cell["value"], cell["std"], cell["n"], cell["reason"]])
+    return buffer.getvalue()
+
+
+_LATEX_SPECIAL = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+                  "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
+                  "±": r"$\pm$", "Å": r"\AA{}", "–": "--", "σ": r"$\sigma$", "³": "$^3$", "²": "$^2$",
+                  "⁻": "$^-$", "₀": "$_0$", "×": r"$\times$", "Δ": r"$\Delta$", "·": r"$\cdot$",
+                  "|": r"$|$", "<": "$<$", ">": "$>$", "α": r"$\alpha$", "μ": r"$\mu$",
+                  "ε": r"$\varepsilon$"}  # fmt: skip
+
+
+def latex_escape(text: str) -> str:
+    """Plain text as LaTeX."""
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in text)
+
+
+def latex_unit(unit: str) -> str:
+    """Unit as LaTeX."""
+    return f"${UNIT_LATEX[unit]}$" if unit in UNIT_LATEX else latex_escape(unit)
+
+
+def latex(table: dict[str, Any]) -> str:
+    """LaTeX ``table`` with booktabs rules."""
+    columns = table["columns"]
+    header = " & ".join(
+        latex_escape(column["label"])
+        + (f" [{latex_unit(column['unit'])}]" if column["unit"] else "")
+        for column in columns
+    )
+    lines = [r"\begin{table}", r"\centering", r"\begin{tabular}{l" + "r" * len(columns) + "}",
+             r"\toprule", " & " + header + r" \\", r"\midrule"]
+    for row, cells in zip(table["rows"], _grid(table), strict=True):
+        values = " & ".join(latex_escape(cell_text(cell)) for cell in cells)
+        lines.append(f"{latex_escape(row['label'])} & {values} " + r"\\")
+    notes = [table["caption"], "In brackets: number of seeds."]
+    notes += [f"Empty cells: {reason}." for reason in empty_reasons(table)]
+    lines += [r"\bottomrule", r"\end{tabular}",
+              r"\caption{" + latex_escape(f"{table['title']}. {' '.join(notes)}") + "}",
+              rf"\label{{tab:{table['table']}}}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def write_table(table: dict[str, Any], stem: Path) -> None:
+    """Write ``<stem>.csv``, ``.md``, ``.tex`` and ``.json``."""
+    write_text(stem.with_name(stem.name + ".csv"), csv_text(table))
+    write_text(stem.with_name(stem.name + ".md"), markdown(table))
+    write_text(stem.with_name(stem.name + ".tex"), latex(table))
+    write_json(stem.with_name(stem.name + ".json"), table)

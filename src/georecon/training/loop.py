@@ -1,0 +1,356 @@
+"""The one training loop, for pre-training and fine-tuning.
+
+A run is a pure function of its settings, data, code and seed: batches and noise are functions of the
+step, so a run that is killed and continued gives the numbers of one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from georecon.errors import TrainingError
+from georecon.training import checkpoint
+from georecon.training.schedule import Plateau, warmup_cosine
+
+EXIT_INTERRUPTED = 75
+"""Exit code of a run that was asked to stop, saved its state and can be continued (EX_TEMPFAIL)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSettings:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: molecules per step.
+        lr: peak learning rate of AdamW.
+        weight_decay: of AdamW.
+        warmup: steps of linear warm-up.
+        schedule: "cosine" to zero at the last step, or "plateau".
+        clip: largest gradient norm; 0 leaves gradients as they are.
+        evaluations: how often to validate, evenly over the run, the last step included.
+        patience: evaluations without improvement after which to stop; 0 never stops early.
+        checkpoint_seconds: time between saves of the state.
+    """
+
+    steps: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    warmup: int
+    schedule: str
+    clip: float
+    evaluations: int
+    patience: int
+    checkpoint_seconds: float
+
+
+class Task(Protocol):
+    """What the loop trains."""
+
+    model: nn.Module
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """``"loss"`` and named parts on the batch of this step."""
+
+    def molecules(self, step: int) -> list[int]:
+        """Molecule ids of the batch of this step, for error messages."""
+
+    def validate(self) -> dict[str, float]:
+        """``"score"`` (smaller is better) and further measures on held-out molecules."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What is left of a run: printed lines and numbers for run.json."""
+
+    total: int
+    name: str
+    say: Callable[[str], None]
+    molecules_per_step: int
+    started: float = field(default_factory=time.monotonic)
+    first_step: int = 0
+    _said: float = field(default_factory=time.monotonic)
+
+    def update(self, step: int, loss: float) -> None:
+        """Print rate, loss and time left, at most every 10 seconds."""
+        now = time.monotonic()
+        if now - self._said < 10.0:
+            return
+        self._said = now
+        rate = (step - self.first_step) / (now - self.started)
+        left = (self.total - step) / rate if rate else math.inf
+        self.say(
+            f"{self.name}: step {step}/{self.total}, {rate * self.molecules_per_step:.0f} molecules/s, "
+            f"loss {loss:.4f}, {left:.0f} s left"
+        )
+
+
+class _Stop:
+    """Set by SIGTERM or SIGINT; the loop saves and leaves at the next step."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[_Stop]:
+    stop = _Stop()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Curve:
+    """metrics.csv / curve.csv: appended and fsynced at each evaluation, cut back on resume."""
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept: list[dict[str, str]] = []
+        if path.exists():
+            with open(path, newline="") as handle:
+                kept = [row for row in csv.DictReader(handle) if _is_up_to(row, last_step)]
+        self.columns = list(kept[0]) if kept else []
+        with open(path, "w", newline="") as handle:
+            if kept:
+                writer = csv.DictWriter(handle, self.columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(kept)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add one row; the first one fixes the columns."""
+        with open(self.path, "a", newline="") as handle:
+            if not self.columns:
+                self.columns = list(row)
+                csv.writer(handle, lineterminator="\n").writerow(self.columns)
+            csv.DictWriter(handle, self.columns, lineterminator="\n").writerow(row)
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+    def row(self, step: int) -> dict[str, float]:
+        """Measures of one evaluated step."""
+        with open(self.path, newline="") as handle:
+            (row,) = (row for row in csv.DictReader(handle) if int(row["step"]) == step)
+        return {name: float(value) for name, value in row.items() if name != "step"}
+
+
+def _is_up_to(row: dict[str, str], last_step: int) -> bool:
+    """A whole row of a step that the checkpoint has seen."""
+    step = row.get("step") or ""
+    return step.isdigit() and int(step) <= last_step and None not in row.values()
+
+
+class Trainer:
+    """State of one run and the steps that change it; :func:`fit` drives it."""
+
+    def __init__(self, task: Task, settings: TrainSettings, folder: Path, digest: str) -> None:
+        self.task, self.settings, self.folder, self.digest = task, settings, folder, digest
+        self.parameters = [p for p in task.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self.plateau = Plateau()
+        self.step = 0
+        self.best_step, self.best_score, self.waited = 0, math.inf, 0
+        self.best: dict[str, Tensor] = {}
+        self._sums: dict[str, float] = {}
+        self._since = 0
+        every = max(1, settings.steps // max(1, settings.evaluations))
+        self.evaluation_steps = {settings.steps - k * every for k in range(settings.evaluations)}
+
+    def factor(self) -> float:
+        """Factor on the learning rate for the step about to be taken."""
+        settings = self.settings
+        if settings.schedule == "cosine":
+            return warmup_cosine(self.step, warmup=settings.warmup, total=settings.steps)
+        return min(1.0, (self.step + 1) / max(1, settings.warmup)) * self.plateau.scale
+
+    def train_step(self) -> float:
+        """Forward, check, backward, check, clip, step; returns the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr * self.factor()
+        losses = self.task.loss(self.step)
+        loss = float(losses["loss"].detach())
+        if not math.isfinite(loss):
+            self._refuse(f"loss is {loss}")
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        limit = self.settings.clip or math.inf
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
+        if not math.isfinite(norm):
+            self._refuse(f"gradient norm is {norm}")
+        self.optimizer.step()
+        self.step += 1
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
+        self._since += 1
+        return loss
+
+    def _refuse(self, what: str) -> None:
+        ids = self.task.molecules(self.step)
+        raise TrainingError(f"step {self.step}: {what}; molecules of the batch: {ids}")
+
+    def evaluate(self, curve: Curve) -> None:
+        """Validate, write a row of the curve, keep the best weights."""
+        measures = self.task.validate()
+        score = measures.pop("score")
+        if not math.isfinite(score):
+            self._refuse(f"validation score is {score}")
+        means = {f"train_{name}": total / self._since for name, total in self._sums.items()}
+        self._sums, self._since = {}, 0
+        lr = self.optimizer.param_groups[0]["lr"]
+        curve.append({"step": self.step, "lr": lr, **means, "val_score": score}
+                     | {f"val_{name}": value for name, value in measures.items()})
+        self.plateau.observe(score)
+        self.waited += 1
+        if score < self.best_score:
+            self.best_step, self.best_score, self.waited = self.step, score, 0
+            weights = self.task.model.state_dict()
+            self.best = {name: value.detach().clone() for name, value in weights.items()}
+
+    def finished(self) -> bool:
+        """All steps taken, or validation has not improved for ``patience`` evaluations."""
+        patience = self.settings.patience
+        return self.step >= self.settings.steps or bool(patience and self.waited >= patience)
+
+    def save(self) -> None:
+        """Write a checkpoint of everything the rest of the run depends on."""
+        tensors = {f"model/{n}": t for n, t in self.task.model.state_dict().items()}
+        tensors |= {f"best/{n}": t for n, t in self.best.items()}
+        for index, parameter in enumerate(self.parameters):
+            moments = self.optimizer.state.get(parameter, {})
+            tensors |= {f"optimizer/{index}/{name}": t for name, t in moments.items()}
+        state = {
+            "best_step": self.best_step,
+            "best_score": None if math.isinf(self.best_score) else self.best_score,
+            "waited": self.waited,
+            "plateau": self.plateau.state(),
+            "sums": self._sums,
+            "since": self._since,
+        }
+        checkpoint.save(self.folder, checkpoint.Checkpoint(self.step, tensors, state), self.digest)
+
+    def restore(self) -> None:
+        """Continue from the newest sound checkpoint, if there is one."""
+        found = checkpoint.load_latest(self.folder, self.digest)
+        if found is None:
+            return
+        groups: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        for name, tensor in found.tensors.items():
+            kind, _, rest = name.partition("/")
+            groups[kind][rest] = tensor
+        self.task.model.load_state_dict(groups["model"])
+        self.best = groups["best"]
+        for name, tensor in groups["optimizer"].items():
+            index, _, moment = name.partition("/")
+            parameter = self.parameters[int(index)]
+            moved = tensor if moment == "step" else tensor.to(parameter.device)
+            self.optimizer.state[parameter][moment] = moved
+        state = found.state
+        self.step, self.best_step, self.waited = found.step, state["best_step"], state["waited"]
+        self.best_score = math.inf if state["best_score"] is None else state["best_score"]
+        self.plateau.restore(state["plateau"])
+        self._sums, self._since = dict(state["sums"]), state["since"]
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """Outcome of :func:`fit`; the task's model holds the best weights by validation."""
+
+    best_step: int
+    best_score: float
+    steps: int
+    resumed_at: int
+    seconds: float
+    final: dict[str, float]
+
+    def facts(self) -> dict[str, Any]:
+        """For run.json: steps, selection and the measures at the selected step."""
+        return {"training": {
+            "steps": self.steps, "best_step": self.best_step, "best_score": self.best_score,
+            "resumed_at": self.resumed_at, "seconds": round(self.seconds, 3),
+        }, "final": self.final}
+
+
+def fit(
+    task: Task,
+    settings: TrainSettings,
+    *,
+    folder: Path,
+    digest: str,
+    name: str,
+    say: Callable[[str], None],
+) -> FitResult:
+    """Train to the end, continuing where an earlier call of the same run was stopped.
+
+    Args:
+        task: model, losses and validation.
+        settings: length and optimiser.
+        folder: state folder of this run, not an output of any rule; ``curve.csv`` grows in it.
+        digest: identity of the run.
+        name: how to call it in progress lines.
+        say: takes one progress line.
+
+    Raises:
+        TrainingError: a non-finite loss, gradient or score, or another process trains this run.
+        SystemExit: code ``EXIT_INTERRUPTED`` after SIGTERM or SIGINT, with the state saved.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / "lock").acquire(timeout=0)
+    except Timeout:
+        raise TrainingError(f"{folder}: another process is training this run") from None
+    with lock, _stop_on_signal() as stop:
+        trainer = Trainer(task, settings, folder, digest)
+        trainer.restore()
+        if trainer.step:
+            say(f"{name}: continues at step {trainer.step} of {settings.steps}")
+        progress = Progress(settings.steps, name, say, settings.batch_size, first_step=trainer.step)
+        curve = Curve(folder / "curve.csv", trainer.step)
+        resumed_at = trainer.step
+        _run(trainer, curve, progress, stop)
+        seconds = time.monotonic() - progress.started
+        task.model.load_state_dict(trainer.best)
+        return FitResult(
+            trainer.best_step, trainer.best_score, trainer.step, resumed_at, seconds,
+            curve.row(trainer.best_step),
+        )
+
+
+def _run(trainer: Trainer, curve: Curve, progress: Progress, stop: _Stop) -> None:
+    saved = time.monotonic()
+    while not trainer.finished():
+        loss = trainer.train_step()
+        if trainer.step in trainer.evaluation_steps:
+            trainer.evaluate(curve)
+        progress.update(trainer.step, loss)
+        if stop.signal is not None:
+            trainer.save()
+            progress.say(f"{progress.name}: stopped at step {trainer.step}, state saved")
+            raise SystemExit(EXIT_INTERRUPTED)
+        if time.monotonic() - saved > trainer.settings.checkpoint_seconds:
+            trainer.save()
+            saved = time.monotonic()
+    trainer.save()

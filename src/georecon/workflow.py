@@ -1,0 +1,32 @@
+"""What the Snakefile needs before it can name a rule: configuration, import path, wildcards to settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from georecon.config import load_config
+from georecon.errors import GeoreconError
+from georecon.experiments import Experiments
+
+
+def prepare(root: Path, given: dict[str, Any]) -> Experiments:
+    """Resolve the configuration and make ``src`` importable in every job.
+
+    Args:
+        root: folder of the Snakefile.
+        given: Snakemake's config: config.yaml with the command line's values.
+
+    Raises:
+        SystemExit: the configuration is refused; the message alone is printed.
+    """
+    source = str(root / "src")
+    paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    try:
+        return Experiments(load_config(root / "config", dict(given)))
+    except GeoreconError as error:
+        print(f"georecon: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,19 @@
+"""Smoothness estimates of one encoder."""
+
+from pathlib import Path
+
+from georecon.files import write_json
+from georecon.job import job, prepare_torch
+from georecon.provenance import RunRecord
+from georecon.smoothness import smoothness
+
+with job(snakemake.log[0]):
+    device = prepare_torch(snakemake.threads)
+    files, output, settings = snakemake.input, snakemake.output, snakemake.params.settings
+    encoder = files.get("encoder")
+    record = RunRecord("smoothness", settings, dict(files.items()))
+    found = smoothness(
+        settings, Path(files.store).parent, Path(files.split), encoder and Path(encoder), device=device
+    )
+    write_json(output.metrics, found)
+    record.write(output.run, {"metrics": output.metrics})
