@@ -159,7 +159,7 @@ _LATEX_SPECIAL = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{
                   "±": r"$\pm$", "Å": r"\AA{}", "–": "--", "σ": r"$\sigma$", "³": "$^3$", "²": "$^2$",
                   "⁻": "$^-$", "₀": "$_0$", "×": r"$\times$", "Δ": r"$\Delta$", "·": r"$\cdot$",
                   "|": r"$|$", "<": "$<$", ">": "$>$", "α": r"$\alpha$", "μ": r"$\mu$",
-                  "ε": r"$\varepsilon$"}  # fmt: skip
+                  "ε": r"$\varepsilon$", "⟨": r"$\langle$", "⟩": r"$\rangle$", "ᵥ": "$_v$"}  # fmt: skip
 
 
 def latex_escape(text: str) -> str:

@@ -1,7 +1,8 @@
 """Equivariant Transformer (ET) encoder: TorchMD-NET (Thölke and De Fabritiis 2022), as PVD uses it.
 
-Parameter names and the order of channels within heads follow TorchMD-NET, so that a state dict maps one
-to one. ``x`` are scalars (N, F), ``vec`` vectors (N, 3, F).
+Parameter names follow TorchMD-NET. The 3F outputs of ``v_proj`` and ``dv_proj`` are ordered (3, heads, D)
+here and (heads, 3, D) there: whole rows of F channels are what a processor reads fastest. ``x`` are scalars
+(N, F), ``vec`` vectors (N, 3, F).
 """
 
 from __future__ import annotations
@@ -96,7 +97,6 @@ class AttentionLayer(nn.Module):
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
         channels, self.heads = settings.channels, settings.heads
-        self.head_size = channels // settings.heads
         self.vector_cutoff = settings.vector_cutoff
         self.layernorm = nn.LayerNorm(channels)
         self.q_proj = linear(channels, channels)
@@ -107,34 +107,43 @@ class AttentionLayer(nn.Module):
         self.dk_proj = linear(settings.rbf, channels)
         self.dv_proj = linear(settings.rbf, 3 * channels)
 
-    def forward(self, x: Tensor, vec: Tensor, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
-        """(N, F), (N, 3, F) → residual updates of the same shapes."""
+    def forward(
+        self, x: Tensor, vec: Tensor | None, edges: EdgeFeatures
+    ) -> tuple[Tensor, Tensor]:
+        """(N, F), (N, 3, F) → residual updates of the same shapes.
+
+        ``vec`` is None where all vectors are zero, as in the first layer: the same numbers for less work.
+        """
         x = self.layernorm(x)
-        vec1, vec2, vec3 = self.vec_proj(vec).chunk(3, dim=-1)  # (N, 3, F) each
         message, vector_message = self._attend(x, vec, edges)
         o1, o2, o3 = self.o_proj(message).chunk(3, dim=-1)  # (N, F) each
+        if vec is None:
+            return o3, vector_message
+        vec1, vec2, vec3 = self.vec_proj(vec).chunk(3, dim=-1)  # (N, 3, F) each
         dx = (vec1 * vec2).sum(dim=1) * o2 + o3
         dvec = vec3 * o1[:, None] + vector_message
         return dx, dvec
 
-    def _attend(self, x: Tensor, vec: Tensor, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
+    def _attend(
+        self, x: Tensor, vec: Tensor | None, edges: EdgeFeatures
+    ) -> tuple[Tensor, Tensor]:
         """Messages summed over the neighbours of each atom: (N, F) and (N, 3, F)."""
-        n, h, d = x.shape[0], self.heads, self.head_size
-        source, target = edges.source, edges.target
+        n, source, target = x.shape[0], edges.source, edges.target
         dk = functional.silu(self.dk_proj(edges.rbf))  # (E, F)
-        dv = functional.silu(self.dv_proj(edges.rbf))  # (E, 3F), per head: scalar, gate 1, gate 2
+        dv = functional.silu(self.dv_proj(edges.rbf))  # (E, 3F): scalar, gate 1, gate 2
         if self.vector_cutoff:
             dv = dv * edges.cutoff[:, None]
         q_i = self.q_proj(x).index_select(0, target)
         k_j = self.k_proj(x).index_select(0, source)
-        score = (q_i * k_j * dk).view(-1, h, d).sum(-1)
+        score = (q_i * k_j * dk).unflatten(1, (self.heads, -1)).sum(-1)
         attention = functional.silu(score) * edges.cutoff[:, None]  # (E, H)
-        value = (self.v_proj(x).index_select(0, source) * dv).view(-1, h, 3, d)
-        scalar, gate1, gate2 = value.unbind(dim=2)  # (E, H, D) each
-        message = (scalar * attention[..., None]).reshape(-1, h * d)
-        vec_j = vec.view(n, 3, h, d).index_select(0, source)
-        vector = vec_j * gate1[:, None] + gate2[:, None] * edges.unit[:, :, None, None]  # (E, 3, H, D)
-        return scatter_sum(message, target, n), scatter_sum(vector, target, n).flatten(2)
+        value = self.v_proj(x).index_select(0, source) * dv
+        scalar, gate1, gate2 = value.chunk(3, dim=-1)  # (E, F) each
+        message = (scalar.unflatten(1, (self.heads, -1)) * attention[..., None]).flatten(1)
+        vector = gate2[:, None] * edges.unit[..., None]  # (E, 3, F)
+        if vec is not None:
+            vector = torch.addcmul(vector, vec.index_select(0, source), gate1[:, None])
+        return scatter_sum(message, target, n), scatter_sum(vector, target, n)
 
 
 class EquivariantTransformer(nn.Module):
@@ -181,8 +190,8 @@ class EquivariantTransformer(nn.Module):
         """
         edges = self.edges(graph) if edges is None else edges
         x = self.neighbor_embedding(graph.z, self.embedding(graph.z), edges)
-        vec = x.new_zeros((x.shape[0], 3, x.shape[1]))
+        vec: Tensor | None = None  # zero before the first layer
         for layer in self.attention_layers:
             dx, dvec = layer(x, vec, edges)
-            x, vec = x + dx, vec + dvec
+            x, vec = x + dx, dvec if vec is None else vec + dvec
         return self.out_norm(x), self.vec_norm(vec)
