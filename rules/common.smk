@@ -25,6 +25,10 @@ def card_file(wildcards):
     return experiments.card_file(wildcards.dataset, wildcards.file)
 
 
+def reading_card(wildcards):
+    return experiments.reading_card(wildcards.dataset)
+
+
 def split_plan(wildcards):
     return experiments.split_plan(wildcards.dataset, wildcards.split)
 

@@ -9,8 +9,6 @@ rule fetch:
         raw_file("{dataset}", "{file}"),
     params:
         card=card_file,
-        mirror=experiments.config.get("mirror"),
-        offline=experiments.config.get("offline", False),
     log:
         "logs/fetch/{dataset}/{file}.log",
     conda:
@@ -42,7 +40,7 @@ rule preprocess:
     output:
         manifest=f"{paths.STORE}/manifest.json",
     params:
-        card=lookup(dpath="datasets/{dataset}", within=experiments.config),
+        card=reading_card,
         code=code_digest("preprocess"),
     log:
         "logs/preprocess/{dataset}.log",

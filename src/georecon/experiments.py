@@ -117,6 +117,13 @@ class Experiments:
         """Whether the dataset is a force set: one store a molecule, energies and forces."""
         return self.card(dataset)["kind"] == "forces"
 
+    def reading_card(self, dataset: str) -> dict[str, Any]:
+        """The part of a dataset card that its store depends on: recipes and titles are not in it."""
+        card = self.card(dataset)
+        source, entry = card_source(card)
+        names = ("name", "store_per_file", "expected_molecules", "units", "ranges", "default_source")
+        return {name: card[name] for name in names} | {"sources": {source: entry}}
+
     def raw_names(self, dataset: str, target: str | None) -> list[str]:
         """Names of the raw files that a store is made from."""
         files = source_files(self.card(dataset), target)

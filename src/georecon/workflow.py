@@ -26,7 +26,13 @@ def prepare(root: Path, given: dict[str, Any]) -> Experiments:
     paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     try:
-        return Experiments(load_config(root / "config", dict(given)))
+        config = load_config(root / "config", dict(given))
     except GeoreconError as error:
         print(f"georecon: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    # Where raw files come from is no part of what they are: kept out of the rules' params, it reruns nothing.
+    if config.get("mirror"):
+        os.environ["GEORECON_MIRROR"] = config["mirror"]
+    if "offline" in config:
+        os.environ["GEORECON_OFFLINE"] = "1" if config["offline"] else ""
+    return Experiments(config)

@@ -89,9 +89,9 @@ class AttentionLayer(nn.Module):
     """One ET layer: distance-modulated attention over neighbours, scalar and vector updates.
 
     Args:
-        settings: encoder sizes; ``vector_cutoff`` multiplies the values by the cutoff as well, which
-            makes the energy smooth there. The paper's lineage leaves it off: vectors then jump at the
-            cutoff.
+        settings: encoder sizes; ``vector_cutoff`` multiplies the values by the cutoff instead of the
+            attention weights, which makes vectors smooth there too. The paper's lineage leaves it off:
+            vectors then jump at the cutoff.
     """
 
     def __init__(self, settings: EncoderSettings) -> None:
@@ -136,7 +136,9 @@ class AttentionLayer(nn.Module):
         q_i = self.q_proj(x).index_select(0, target)
         k_j = self.k_proj(x).index_select(0, source)
         score = (q_i * k_j * dk).unflatten(1, (self.heads, -1)).sum(-1)
-        attention = functional.silu(score) * edges.cutoff[:, None]  # (E, H)
+        attention = functional.silu(score)  # (E, H)
+        if not self.vector_cutoff:
+            attention = attention * edges.cutoff[:, None]
         value = self.v_proj(x).index_select(0, source) * dv
         scalar, gate1, gate2 = value.chunk(3, dim=-1)  # (E, F) each
         message = (scalar.unflatten(1, (self.heads, -1)) * attention[..., None]).flatten(1)
