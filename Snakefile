@@ -6,7 +6,9 @@ from snakemake.utils import min_version
 
 min_version("9.14")
 
+
 configfile: "config/config.yaml"
+
 
 ROOT = Path(workflow.current_basedir)
 sys.path.insert(0, str(ROOT / "src"))

@@ -1,10 +1,19 @@
 # Helpers of all rules: paths, inputs and settings as functions of wildcards. No path is typed twice.
 from georecon import paths
+from georecon.figure_inputs import (
+    figure_files,
+    figure_names,
+    figure_spec,
+    notebook_digest,
+)
 from georecon.provenance import code_digest
+from georecon.report import banner, load_expected
 
 EDITION = experiments.edition
 ENVIRONMENT = "../envs/georecon.yaml"
 GPU = experiments.config["gpus"]
+NOTEBOOKS = ROOT / "reports" / "notebooks"
+FIGURES = figure_names(NOTEBOOKS)
 
 
 def here(pattern):
@@ -18,7 +27,10 @@ def raw_file(dataset, name):
 
 def raw_files(wildcards):
     target = wildcards.get("target")
-    return [raw_file(wildcards.dataset, name) for name in experiments.raw_names(wildcards.dataset, target)]
+    return [
+        raw_file(wildcards.dataset, name)
+        for name in experiments.raw_names(wildcards.dataset, target)
+    ]
 
 
 def card_file(wildcards):
@@ -46,7 +58,10 @@ def store_manifest(wildcards):
 
 
 def pretrain_store(wildcards):
-    return paths.STORE.format(dataset=experiments.dataset_of("pretrain")) + "/manifest.json"
+    return (
+        paths.STORE.format(dataset=experiments.dataset_of("pretrain"))
+        + "/manifest.json"
+    )
 
 
 def pretrain_split(wildcards):
@@ -61,12 +76,16 @@ def encoder_input(wildcards):
     """Encoder that a method starts from; none for scratch."""
     if not experiments.is_pretrained(wildcards.method):
         return {}
-    return {"encoder": f"{experiments.pretrain_folder(wildcards.method)}/encoder.safetensors"}
+    return {
+        "encoder": f"{experiments.pretrain_folder(wildcards.method)}/encoder.safetensors"
+    }
 
 
 def smoothness_store(wildcards):
     dataset = experiments.dataset_of(experiments.config["smoothness"]["set"])
-    return f"{experiments.store(dataset, experiments.targets(dataset)[0])}/manifest.json"
+    return (
+        f"{experiments.store(dataset, experiments.targets(dataset)[0])}/manifest.json"
+    )
 
 
 def smoothness_split(wildcards):
@@ -119,3 +138,33 @@ def memory(base):
         return base * attempt
 
     return limit
+
+
+def figure_settings(wildcards):
+    return figure_spec(experiments, wildcards.figure)
+
+
+def figure_inputs(wildcards):
+    return figure_files(figure_settings(wildcards))
+
+
+def figure_notebook(wildcards):
+    return notebook_digest(NOTEBOOKS, wildcards.figure)
+
+
+def report_records():
+    """Records of all runs that the tables are made of."""
+    files = [
+        file
+        for name in experiments.config["tables"]
+        for file in experiments.table_files(name)
+    ]
+    return list(dict.fromkeys(f"{file.rsplit('/', 1)[0]}/run.json" for file in files))
+
+
+def report_expected():
+    return load_expected(ROOT / "reports" / "expected")
+
+
+def report_banner():
+    return banner(experiments)

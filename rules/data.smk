@@ -7,14 +7,14 @@ ruleorder: xmd17 > fetch
 rule fetch:
     output:
         raw_file("{dataset}", "{file}"),
-    params:
-        card=card_file,
     log:
         "logs/fetch/{dataset}/{file}.log",
-    conda:
-        ENVIRONMENT
     wildcard_constraints:
         file="[^/]+",
+    conda:
+        ENVIRONMENT
+    params:
+        card=card_file,
     script:
         "../workflow/scripts/fetch.py"
 
@@ -23,13 +23,13 @@ rule xmd17:
     output:
         npz=raw_file("xmd17", "xmd17_{target}.npz"),
         provenance=raw_file("xmd17", "xmd17_{target}.json"),
-    params:
-        simulation=experiments.card("xmd17")["simulation"],
-        code=code_digest("xmd17"),
     log:
         "logs/xmd17/{target}.log",
     conda:
         ENVIRONMENT
+    params:
+        simulation=experiments.card("xmd17")["simulation"],
+        code=code_digest("xmd17"),
     script:
         "../workflow/scripts/xmd17.py"
 
@@ -39,15 +39,15 @@ rule preprocess:
         raw_files,
     output:
         manifest=f"{paths.STORE}/manifest.json",
-    params:
-        card=reading_card,
-        code=code_digest("preprocess"),
     log:
         "logs/preprocess/{dataset}.log",
     conda:
         ENVIRONMENT
     resources:
         mem_mb=memory(4000),
+    params:
+        card=reading_card,
+        code=code_digest("preprocess"),
     script:
         "../workflow/scripts/preprocess.py"
 
@@ -66,13 +66,13 @@ rule split:
     output:
         split=paths.SPLIT,
         sidecar=paths.SPLIT.replace(".npz", ".json"),
-    params:
-        plan=split_plan,
-        code=code_digest("split"),
     log:
         "logs/split/{dataset}/{split}.log",
     conda:
         ENVIRONMENT
+    params:
+        plan=split_plan,
+        code=code_digest("split"),
     script:
         "../workflow/scripts/split.py"
 
@@ -85,11 +85,11 @@ rule leak:
         pretrain_split=pretrain_split,
     output:
         here(paths.LEAK),
-    params:
-        code=code_digest("split"),
     log:
         f"logs/{EDITION}/leak/{{dataset}}/{{split}}.log",
     conda:
         ENVIRONMENT
+    params:
+        code=code_digest("split"),
     script:
         "../workflow/scripts/leak.py"

@@ -8,13 +8,13 @@ rule evaluate:
         predictions=here(f"{paths.FINETUNE}/predictions.parquet"),
         metrics=here(f"{paths.FINETUNE}/metrics.json"),
         run=here(f"{paths.FINETUNE}/evaluate.run.json"),
-    params:
-        unit=label_unit,
-        code=code_digest("evaluate"),
     log:
         f"logs/{EDITION}/evaluate/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
     conda:
         ENVIRONMENT
+    params:
+        unit=label_unit,
+        code=code_digest("evaluate"),
     script:
         "../workflow/scripts/evaluate.py"
 
@@ -27,8 +27,6 @@ rule smoothness:
     output:
         metrics=here(f"{paths.SMOOTHNESS}/metrics.json"),
         run=here(f"{paths.SMOOTHNESS}/run.json"),
-    params:
-        settings=smoothness_settings,
     log:
         f"logs/{EDITION}/smoothness/{{method}}/seed{{seed}}.log",
     conda:
@@ -37,5 +35,7 @@ rule smoothness:
         mem_mb=memory(4000),
         runtime=minutes(120),
         gpu=GPU,
+    params:
+        settings=smoothness_settings,
     script:
         "../workflow/scripts/smoothness.py"

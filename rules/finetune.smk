@@ -11,9 +11,6 @@ rule finetune:
         outputs=here(f"{paths.FINETUNE}/outputs.safetensors"),
         curve=here(f"{paths.FINETUNE}/curve.csv"),
         run=here(f"{paths.FINETUNE}/run.json"),
-    params:
-        settings=finetune_settings,
-        state=here(paths.STATE),
     log:
         f"logs/{EDITION}/finetune/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
     conda:
@@ -22,5 +19,8 @@ rule finetune:
         mem_mb=memory(4000),
         runtime=minutes(1440),
         gpu=GPU,
+    params:
+        settings=finetune_settings,
+        state=here(paths.STATE),
     script:
         "../workflow/scripts/finetune.py"

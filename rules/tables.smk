@@ -6,22 +6,23 @@ rule table:
         files=table_files,
         leaks=table_leaks,
     output:
-        csv=here(f"{paths.TABLE}.csv"),
-        markdown=here(f"{paths.TABLE}.md"),
-        latex=here(f"{paths.TABLE}.tex"),
-        json=report(
-            here(f"{paths.TABLE}.json"),
+        csv=report(
+            here(f"{paths.TABLE}.csv"),
             category="Tables",
+            subcategory="as CSV",
             labels={"table": "{table}"},
             caption="../reports/captions/table.rst",
         ),
-    params:
-        spec=table_spec,
-        code=code_digest("table"),
+        markdown=here(f"{paths.TABLE}.md"),
+        latex=here(f"{paths.TABLE}.tex"),
+        json=here(f"{paths.TABLE}.json"),
     log:
         f"logs/{EDITION}/table/{{table}}.log",
     conda:
         ENVIRONMENT
+    params:
+        spec=table_spec,
+        code=code_digest("table"),
     script:
         "../workflow/scripts/table.py"
 
@@ -32,9 +33,14 @@ for name in experiments.config["tables"]:
         name:
             f"table_{name}"
         input:
-            multiext(here(paths.TABLE).format(table=name), ".csv", ".md", ".tex", ".json"),
+            multiext(
+                here(paths.TABLE).format(table=name), ".csv", ".md", ".tex", ".json"
+            ),
 
 
 rule tables:
     input:
-        [f"{here(paths.TABLE).format(table=name)}.json" for name in experiments.config["tables"]],
+        [
+            f"{here(paths.TABLE).format(table=name)}.json"
+            for name in experiments.config["tables"]
+        ],

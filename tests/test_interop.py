@@ -1,7 +1,8 @@
 """The encoder against TorchMD-NET 3.1: same weights, same numbers.
 
-``tests/golden/torchmdnet_et.json`` holds what torchmd-net 3.1.0 (float64) gave for the weights and the molecule
-that the formulas below give. It also runs against an installed torchmd-net, where there is one.
+``tests/golden/torchmdnet_et.json`` holds what torchmd-net 3.1.0 (float64) gave for the weights and
+the molecule that the formulas below give. It also runs against an installed torchmd-net, where
+there is one.
 """
 
 import json

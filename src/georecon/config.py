@@ -28,7 +28,9 @@ class _UniqueKeys(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 where = key_node.start_mark
-                raise ConfigError(f"{where.name}, line {where.line + 1}: key {key!r} is given twice")
+                raise ConfigError(
+                    f"{where.name}, line {where.line + 1}: key {key!r} is given twice"
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -37,7 +39,7 @@ def read_yaml(path: Path) -> Any:
     """Read a YAML file; duplicate keys and syntax errors name file and line."""
     try:
         with open(path, encoding="utf-8") as handle:
-            return yaml.load(handle, _UniqueKeys)  # noqa: S506 (a SafeLoader)
+            return yaml.load(handle, _UniqueKeys)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except yaml.YAMLError as error:
@@ -101,17 +103,23 @@ def _explain(error: Any) -> list[str]:
     if error.validator == "additionalProperties":
         allowed = sorted(error.schema.get("properties", {}))
         unknown = [key for key in error.instance if key not in allowed]
-        return [f"{prefix}{key}: unknown key; allowed: {', '.join(allowed)}"
-                f"{_nearest(str(key), allowed)}" for key in unknown]
+        return [
+            f"{prefix}{key}: unknown key; allowed: {', '.join(allowed)}"
+            f"{_nearest(str(key), allowed)}"
+            for key in unknown
+        ]
     if error.validator == "required":
-        return [f"{prefix}{key}: missing" for key in error.validator_value if key not in error.instance]
+        return [
+            f"{prefix}{key}: missing" for key in error.validator_value if key not in error.instance
+        ]
     if error.validator in ("anyOf", "oneOf"):
         return [line for part in error.context for line in _explain(part)][:4]
     value = repr(error.instance)
     wanted = {
         "type": f"must be {error.validator_value}",
         "enum": f"allowed: {', '.join(map(str, error.validator_value))}"
-        if error.validator == "enum" else "",
+        if error.validator == "enum"
+        else "",
         "minimum": f"must be at least {error.validator_value}",
         "exclusiveMinimum": f"must be greater than {error.validator_value}",
         "maximum": f"must be at most {error.validator_value}",
@@ -131,14 +139,17 @@ def _is_number(text: str) -> bool:
 
 
 def objective_parameters(name: str) -> list[str]:
-    """Keyword parameters that an objective's class takes, read from its source without importing it.
+    """Keyword parameters that an objective's class takes, read from its source without importing
+    it.
 
     Raises:
         ConfigError: there is no such objective file.
     """
     allowed = sorted(p.stem for p in _OBJECTIVES.glob("*.py") if p.stem != "__init__")
     if name not in allowed:
-        raise ConfigError(f"objective is {name!r}; allowed: {', '.join(allowed)}{_nearest(name, allowed)}")
+        raise ConfigError(
+            f"objective is {name!r}; allowed: {', '.join(allowed)}{_nearest(name, allowed)}"
+        )
     tree = ast.parse((_OBJECTIVES / f"{name}.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Objective":
@@ -157,8 +168,10 @@ def _check_method(name: str, method: dict[str, Any]) -> list[str]:
         return [f"methods.{name}.{error}"]
     given = method.get("params", {})
     return [
-        f"methods.{name}.params.{key}: unknown key; allowed: {', '.join(allowed)}{_nearest(key, allowed)}"
-        for key in given if key not in allowed
+        f"methods.{name}.params.{key}: unknown key; allowed: {', '.join(allowed)}"
+        f"{_nearest(key, allowed)}"
+        for key in given
+        if key not in allowed
     ] + [f"methods.{name}.params.{key}: missing" for key in allowed if key not in given]
 
 
@@ -170,11 +183,16 @@ def _check_tables(config: dict[str, Any]) -> list[str]:
         named = rows.get("methods", "all")
         wanted = [] if named == "all" else list(named)
         wanted += [rows["sweep"]["method"]] if "sweep" in rows else []
-        lines += [f"tables.{name}.rows: unknown method {method!r}; allowed: {', '.join(methods)}"
-                  for method in wanted if method not in methods]
-        lines += [f"tables.{name}.columns.{k}.set: is {column['set']!r}; allowed: {', '.join(sets)}"
-                  for k, column in enumerate(table.get("columns", []))
-                  if "set" in column and column["set"] not in sets]
+        lines += [
+            f"tables.{name}.rows: unknown method {method!r}; allowed: {', '.join(methods)}"
+            for method in wanted
+            if method not in methods
+        ]
+        lines += [
+            f"tables.{name}.columns.{k}.set: is {column['set']!r}; allowed: {', '.join(sets)}"
+            for k, column in enumerate(table.get("columns", []))
+            if "set" in column and column["set"] not in sets
+        ]
     return lines
 
 
@@ -184,17 +202,23 @@ def check_references(config: dict[str, Any]) -> None:
     Raises:
         ConfigError: all findings, one line each.
     """
-    lines = [line for name, method in config["methods"].items() for line in _check_method(name, method)]
+    lines = [
+        line for name, method in config["methods"].items() for line in _check_method(name, method)
+    ]
     cards = sorted(config["datasets"])
     for name, entry in config["sets"].items():
         if entry["dataset"] not in cards:
-            lines.append(f"sets.{name}.dataset: is {entry['dataset']!r}; allowed: {', '.join(cards)}")
+            lines.append(
+                f"sets.{name}.dataset: is {entry['dataset']!r}; allowed: {', '.join(cards)}"
+            )
         elif name != "pretrain" and "missing" not in entry and name not in config["finetune"]:
             lines.append(f"finetune.{name}: missing (sets.{name} has data)")
     encoder = config["encoder"]
     if encoder["channels"] % encoder["heads"]:
-        lines.append(f"encoder.channels: is {encoder['channels']}; must be a multiple of encoder.heads "
-                     f"({encoder['heads']})")
+        lines.append(
+            f"encoder.channels: is {encoder['channels']}; must be a multiple of encoder.heads "
+            f"({encoder['heads']})"
+        )
     lines += _check_tables(config)
     if lines:
         raise ConfigError("configuration refused:\n  " + "\n  ".join(lines))

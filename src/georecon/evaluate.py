@@ -16,8 +16,8 @@ def evaluate(outputs_path: Path, predictions_path: Path, metrics_path: Path, *, 
 
     Args:
         outputs_path: ``outputs.safetensors`` of a fine-tuning run.
-        predictions_path: parquet to write: one row per molecule (``energy`` or the property) and, for
-            force sets, one row per force component (kind "force").
+        predictions_path: parquet to write: one row per molecule (``energy`` or the property) and,
+            for force sets, one row per force component (kind "force").
         metrics_path: JSON to write.
         unit: label unit, recorded; forces are in ``unit``/Å.
     """

@@ -1,7 +1,7 @@
 """Which runs an edition has, with which settings, and which runs each table cell is made of.
 
-Everything here is a function of the resolved configuration; the Snakefile, the tables and the plan all ask
-here, so that they cannot disagree.
+Everything here is a function of the resolved configuration; the Snakefile, the tables and the plan
+all ask here, so that they cannot disagree.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Column:
 
 
 def _unit(entry: dict[str, Any], quantity: str, prefix: str) -> str:
-    """Unit of a target's property or energy, or of its forces; prefix "table_" for that of tables."""
+    """Unit of a target's property or energy, or of its forces; "table_" for that of tables."""
     unit: str = entry[f"{prefix}force_unit" if quantity == "force" else f"{prefix}unit"]
     return unit
 
@@ -60,7 +60,7 @@ class Experiments:
         return list(self.config["methods"])
 
     def variants(self) -> dict[str, dict[str, Any]]:
-        """Ablation variants by name, ``<method>__<sweep><value>``, with the parameter they change."""
+        """Ablation variants by name, ``<method>__<sweep><value>``, and what they change."""
         found: dict[str, dict[str, Any]] = {}
         for table in self.config["tables"].values():
             sweep = table["rows"].get("sweep")
@@ -88,7 +88,8 @@ class Experiments:
 
     def is_pretrained(self, method: str) -> bool:
         """Whether the method has a pre-trained encoder."""
-        return "objective" in self.method(method)
+        entry = self.method(method)
+        return "objective" in entry
 
     # ---- datasets ----------------------------------------------------------------------------
 
@@ -118,10 +119,17 @@ class Experiments:
         return self.card(dataset)["kind"] == "forces"
 
     def reading_card(self, dataset: str) -> dict[str, Any]:
-        """The part of a dataset card that its store depends on: recipes and titles are not in it."""
+        """The part of a card that its store depends on: recipes and titles are not in it."""
         card = self.card(dataset)
         source, entry = card_source(card)
-        names = ("name", "store_per_file", "expected_molecules", "units", "ranges", "default_source")
+        names = (
+            "name",
+            "store_per_file",
+            "expected_molecules",
+            "units",
+            "ranges",
+            "default_source",
+        )
         return {name: card[name] for name in names} | {"sources": {source: entry}}
 
     def raw_names(self, dataset: str, target: str | None) -> list[str]:
@@ -169,15 +177,23 @@ class Experiments:
         """How the split ``resources/splits/<dataset>/<name>.npz`` is made.
 
         Returns:
-            ``rule`` ("pvd", "random" or "pretrain"), ``store``, sizes, and ``exclude``: splits whose
-            validation and test parts pre-training must not see.
+            ``rule`` ("pvd", "random" or "pretrain"), ``store``, sizes, and ``exclude``: splits
+            whose validation and test parts pre-training must not see.
         """
         path = paths.SPLIT.format(dataset=dataset, split=name)
         if path == self.pretrain_split():
-            same = [self.split(self.dataset_of(part), self.targets(dataset)[0])
-                    for part in self.finetune_sets() if self.dataset_of(part) == dataset]
-            return {"rule": "pretrain", "store": paths.STORE.format(dataset=dataset), "exclude": same,
-                    "val": self.config["pretrain"]["validation"], "seed": 1}
+            same = [
+                self.split(self.dataset_of(part), self.targets(dataset)[0])
+                for part in self.finetune_sets()
+                if self.dataset_of(part) == dataset
+            ]
+            return {
+                "rule": "pretrain",
+                "store": paths.STORE.format(dataset=dataset),
+                "exclude": same,
+                "val": self.config["pretrain"]["validation"],
+                "seed": 1,
+            }
         for target in self.targets(dataset):
             if path == self.split(dataset, target):
                 sizes = self.split_sizes(dataset, target)
@@ -186,8 +202,11 @@ class Experiments:
 
     def finetune_sets(self) -> list[str]:
         """Parts that have data in this edition, pre-training apart."""
-        return [name for name, entry in self.config["sets"].items()
-                if name != "pretrain" and "missing" not in entry]
+        return [
+            name
+            for name, entry in self.config["sets"].items()
+            if name != "pretrain" and "missing" not in entry
+        ]
 
     def leak(self, dataset: str, target: str) -> str:
         """Leak report of a target's test set against this edition's pre-training set."""
@@ -218,7 +237,9 @@ class Experiments:
             "code": code_digest("pretrain", [f"objectives/{entry['objective']}.py"]),
         }
 
-    def finetune_settings(self, dataset: str, target: str, method: str, seed: int) -> dict[str, Any]:
+    def finetune_settings(
+        self, dataset: str, target: str, method: str, seed: int
+    ) -> dict[str, Any]:
         """All that a fine-tuning run's numbers depend on, data and encoder apart."""
         section = self.config["finetune"][self.set_of(dataset)]
         entry = self.card(dataset)["targets"][target]
@@ -250,7 +271,10 @@ class Experiments:
             "noise_weight": entry["denoise_weight"],
         }
         if self.has_forces(dataset):
-            recipe |= {"energy_weight": entry["energy_weight"], "force_weight": entry["force_weight"]}
+            recipe |= {
+                "energy_weight": entry["energy_weight"],
+                "force_weight": entry["force_weight"],
+            }
         return recipe
 
     def smoothness_settings(self, method: str, seed: int) -> dict[str, Any]:
@@ -274,8 +298,11 @@ class Experiments:
         if "sweep" in spec:
             sweep = spec["sweep"]
             return [
-                Row(key=str(value), label=sweep["label"].format(value=value),
-                    method=self._variant(sweep, value))
+                Row(
+                    key=str(value),
+                    label=sweep["label"].format(value=value),
+                    method=self._variant(sweep, value),
+                )
                 for value in sweep["values"]
             ]
         named = spec.get("methods", "all")
@@ -286,11 +313,24 @@ class Experiments:
             unit = self._quantity_unit(table, quantity) if quantity else ""
             words = f"{quantity.capitalize()} [{unit}], " if quantity else ""
             if "baseline" in spec:
-                rows.append(Row(key=f"{prefix}baseline", label=words + spec["baseline"],
-                                method=methods[0], unit=unit, quantity=quantity, baseline=True))
+                rows.append(
+                    Row(
+                        key=f"{prefix}baseline",
+                        label=words + spec["baseline"],
+                        method=methods[0],
+                        unit=unit,
+                        quantity=quantity,
+                        baseline=True,
+                    )
+                )
             rows += [
-                Row(key=f"{prefix}{name}", label=words + self.method(name)["label"], method=name,
-                    unit=unit, quantity=quantity)
+                Row(
+                    key=f"{prefix}{name}",
+                    label=words + self.method(name)["label"],
+                    method=name,
+                    unit=unit,
+                    quantity=quantity,
+                )
                 for name in methods
             ]
         return rows
@@ -309,8 +349,14 @@ class Experiments:
             elif spec["source"] == "smoothness":
                 found += self._smoothness_columns(spec)
             else:
-                found.append(Column(key=spec["metric"], label=spec["label"],
-                                    unit=spec.get("unit", ""), spec=spec))
+                found.append(
+                    Column(
+                        key=spec["metric"],
+                        label=spec["label"],
+                        unit=spec.get("unit", ""),
+                        spec=spec,
+                    )
+                )
         return found
 
     def _target_columns(self, spec: dict[str, Any], rows: dict[str, Any]) -> list[Column]:
@@ -352,8 +398,10 @@ class Experiments:
         """What one cell is made of.
 
         Returns:
-            ``reason`` if it stays empty, else ``files`` (one JSON a seed), ``key`` (path of keys in each),
-            ``unit`` of the stored value and, for ratios, ``divide_by``: the files of the denominator.
+            ``reason`` if it stays empty, else ``files`` (one JSON a seed), ``key`` (path of keys
+            in each),
+            ``unit`` of the stored value and, for ratios, ``divide_by``: the files of the
+            denominator.
         """
         reason = self.missing(table, column)
         if reason is not None:
@@ -366,7 +414,11 @@ class Experiments:
         seed = self.config["pretrain"]["seed"]
         if source == "pretrain":
             file = f"{self.pretrain_folder(row.method)}/run.json"
-            return {"files": {seed: file}, "key": ["final", column.spec["metric"]], "unit": column.unit}
+            return {
+                "files": {seed: file},
+                "key": ["final", column.spec["metric"]],
+                "unit": column.unit,
+            }
         file = self.folder(paths.SMOOTHNESS, method=row.method, seed=seed) + "/metrics.json"
         estimate = f"{column.spec['map']}/{column.spec['displacement']}"
         key = ["estimates", estimate, column.spec["metric"]]
@@ -381,8 +433,10 @@ class Experiments:
         target = column.spec["target"]
         entry = self.card(dataset)["targets"][target]
         files = {
-            seed: self.folder(paths.FINETUNE, dataset=dataset, target=target, method=row.method,
-                              seed=seed) + "/metrics.json"
+            seed: self.folder(
+                paths.FINETUNE, dataset=dataset, target=target, method=row.method, seed=seed
+            )
+            + "/metrics.json"
             for seed in self.config["finetune"]["seeds"]
         }
         quantity = row.quantity or column.spec.get("quantity") or "property"
@@ -401,12 +455,15 @@ class Experiments:
             "edition": self.edition,
             "title": entry["title"].format(force_title=force),
             "caption": f"{entry['caption']} {self.conditions(table)}",
-            "rows": [{"key": row.key, "label": row.label, "method": row.method, "unit": row.unit}
-                     for row in self.rows(table)],
+            "rows": [
+                {"key": row.key, "label": row.label, "method": row.method, "unit": row.unit}
+                for row in self.rows(table)
+            ],
             "columns": [{"key": c.key, "label": c.label, "unit": c.unit} for c in columns],
             "cells": [
                 {"row": row.key, "column": column.key, **self.cell(table, row, column)}
-                for row in self.rows(table) for column in columns
+                for row in self.rows(table)
+                for column in columns
             ],
         }
 
@@ -414,14 +471,21 @@ class Experiments:
         """Edition, data, steps and seeds behind a table, in sentences for its caption."""
         parts = [f"Edition {self.edition}: encoder {self._encoder_words()}."]
         columns = self.columns(table)
-        if any(column.spec["source"] != "finetune" or not self.missing(table, column)
-               for column in columns):
+        if any(
+            column.spec["source"] != "finetune" or not self.missing(table, column)
+            for column in columns
+        ):
             train = self.config["pretrain"]["train"]
             title = self.card(self.dataset_of("pretrain"))["title"]
-            parts.append(f"Pre-training: {title}, {train['steps']} steps of {train['batch_size']} "
-                         f"molecules, seed {self.config['pretrain']['seed']}.")
-        sets = {c.spec["set"] for c in columns
-                if c.spec["source"] == "finetune" and not self.missing(table, c)}
+            parts.append(
+                f"Pre-training: {title}, {train['steps']} steps of {train['batch_size']} "
+                f"molecules, seed {self.config['pretrain']['seed']}."
+            )
+        sets = {
+            c.spec["set"]
+            for c in columns
+            if c.spec["source"] == "finetune" and not self.missing(table, c)
+        }
         parts += [self._finetune_words(name) for name in sorted(sets)]
         if sets:
             seeds = ", ".join(map(str, self.config["finetune"]["seeds"]))
@@ -440,14 +504,21 @@ class Experiments:
         if "train" in split:
             test = "all other" if split.get("test") is None else split["test"]
             sizes = f"{split['train']} training, {split['val']} validation, {test} test"
-        return (f"Fine-tuning on {title}: {sizes}; {train['steps']} steps of {train['batch_size']}.")
+        return f"Fine-tuning on {title}: {sizes}; {train['steps']} steps of {train['batch_size']}."
 
     def table_files(self, table: str) -> list[str]:
         """All files that the cells of a table are read from."""
-        cells = (self.cell(table, row, column)
-                 for row in self.rows(table) for column in self.columns(table))
-        found = [file for cell in cells for group in ("files", "divide_by")
-                 for file in cell.get(group, {}).values()]
+        cells = (
+            self.cell(table, row, column)
+            for row in self.rows(table)
+            for column in self.columns(table)
+        )
+        found = [
+            file
+            for cell in cells
+            for group in ("files", "divide_by")
+            for file in cell.get(group, {}).values()
+        ]
         return list(dict.fromkeys(found))
 
     def table_leaks(self, table: str) -> list[str]:

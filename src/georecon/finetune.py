@@ -44,7 +44,7 @@ class Recipe:
         atomref: reference of each element [label unit] by atomic number, subtracted first.
         noise_sigma: Noisy Nodes σ [Å]; 0 switches them off.
         noise_weight: weight of the Noisy Nodes loss.
-        energy_weight, force_weight: of the two losses for force sets; None for properties.
+        energy_weight, force_weight: of the two losses for force sets; 0 for properties.
     """
 
     head: str
@@ -53,17 +53,17 @@ class Recipe:
     atomref: dict[int, float]
     noise_sigma: float
     noise_weight: float
-    energy_weight: float | None = None
-    force_weight: float | None = None
+    energy_weight: float = 0.0
+    force_weight: float = 0.0
 
     @property
     def forces(self) -> bool:
         """Whether forces are learned too."""
-        return self.force_weight is not None
+        return self.force_weight > 0.0
 
 
 class FinetuneModel(nn.Module):
-    """Property model plus the head that predicts the Noisy Nodes noise; only the first is used later."""
+    """Property model, and the head for the noise of Noisy Nodes, which is dropped later."""
 
     def __init__(self, property_model: PropertyModel, channels: int) -> None:
         super().__init__()
@@ -75,8 +75,14 @@ class FinetuneTask:
     """Loss and validation of one fine-tuning run (the loop's ``Task``)."""
 
     def __init__(
-        self, model: FinetuneModel, recipe: Recipe, batches: ShuffledBatches,
-        validation: list[Batch], *, seed: int, device: str,
+        self,
+        model: FinetuneModel,
+        recipe: Recipe,
+        batches: ShuffledBatches,
+        validation: list[Batch],
+        *,
+        seed: int,
+        device: str,
     ) -> None:
         self.model, self.recipe = model.to(device), recipe
         self.batches, self.validation, self.seed, self.device = batches, validation, seed, device
@@ -89,12 +95,15 @@ class FinetuneTask:
         """Property loss, force loss where there are forces, Noisy Nodes loss."""
         batch = to_device(self.batches.at(step), self.device)
         noise = NoiseSource(self.seed, step)
-        return self._force_loss(batch, noise) if self.recipe.forces else self._property_loss(batch, noise)
+        return (
+            self._force_loss(batch, noise)
+            if self.recipe.forces
+            else self._property_loss(batch, noise)
+        )
 
     def _property_loss(self, batch: Batch, noise: NoiseSource) -> dict[str, Tensor]:
         """One pass: the property and the noise are both read off the noisy molecule (PVD)."""
         recipe, model = self.recipe, self.model.property_model
-        assert batch.label is not None
         graph, epsilon = self._noisy(batch.graph, noise)
         x, vec = model.encoder(graph)
         target = model.normalise(batch.label, graph)
@@ -109,7 +118,6 @@ class FinetuneTask:
     def _force_loss(self, batch: Batch, noise: NoiseSource) -> dict[str, Tensor]:
         """Energies and forces of the clean molecule; the noise in a pass of its own (SliDe)."""
         recipe, model = self.recipe, self.model.property_model
-        assert batch.label is not None and batch.forces is not None
         energy, forces = model.energy_and_forces(batch.graph, training=True)
         target = (batch.forces / model.scale).to(forces.dtype)
         measure = LOSSES[recipe.loss]
@@ -117,7 +125,6 @@ class FinetuneTask:
             "energy": measure(energy, model.normalise(batch.label, batch.graph)),
             "force": measure(forces, target),
         }
-        assert recipe.energy_weight is not None and recipe.force_weight is not None
         loss = recipe.energy_weight * parts["energy"] + recipe.force_weight * parts["force"]
         if recipe.noise_sigma:
             graph, epsilon = self._noisy(batch.graph, noise)
@@ -131,20 +138,21 @@ class FinetuneTask:
         return graph._replace(pos=graph.pos + self.recipe.noise_sigma * epsilon), epsilon
 
     def validate(self) -> dict[str, float]:
-        """Mean absolute errors on validation molecules [label unit]; the score is what to minimise."""
+        """Mean absolute errors on validation molecules [label unit]; the score is minimised."""
         predicted = predict(self.model.property_model, self.validation, self.recipe, self.device)
         errors = absolute_errors(predicted)
         if not self.recipe.forces:
             return {"score": errors["mae"], **errors}
-        assert self.recipe.energy_weight is not None and self.recipe.force_weight is not None
-        score = self.recipe.energy_weight * errors["mae"] + self.recipe.force_weight * errors["force_mae"]
+        score = (
+            self.recipe.energy_weight * errors["mae"]
+            + self.recipe.force_weight * errors["force_mae"]
+        )
         return {"score": score, **errors}
 
 
 def to_device(batch: Batch, device: str) -> Batch:
     """Copy a batch to a device."""
-    move = [None if field is None else field.to(device) for field in (batch.label, batch.forces)]
-    return Batch(batch.graph.to(device), *move)
+    return Batch(batch.graph.to(device), batch.label.to(device), batch.forces.to(device))
 
 
 def predict(
@@ -153,7 +161,8 @@ def predict(
     """Predictions and labels for all batches, float64 on the CPU.
 
     Returns:
-        ``ids``, ``label``, ``prediction`` (M,) and, with forces, ``atoms`` (M,), ``force_label`` and
+        ``ids``, ``label``, ``prediction`` (M,) and, with forces, ``atoms`` (M,), ``force_label``
+        and
         ``force_prediction`` (N, 3), in label units.
     """
     parts: dict[str, list[Tensor]] = {}
@@ -180,7 +189,7 @@ def predict(
 
 
 def absolute_errors(predicted: dict[str, Tensor]) -> dict[str, float]:
-    """Mean absolute errors of :func:`predict`'s output [label unit]; forces: over all components."""
+    """Mean absolute errors of :func:`predict`'s output [label unit]; forces by component."""
     errors = {"mae": float((predicted["prediction"] - predicted["label"]).abs().mean())}
     if "force_label" in predicted:
         difference = predicted["force_prediction"] - predicted["force_label"]
@@ -215,10 +224,18 @@ def atomref_array(atomref: dict[int, float], z: np.ndarray, max_z: int) -> np.nd
 
 
 def finetune(
-    settings: dict[str, Any], store_path: Path, split_path: Path, encoder_path: Path | None,
-    output: Path, *, state: Path, device: str, say: Callable[[str], None],
+    settings: dict[str, Any],
+    store_path: Path,
+    split_path: Path,
+    encoder_path: Path | None,
+    output: Path,
+    *,
+    state: Path,
+    device: str,
+    say: Callable[[str], None],
 ) -> FitResult:
-    """Fine-tune, then predict the test set once; writes model.safetensors, outputs.safetensors, curve.csv.
+    """Fine-tune, then predict the test set once; writes model.safetensors, outputs.safetensors,
+    curve.csv.
 
     Args:
         settings: label, recipe, encoder, train, seed, code (see ``georecon.experiments``).
@@ -279,7 +296,9 @@ def _training_mean_baseline(model: PropertyModel, mean: float, batches: list[Bat
 
 
 def _write(output: Path, model: FinetuneModel, outputs: dict[str, Tensor], curve: Path) -> None:
-    weights = {n: t.detach().cpu().contiguous() for n, t in model.property_model.state_dict().items()}
+    weights = {
+        n: t.detach().cpu().contiguous() for n, t in model.property_model.state_dict().items()
+    }
     with atomic_path(output / "model.safetensors") as temporary:
         save_file(weights, temporary)
     with atomic_path(output / "outputs.safetensors") as temporary:

@@ -1,7 +1,8 @@
 """Batches of molecules as one graph, and the edges of that graph.
 
 Legend used in every docstring and trailing comment:
-**B** molecules, **N** atoms of all molecules together, **E** directed edges, **F** channels, **H** heads,
+**B** molecules, **N** atoms of all molecules together, **E** directed edges, **F** channels, **H**
+heads,
 **K** radial functions. The Cartesian axis is ``3`` and stands before channels: scalars ``(N, F)``,
 vectors ``(N, 3, F)``, as in TorchMD-NET, so that weights can be compared.
 
@@ -85,11 +86,12 @@ class Edges(NamedTuple):
 
 
 def radius_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
-    """All pairs of one molecule closer than ``cutoff``, self loops kept (TorchMD-NET, ``loop=True``).
+    """All pairs of one molecule closer than ``cutoff``, self loops kept (TorchMD-NET,
+    ``loop=True``).
 
-    DEVIATION: an atom with more than ``max_neighbors`` neighbours (itself included) keeps the nearest;
-    torch_cluster, which the lineage uses, keeps whichever it meets first, so that its result depends on
-    the order of the atoms.
+    DEVIATION: an atom with more than ``max_neighbors`` neighbours (itself included) keeps the
+    nearest; torch_cluster, which the lineage uses, keeps whichever it meets first, so that its
+    result depends on the order of the atoms.
 
     Args:
         graph: the molecules; gradients flow through ``graph.pos``.

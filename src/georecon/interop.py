@@ -1,7 +1,8 @@
 """Exchange encoder weights with TorchMD-NET 3.x (class ``TorchMD_ET``).
 
-The two differ in names of nothing but the order of rows: the 3F outputs of ``v_proj`` and ``dv_proj`` are
-(heads, 3, D) there and (3, heads, D) here. Buffers of the radial basis are constants here.
+The two differ in names of nothing but the order of rows: the 3F outputs of ``v_proj`` and
+``dv_proj`` are (heads, 3, D) there and (3, heads, D) here. Buffers of the radial basis are
+constants here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def from_torchmdnet(state: Mapping[str, Tensor], encoder: EquivariantTransformer
     """Load a TorchMD-NET ET state dict into an encoder of the same sizes, in place.
 
     Args:
-        state: ``TorchMD_ET.state_dict()``; constants of the radial basis and neighbour list are ignored.
+        state: ``TorchMD_ET.state_dict()``; constants of the radial basis and neighbour list are
+            ignored.
         encoder: encoder whose ``vec_norm``, which TorchMD-NET 3 does not have, is left as it is.
 
     Raises:
@@ -51,7 +53,9 @@ def to_torchmdnet(encoder: EquivariantTransformer) -> dict[str, Tensor]:
     """
     state = encoder.state_dict()
     if any(name.startswith(_WHITENED) for name in state):
-        raise CheckpointError("TorchMD-NET 3 has no whitened vector norm: encoder.vector_norm must be none")
+        raise CheckpointError(
+            "TorchMD-NET 3 has no whitened vector norm: encoder.vector_norm must be none"
+        )
     heads = encoder.settings.heads
     return {name: _swap(name, tensor, 3, heads) for name, tensor in state.items()}
 

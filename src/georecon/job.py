@@ -37,8 +37,8 @@ class Log:
 def job(log_path: str | Path) -> Iterator[Log]:
     """Run the body of a workflow script.
 
-    A :class:`GeoreconError` ends the job with its message alone and exit code 1; any other exception
-    keeps its traceback in the log file.
+    A :class:`GeoreconError` ends the job with its message alone and exit code 1; any other
+    exception keeps its traceback in the log file.
 
     Args:
         log_path: the rule's log file.
@@ -59,8 +59,8 @@ def job(log_path: str | Path) -> Iterator[Log]:
 def prepare_torch(threads: int) -> str:
     """Set threads and float behaviour of this process; returns the device, "cuda" or "cpu".
 
-    Denormal floats are flushed to zero: the tail of the radial basis is full of them and every matrix
-    product that meets one is many times slower. TF32 is off: float32 means float32.
+    Denormal floats are flushed to zero: the tail of the radial basis is full of them and every
+    matrix product that meets one is many times slower. TF32 is off: float32 means float32.
     """
     import torch
 
@@ -76,10 +76,11 @@ def prepare_torch(threads: int) -> str:
 
 
 def _keep_freed_memory() -> None:
-    """Ask glibc to keep freed blocks: a training step frees and takes the same ones again and again.
+    """Ask glibc to keep freed blocks: a training step frees and takes the same ones again and
+    again.
 
-    Without it each large tensor is mapped anew and its pages are cleared by the kernel, a third of the
-    time of a small model's step. Does nothing where the C library has no ``mallopt``.
+    Without it each large tensor is mapped anew and its pages are cleared by the kernel, a third of
+    the time of a small model's step. Does nothing where the C library has no ``mallopt``.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,8 +1,8 @@
 """Gaussian noise as a pure function of (seed, step, stream, molecule id, atom, axis).
 
-Nothing is drawn from a shared generator: each number is a hash of its own coordinates. So the noise a
-molecule gets at a step does not depend on the batch it is in, on the order of atoms of other molecules,
-on the number of processes or on whether the run was interrupted.
+Nothing is drawn from a shared generator: each number is a hash of its own coordinates. So the
+noise a molecule gets at a step does not depend on the batch it is in, on the order of atoms of
+other molecules, on the number of processes or on whether the run was interrupted.
 """
 
 from __future__ import annotations

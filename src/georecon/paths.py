@@ -17,5 +17,3 @@ TABLE = RESULTS + "/tables/{table}"
 FIGURE = RESULTS + "/figures/{figure}"
 NOTEBOOK = RESULTS + "/notebooks/{figure}"
 REPORT = RESULTS + "/report"
-
-

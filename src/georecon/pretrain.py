@@ -20,28 +20,33 @@ from georecon.errors import CheckpointError
 from georecon.files import atomic_path, sha256_file, sha256_json
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.noise import NoiseSource
-from georecon.training.batches import ShuffledBatches, in_order
+from georecon.training.batches import Batch, ShuffledBatches, in_order
 from georecon.training.loop import FitResult, TrainSettings, fit
 
 VALIDATION_STEP = -1
-"""Step that validation noise is drawn for: the same noise at every evaluation and for every method."""
+"""Step that validation noise is drawn for: the same at every evaluation, for every method."""
 
 
 class PretrainTask:
     """Loss and validation of an objective on unlabelled molecules (the loop's ``Task``)."""
 
     def __init__(
-        self, objective: torch.nn.Module, batches: ShuffledBatches, validation: list[Any], *,
-        seed: int, device: str,
+        self,
+        objective: objectives.PretrainingObjective,
+        batches: ShuffledBatches,
+        validation: list[Batch],
+        *,
+        seed: int,
+        device: str,
     ) -> None:
-        self.model, self.batches, self.seed, self.device = objective.to(device), batches, seed, device
+        self.model = objective.to(device)
+        self.batches, self.seed, self.device = batches, seed, device
         self.validation = [batch.graph.to(device) for batch in validation]
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """Objective on the batch of this step."""
         graph = self.batches.at(step).graph.to(self.device)
-        losses: dict[str, Tensor] = self.model(graph, NoiseSource(self.seed, step))
-        return losses
+        return self.model(graph, NoiseSource(self.seed, step))
 
     def molecules(self, step: int) -> list[int]:
         """Molecule ids of this step's batch."""
@@ -64,8 +69,14 @@ class PretrainTask:
 
 
 def pretrain(
-    settings: dict[str, Any], store_path: Path, split_path: Path, output: Path, *,
-    state: Path, device: str, say: Callable[[str], None],
+    settings: dict[str, Any],
+    store_path: Path,
+    split_path: Path,
+    output: Path,
+    *,
+    state: Path,
+    device: str,
+    say: Callable[[str], None],
 ) -> FitResult:
     """Train an encoder and write ``encoder.safetensors`` and ``metrics.csv``.
 
@@ -86,7 +97,9 @@ def pretrain(
     torch.manual_seed(settings["seed"])
     encoder = EquivariantTransformer(EncoderSettings(**settings["encoder"]))
     objective = objectives.build(settings["objective"], encoder, settings["params"])
-    batches = ShuffledBatches(store, split.train, batch_size=train.batch_size, seed=settings["seed"])
+    batches = ShuffledBatches(
+        store, split.train, batch_size=train.batch_size, seed=settings["seed"]
+    )
     validation = in_order(store, split.val, 64, None)
     task = PretrainTask(objective, batches, validation, seed=settings["seed"], device=device)
     folder = state / digest[:24]
@@ -110,7 +123,8 @@ def load_encoder(path: Path, encoder: EquivariantTransformer) -> None:
     """Load weights into an encoder of the same sizes.
 
     Raises:
-        CheckpointError: not an encoder file, or the first tensor that is missing or differs in shape.
+        CheckpointError: not an encoder file, or the first tensor that is missing or differs in
+        shape.
     """
     with safe_open(path, framework="pt") as handle:
         if (handle.metadata() or {}).get("format") != "georecon-encoder-1":

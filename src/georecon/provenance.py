@@ -19,24 +19,42 @@ from georecon.files import sha256_file, sha256_json, write_json
 _PACKAGE = Path(__file__).parent
 _SCRIPTS = _PACKAGE.parent.parent / "workflow" / "scripts"
 
-_MODEL = ("graph.py", "noise.py", "models/*.py", "training/*.py", "data/store.py", "data/molecules.py")
+_MODEL = (
+    "graph.py",
+    "noise.py",
+    "models/*.py",
+    "training/*.py",
+    "data/store.py",
+    "data/molecules.py",
+)
 STAGES: dict[str, tuple[str, ...]] = {
     "fetch": ("data/fetch.py",),
     "xmd17": ("data/xmd17.py", "units.py"),
     "preprocess": ("units.py", *(f"data/{name}.py" for name in (
-        "checks", "elements", "extxyz", "md17", "molecules", "preprocess", "qm9", "qm9_raw", "sdf", "store"))),
+        "checks", "elements", "extxyz", "md17", "molecules", "preprocess", "qm9", "qm9_raw", "sdf",
+        "store"))),
     "split": ("data/partition.py", "data/split.py", "data/structure_key.py", "data/store.py"),
     "pretrain": (*_MODEL, "objectives/__init__.py", "pretrain.py"),
     "finetune": (*_MODEL, "finetune.py"),
     "evaluate": ("evaluate.py",),
     "smoothness": (*_MODEL, "smoothness.py"),
     "table": ("tables.py", "experiments.py", "units.py"),
-    "figure": ("figures.py",),
-    "report": ("report.py",),
+    "figure": ("figure*.py", "render.py", "units.py"),
+    "summary": ("report.py", "tables.py", "units.py"),
 }  # fmt: skip
 """Source files that each stage's results depend on, as patterns under src/georecon."""
 
-_RECORDED = ("numpy", "torch", "safetensors", "pandas", "pyarrow", "tblite", "ase", "rdkit", "snakemake")
+_RECORDED = (
+    "numpy",
+    "torch",
+    "safetensors",
+    "pandas",
+    "pyarrow",
+    "tblite",
+    "ase",
+    "rdkit",
+    "snakemake",
+)
 
 
 def code_digest(stage: str, extra: Iterable[str] = ()) -> str:
@@ -58,7 +76,8 @@ def code_digest(stage: str, extra: Iterable[str] = ()) -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the checkout and whether tracked files differ from it; nulls where there is no git."""
+    """Commit of the checkout and whether tracked files differ from it; nulls without git."""
+
     def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(_PACKAGE), *arguments]
         try:
@@ -97,7 +116,11 @@ def compute_device() -> dict[str, Any]:
     if torch is None:
         return {"device": "cpu", "name": platform.machine(), "threads": 1}
     if torch.cuda.is_available():
-        return {"device": "cuda", "name": torch.cuda.get_device_name(), "threads": torch.get_num_threads()}
+        return {
+            "device": "cuda",
+            "name": torch.cuda.get_device_name(),
+            "threads": torch.get_num_threads(),
+        }
     return {"device": "cpu", "name": platform.machine(), "threads": torch.get_num_threads()}
 
 
@@ -110,13 +133,18 @@ class RunRecord:
         inputs: files read, by name.
     """
 
-    def __init__(self, stage: str, settings: dict[str, Any], inputs: Mapping[str, str | Path]) -> None:
+    def __init__(
+        self, stage: str, settings: dict[str, Any], inputs: Mapping[str, str | Path]
+    ) -> None:
         self.stage, self.settings = stage, settings
         self.inputs = file_records(inputs)
         self.started = time.time()
 
     def write(
-        self, path: str | Path, outputs: Mapping[str, str | Path], extra: dict[str, Any] | None = None
+        self,
+        path: str | Path,
+        outputs: Mapping[str, str | Path],
+        extra: dict[str, Any] | None = None,
     ) -> None:
         """Hash the outputs and write run.json.
 

@@ -1,8 +1,8 @@
 """How much an encoder's code of a molecule moves when its atoms move: local Lipschitz estimates.
 
 The paper says: spectral norm of the encoder's map after small displacements (v2, section 1 and
-appendix B). Open in its public text, and chosen here: the maps, the sizes of the displacements and the
-molecules (docs/method.md). Jacobians are ∂f/∂r in 1/Å at ``r + δ``, ``δ ~ N(0, σ_δ²)``.
+appendix B). Open in its public text, and chosen here: the maps, the sizes of the displacements and
+the molecules (docs/method.md). Jacobians are ∂f/∂r in 1/Å at ``r + δ``, ``δ ~ N(0, σ_δ²)``.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def spectral_norms(f: Map, graph: MolGraph, *, iterations: int, seed: int) -> Te
     """Largest singular value of ∂f/∂r of each molecule, (B,) [1/Å].
 
     Power iteration on JᵀJ with vector-Jacobian products and Jacobian-vector products; the latter by
-    differentiating the former, which is linear in its vector. Molecules do not interact, so one batch
-    iterates all of them at once.
+    differentiating the former, which is linear in its vector. Molecules do not interact, so one
+    batch iterates all of them at once.
 
     Args:
         f: map to differentiate.
@@ -122,8 +122,11 @@ def measure(
             for graph in graphs:
                 noise = NoiseSource(settings["seed"], 0).normal(graph, "displacement")
                 moved = graph._replace(pos=graph.pos + sigma * noise)
-                norms.append(spectral_norms(f, moved, iterations=settings["iterations"],
-                                            seed=settings["seed"]))
+                norms.append(
+                    spectral_norms(
+                        f, moved, iterations=settings["iterations"], seed=settings["seed"]
+                    )
+                )
                 ratios.append(difference_ratios(f, graph, moved))
             norm = torch.cat(norms).cpu().numpy().astype(np.float64)
             found[f"{name}/{sigma}"] = {
@@ -137,7 +140,11 @@ def measure(
 
 
 def smoothness(
-    settings: dict[str, Any], store_path: Path, split_path: Path, encoder_path: Path | None, *,
+    settings: dict[str, Any],
+    store_path: Path,
+    split_path: Path,
+    encoder_path: Path | None,
+    *,
     device: str,
 ) -> dict[str, Any]:
     """Estimates for an encoder file, or for an untrained encoder when there is none.

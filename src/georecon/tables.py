@@ -1,4 +1,4 @@
-"""Tables from metrics files: JSON with the runs behind each cell, and CSV, Markdown, LaTeX of it."""
+"""Tables from metrics files: JSON with the runs behind each cell; CSV, Markdown, LaTeX of it."""
 
 from __future__ import annotations
 
@@ -36,17 +36,25 @@ def fill_cell(cell: dict[str, Any], unit: str) -> dict[str, Any]:
     """Read the numbers of one cell of a table specification.
 
     Args:
-        cell: from ``Experiments.table_spec``: ``reason``, or ``files``, ``key``, ``unit``, ``divide_by``.
+        cell: from ``Experiments.table_spec``: ``reason``, or ``files``, ``key``, ``unit``,
+            ``divide_by``.
         unit: unit of the table's column; values are converted to it.
 
     Returns:
-        row, column, ``value`` (mean), ``std`` (sample standard deviation, null for one seed), ``n``,
+        row, column, ``value`` (mean), ``std`` (sample standard deviation, null for one seed),
+        ``n``,
         ``values`` by seed, ``runs`` (path and sha256 of every file used) and ``reason`` if empty.
     """
     place = {"row": cell["row"], "column": cell["column"]}
     if "reason" in cell:
-        return place | {"value": None, "std": None, "n": 0, "values": {}, "runs": [],
-                        "reason": cell["reason"]}
+        return place | {
+            "value": None,
+            "std": None,
+            "n": 0,
+            "values": {},
+            "runs": [],
+            "reason": cell["reason"],
+        }
     values, runs = {}, []
     for seed, file in cell["files"].items():
         number = lookup(read_json(file), cell["key"], file)
@@ -61,8 +69,15 @@ def fill_cell(cell: dict[str, Any], unit: str) -> dict[str, Any]:
         runs += [{"path": name, "sha256": sha256_file(name)} for name in used]
     numbers = list(values.values())
     std = statistics.stdev(numbers) if len(numbers) > 1 else None
-    return place | {"value": statistics.fmean(numbers), "std": std, "n": len(numbers),
-                    "values": values, "runs": runs, "key": cell["key"], "reason": None}
+    return place | {
+        "value": statistics.fmean(numbers),
+        "std": std,
+        "n": len(numbers),
+        "values": values,
+        "runs": runs,
+        "key": cell["key"],
+        "reason": None,
+    }
 
 
 def build(spec: dict[str, Any], leaks: list[str]) -> dict[str, Any]:
@@ -91,13 +106,15 @@ def leak_sentences(leaks: list[str]) -> list[str]:
         same = [r for r in reports if r["dataset"] == dataset]
         shared = sum(r["shared"] for r in same)
         total = sum(r["test_molecules"] for r in same)
-        sentences.append(f"{shared} of {total} {dataset} test entries have a structure that also occurs "
-                         "in the pre-training set.")
+        sentences.append(
+            f"{shared} of {total} {dataset} test entries have a structure that also occurs "
+            "in the pre-training set."
+        )
     return sentences
 
 
 def number_text(value: float, std: float | None) -> str:
-    """Mean ± std rounded to two significant digits of the std, or to four of the value without one."""
+    """Mean ± std to two significant digits of the std, or to four of the value without one."""
     if std is None or std == 0.0:
         return f"{value:.4g}"
     digits = max(0, 1 - math.floor(math.log10(std)))
@@ -115,7 +132,9 @@ def cell_text(cell: dict[str, Any]) -> str:
 
 def _grid(table: dict[str, Any]) -> list[list[dict[str, Any]]]:
     found = {(cell["row"], cell["column"]): cell for cell in table["cells"]}
-    return [[found[row["key"], column["key"]] for column in table["columns"]] for row in table["rows"]]
+    return [
+        [found[row["key"], column["key"]] for column in table["columns"]] for row in table["rows"]
+    ]
 
 
 def _header(column: dict[str, Any]) -> str:
@@ -145,21 +164,54 @@ def csv_text(table: dict[str, Any]) -> str:
     """CSV, one line a cell: row, column, unit, mean, std, n, reason."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["row", "row_label", "column", "column_label", "unit", "mean", "std", "n", "reason"])
+    writer.writerow(
+        ["row", "row_label", "column", "column_label", "unit", "mean", "std", "n", "reason"]
+    )
     for row, cells in zip(table["rows"], _grid(table), strict=True):
         for column, cell in zip(table["columns"], cells, strict=True):
             unit = column["unit"] or row.get("unit", "")
-            writer.writerow([row["key"], row["label"], column["key"], column["label"], unit,
-                             cell["value"], cell["std"], cell["n"], cell["reason"]])
+            writer.writerow(
+                [
+                    row["key"],
+                    row["label"],
+                    column["key"],
+                    column["label"],
+                    unit,
+                    cell["value"],
+                    cell["std"],
+                    cell["n"],
+                    cell["reason"],
+                ]
+            )
     return buffer.getvalue()
 
 
-_LATEX_SPECIAL = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-                  "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
-                  "±": r"$\pm$", "Å": r"\AA{}", "–": "--", "σ": r"$\sigma$", "³": "$^3$", "²": "$^2$",
-                  "⁻": "$^-$", "₀": "$_0$", "×": r"$\times$", "Δ": r"$\Delta$", "·": r"$\cdot$",
-                  "|": r"$|$", "<": "$<$", ">": "$>$", "α": r"$\alpha$", "μ": r"$\mu$",
-                  "ε": r"$\varepsilon$", "⟨": r"$\langle$", "⟩": r"$\rangle$", "ᵥ": "$_v$"}  # fmt: skip
+_LATEX_SPECIAL = dict(
+    zip("&%$#_{}", (r"\&", r"\%", r"\$", r"\#", r"\_", r"\{", r"\}"), strict=True)
+) | {
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "Å": r"\AA{}",
+    "–": "--",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "|": r"$|$",
+    "<": "$<$",
+    ">": "$>$",
+    "⟨": r"$\langle$",
+    "⟩": r"$\rangle$",
+    "²": "$^2$",
+    "³": "$^3$",
+    "⁻": "$^-$",
+    "₀": "$_0$",
+    "ᵥ": "$_v$",
+    "α": r"$\alpha$",
+    "μ": r"$\mu$",
+    "σ": r"$\sigma$",
+    "Δ": r"$\Delta$",
+}
 
 
 def latex_escape(text: str) -> str:
@@ -180,16 +232,26 @@ def latex(table: dict[str, Any]) -> str:
         + (f" [{latex_unit(column['unit'])}]" if column["unit"] else "")
         for column in columns
     )
-    lines = [r"\begin{table}", r"\centering", r"\begin{tabular}{l" + "r" * len(columns) + "}",
-             r"\toprule", " & " + header + r" \\", r"\midrule"]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        r"\begin{tabular}{l" + "r" * len(columns) + "}",
+        r"\toprule",
+        " & " + header + r" \\",
+        r"\midrule",
+    ]
     for row, cells in zip(table["rows"], _grid(table), strict=True):
         values = " & ".join(latex_escape(cell_text(cell)) for cell in cells)
         lines.append(f"{latex_escape(row['label'])} & {values} " + r"\\")
     notes = [table["caption"], "In brackets: number of seeds."]
     notes += [f"Empty cells: {reason}." for reason in empty_reasons(table)]
-    lines += [r"\bottomrule", r"\end{tabular}",
-              r"\caption{" + latex_escape(f"{table['title']}. {' '.join(notes)}") + "}",
-              rf"\label{{tab:{table['table']}}}", r"\end{table}"]
+    lines += [
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\caption{" + latex_escape(f"{table['title']}. {' '.join(notes)}") + "}",
+        rf"\label{{tab:{table['table']}}}",
+        r"\end{table}",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What the Snakefile needs before it can name a rule: configuration, import path, wildcards to settings."""
+"""What the Snakefile needs before it can name a rule: configuration and import path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def prepare(root: Path, given: dict[str, Any]) -> Experiments:
     except GeoreconError as error:
         print(f"georecon: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    # Where raw files come from is no part of what they are: kept out of the rules' params, it reruns nothing.
+    # Where raw files come from is no part of what they are: kept out of the rules' params, it
+    # reruns nothing.
     if config.get("mirror"):
         os.environ["GEORECON_MIRROR"] = config["mirror"]
     if "offline" in config:

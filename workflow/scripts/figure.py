@@ -14,6 +14,9 @@ with job(snakemake.log[0]):
         "outputs": [output.pdf, output.png],
     }
     render(
-        notebooks / f"{snakemake.wildcards.figure}.ipynb", parameters,
-        executed=Path(output.notebook), page=Path(output.html), log=Path(snakemake.log[0]),
+        notebooks / f"{snakemake.wildcards.figure}.ipynb",
+        parameters,
+        executed=Path(output.notebook),
+        page=Path(output.html),
+        log=Path(snakemake.log[0]),
     )

@@ -12,8 +12,14 @@ with job(snakemake.log[0]) as log:
     encoder = files.get("encoder")
     record = RunRecord("finetune", settings, dict(files.items()))
     result = finetune(
-        settings, Path(files.store).parent, Path(files.split), encoder and Path(encoder),
-        Path(output.run).parent, state=Path(snakemake.params.state), device=device, say=log.say,
+        settings,
+        Path(files.store).parent,
+        Path(files.split),
+        encoder and Path(encoder),
+        Path(output.run).parent,
+        state=Path(snakemake.params.state),
+        device=device,
+        say=log.say,
     )
     outputs = {name: path for name, path in output.items() if name != "run"}
     record.write(output.run, outputs, result.facts())

@@ -8,7 +8,10 @@ from georecon.job import job
 with job(snakemake.log[0]) as log:
     files = snakemake.input
     report = write_leak_report(
-        Path(files.store).parent, files.split, Path(files.pretrain_store).parent, files.pretrain_split,
+        Path(files.store).parent,
+        files.split,
+        Path(files.pretrain_store).parent,
+        files.pretrain_split,
         snakemake.output[0],
     )
     log.write(f"{report['shared']} of {report['test_molecules']} test molecules")

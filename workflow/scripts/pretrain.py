@@ -11,7 +11,12 @@ with job(snakemake.log[0]) as log:
     files, output, settings = snakemake.input, snakemake.output, snakemake.params.settings
     record = RunRecord("pretrain", settings, {"store": files.store, "split": files.split})
     result = pretrain(
-        settings, Path(files.store).parent, Path(files.split), Path(output.run).parent,
-        state=Path(snakemake.params.state), device=device, say=log.say,
+        settings,
+        Path(files.store).parent,
+        Path(files.split),
+        Path(output.run).parent,
+        state=Path(snakemake.params.state),
+        device=device,
+        say=log.say,
     )
     record.write(output.run, {"encoder": output.encoder, "metrics": output.metrics}, result.facts())

@@ -13,7 +13,11 @@ with job(snakemake.log[0]):
     encoder = files.get("encoder")
     record = RunRecord("smoothness", settings, dict(files.items()))
     found = smoothness(
-        settings, Path(files.store).parent, Path(files.split), encoder and Path(encoder), device=device
+        settings,
+        Path(files.store).parent,
+        Path(files.split),
+        encoder and Path(encoder),
+        device=device,
     )
     write_json(output.metrics, found)
     record.write(output.run, {"metrics": output.metrics})

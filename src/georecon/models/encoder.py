@@ -1,8 +1,8 @@
 """Equivariant Transformer (ET) encoder: TorchMD-NET (Thölke and De Fabritiis 2022), as PVD uses it.
 
-Parameter names follow TorchMD-NET. The 3F outputs of ``v_proj`` and ``dv_proj`` are ordered (3, heads, D)
-here and (heads, 3, D) there: whole rows of F channels are what a processor reads fastest. ``x`` are scalars
-(N, F), ``vec`` vectors (N, 3, F).
+Parameter names follow TorchMD-NET. The 3F outputs of ``v_proj`` and ``dv_proj`` are ordered (3,
+heads, D) here and (heads, 3, D) there: whole rows of F channels are what a processor reads
+fastest. ``x`` are scalars (N, F), ``vec`` vectors (N, 3, F).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from georecon.models.whiten import WhitenedVectorNorm
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderSettings:
-    """Sizes and options of the encoder; the defaults are the paper's (method: PVD, ET 256/8/8/64)."""
+    """Sizes and options of the encoder; the defaults are the paper's (PVD's ET, 256/8/8/64)."""
 
     channels: int = 256
     layers: int = 8
@@ -35,7 +35,9 @@ class EncoderSettings:
 
     def __post_init__(self) -> None:
         if self.channels % self.heads:
-            raise ValueError(f"channels ({self.channels}) must be a multiple of heads ({self.heads})")
+            raise ValueError(
+                f"channels ({self.channels}) must be a multiple of heads ({self.heads})"
+            )
         if self.vector_norm not in ("whitened", "none"):
             raise ValueError(f"vector_norm is {self.vector_norm!r}; allowed: 'whitened', 'none'")
 
@@ -89,9 +91,10 @@ class AttentionLayer(nn.Module):
     """One ET layer: distance-modulated attention over neighbours, scalar and vector updates.
 
     Args:
-        settings: encoder sizes; ``vector_cutoff`` multiplies the values by the cutoff instead of the
-            attention weights, which makes vectors smooth there too. The paper's lineage leaves it off:
-            vectors then jump at the cutoff.
+        settings: encoder sizes; ``vector_cutoff`` multiplies the values by the cutoff instead of
+            the attention weights, which makes vectors smooth there too. The paper's lineage leaves
+            it
+            off: vectors then jump at the cutoff.
     """
 
     def __init__(self, settings: EncoderSettings) -> None:
@@ -107,12 +110,11 @@ class AttentionLayer(nn.Module):
         self.dk_proj = linear(settings.rbf, channels)
         self.dv_proj = linear(settings.rbf, 3 * channels)
 
-    def forward(
-        self, x: Tensor, vec: Tensor | None, edges: EdgeFeatures
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, vec: Tensor | None, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
         """(N, F), (N, 3, F) → residual updates of the same shapes.
 
-        ``vec`` is None where all vectors are zero, as in the first layer: the same numbers for less work.
+        ``vec`` is None where all vectors are zero, as in the first layer: the same numbers for
+        less work.
         """
         x = self.layernorm(x)
         message, vector_message = self._attend(x, vec, edges)
@@ -124,9 +126,7 @@ class AttentionLayer(nn.Module):
         dvec = vec3 * o1[:, None] + vector_message
         return dx, dvec
 
-    def _attend(
-        self, x: Tensor, vec: Tensor | None, edges: EdgeFeatures
-    ) -> tuple[Tensor, Tensor]:
+    def _attend(self, x: Tensor, vec: Tensor | None, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
         """Messages summed over the neighbours of each atom: (N, F) and (N, 3, F)."""
         n, source, target = x.shape[0], edges.source, edges.target
         dk = functional.silu(self.dk_proj(edges.rbf))  # (E, F)

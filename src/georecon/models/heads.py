@@ -1,7 +1,8 @@
 """Output heads on encoder features: scalar, dipole, spatial extent and per-atom vector.
 
 Lineage: TorchMD-NET ``output_modules.py`` (gated equivariant blocks of PaiNN), with SliDe's
-``ElectronicSpatialExtent2`` for the spatial extent. Each head has about 345,000 parameters at F = 256.
+``ElectronicSpatialExtent2`` for the spatial extent. Each head has about 345,000 parameters at F =
+256.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from georecon.graph import MolGraph, scatter_sum
 from georecon.models.encoder import linear
 
 # Standard atomic weights [u], CIAAW 2021 abridged, H to Xe; index = atomic number.
-_MASSES = (
-    "0 1.008 4.0026 6.94 9.0122 10.81 12.011 14.007 15.999 18.998 20.180 22.990 24.305 26.982 28.085 "
-    "30.974 32.06 35.45 39.95 39.098 40.078 44.956 47.867 50.942 51.996 54.938 55.845 58.933 58.693 "
-    "63.546 65.38 69.723 72.630 74.922 78.971 79.904 83.798 85.468 87.62 88.906 91.224 92.906 95.95 "
-    "97 101.07 102.91 106.42 107.87 112.41 114.82 118.71 121.76 127.60 126.90 131.29"
-)
+_MASSES = """
+    0 1.008 4.0026 6.94 9.0122 10.81 12.011 14.007 15.999 18.998 20.180 22.990 24.305 26.982
+    28.085 30.974 32.06 35.45 39.95 39.098 40.078 44.956 47.867 50.942 51.996 54.938 55.845
+    58.933 58.693 63.546 65.38 69.723 72.630 74.922 78.971 79.904 83.798 85.468 87.62 88.906
+    91.224 92.906 95.95 97 101.07 102.91 106.42 107.87 112.41 114.82 118.71 121.76 127.60
+    126.90 131.29
+"""
 
 
 def masses() -> Tensor:

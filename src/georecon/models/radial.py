@@ -15,7 +15,8 @@ def cosine_cutoff(length: Tensor, cutoff: float) -> Tensor:
 
 
 class ExpNormalBasis(nn.Module):
-    """Exponential-normal radial basis with fixed centres and widths (PhysNet; TorchMD-NET's default).
+    """Exponential-normal radial basis with fixed centres and widths (PhysNet; TorchMD-NET's
+    default).
 
     ``φ_k(d) = cutoff(d) · exp(−β_k (exp(−α d) − μ_k)²)`` with ``α = 5 / d_cut``.
 

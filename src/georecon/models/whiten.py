@@ -1,11 +1,12 @@
 """Equivariant whitening of vector features (PVD's ``EquivariantLayerNorm``), free of eigenvectors.
 
-For a symmetric positive definite 3×3 matrix A with U = A^{1/2}, Cayley-Hamilton gives U and U⁻¹ from
-A and the three invariants of U, and those invariants obey ``i1² = I1 + 2 i2`` and ``i2² = I2 + 2 i3 i1``
-with ``i3 = √I3``, where I are the invariants of A. Iterating ``i1 ← √(I1 + 2 √(I2 + 2 i3 i1))``
-contracts by at least 9 a step, whatever the eigenvalues. Two Newton steps at the fixed point then carry
-the derivatives: exact to third order, also where eigenvalues coincide (planar, linear and single-atom
-molecules), where the gradient of an SVD or eigendecomposition is not defined.
+For a symmetric positive definite 3×3 matrix A with U = A^{1/2}, Cayley-Hamilton gives U and U⁻¹
+from A and the three invariants of U, and those invariants obey ``i1² = I1 + 2 i2`` and ``i2² = I2
++ 2 i3 i1`` with ``i3 = √I3``, where I are the invariants of A. Iterating ``i1 ← √(I1 + 2 √(I2 + 2
+i3 i1))`` contracts by at least 9 a step, whatever the eigenvalues. Two Newton steps at the fixed
+point then carry
+the derivatives: exact to third order, also where eigenvalues coincide (planar, linear and
+single-atom molecules), where the gradient of an SVD or eigendecomposition is not defined.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _ITERATIONS = 18  # 9**-18 < 1e-17: float64 rounding
 
 
 def inverse_sqrt_3x3(matrix: Tensor) -> Tensor:
-    """Inverse square root of symmetric positive definite matrices, (N, 3, 3) → (N, 3, 3), float64."""
+    """Inverse square root of symmetric positive definite (N, 3, 3), in float64."""
     square = matrix @ matrix
     trace = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)  # (N,) first invariant
     second = 0.5 * (trace**2 - square.diagonal(dim1=-2, dim2=-1).sum(-1))
@@ -57,10 +58,11 @@ def _determinant(m: Tensor) -> Tensor:
 class WhitenedVectorNorm(nn.Module):
     """Whiten the vector features of each atom over channels, then weight each channel.
 
-    Lineage: PVD ``EquivariantLayerNorm`` (centre over channels, 3×3 covariance, inverse square root in
-    float64, learnable weight per channel).
-    DEVIATION: the covariance is regularised by ``eps · 1`` instead of ``eps · diag(1, 2, 3)``, which is
-    not rotation equivariant; and no SVD, whose gradient is undefined for equal singular values.
+    Lineage: PVD ``EquivariantLayerNorm`` (centre over channels, 3×3 covariance, inverse square
+    root in float64, learnable weight per channel).
+    DEVIATION: the covariance is regularised by ``eps · 1`` instead of ``eps · diag(1, 2, 3)``,
+    which is not rotation equivariant; and no SVD, whose gradient is undefined for equal singular
+    values.
 
     Args:
         channels: number of channels F.

@@ -1,19 +1,15 @@
 """Pre-training objectives: one file each, found by name.
 
-An objective is a module with a class ``Objective(encoder, **params)`` (an ``nn.Module``) that has
-
-* ``encoder``: the encoder it trains, the only part that fine-tuning keeps;
-* ``forward(graph, noise) -> dict[str, Tensor]``: ``"loss"`` (to minimise) and named parts of it;
-* ``validate(graph, noise) -> dict[str, Tensor]``: the same, plus measures that are too dear for training.
-
-A method entry in ``config/methods.yaml`` names the file and gives ``params``.
+An objective is a module with a class ``Objective(encoder, *, …)``, a :class:`PretrainingObjective`.
+A method entry in ``config/methods.yaml`` names the file and gives the keyword arguments as
+``params``.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -23,16 +19,24 @@ from georecon.models.encoder import EquivariantTransformer
 from georecon.noise import NoiseSource
 
 
-class PretrainingObjective(Protocol):
-    """What the pre-training loop asks of an objective."""
+class PretrainingObjective(nn.Module):
+    """What the pre-training loop asks of an objective.
 
-    encoder: EquivariantTransformer
+    Args:
+        encoder: the encoder it trains, the only part that fine-tuning keeps.
+    """
 
-    def __call__(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
-        """Loss and its parts on one batch."""
+    def __init__(self, encoder: EquivariantTransformer) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
+        """``"loss"`` (to minimise) and named parts of it, on one batch."""
+        raise NotImplementedError
 
     def validate(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
-        """Loss and further measures on held-out molecules."""
+        """The same on held-out molecules, plus measures that are too dear for training."""
+        return self(graph, noise)
 
 
 def available() -> list[str]:
@@ -40,7 +44,9 @@ def available() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def build(name: str, encoder: EquivariantTransformer, params: dict[str, Any]) -> nn.Module:
+def build(
+    name: str, encoder: EquivariantTransformer, params: dict[str, Any]
+) -> PretrainingObjective:
     """Objective ``name`` on ``encoder``.
 
     Raises:
@@ -50,7 +56,7 @@ def build(name: str, encoder: EquivariantTransformer, params: dict[str, Any]) ->
         raise ConfigError(f"objective is {name!r}; allowed: {', '.join(available())}")
     factory = importlib.import_module(f"{__name__}.{name}").Objective
     try:
-        objective: nn.Module = factory(encoder, **params)
+        objective: PretrainingObjective = factory(encoder, **params)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"objective {name!r} with params {params}: {error}") from None
     return objective

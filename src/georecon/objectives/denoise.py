@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from georecon.graph import MolGraph
 from georecon.models.encoder import EquivariantTransformer
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
+from georecon.objectives import PretrainingObjective
 
 
-class Objective(nn.Module):
+class Objective(PretrainingObjective):
     """Predict, for each atom, the Gaussian noise added to its position.
 
     ``r̃ = r + σ ε`` on all atoms, centre of mass not removed; loss ``mean (ε̂(r̃) − ε)²``.
-    DEVIATION: the target is divided by the known σ, where PVD divides by running statistics of the noise:
-    the same in expectation, and nothing to carry over to fine-tuning.
+    DEVIATION: the target is divided by the known σ, where PVD divides by running statistics of the
+    noise: the same in expectation, and nothing to carry over to fine-tuning.
 
     Args:
         encoder: the encoder to train.
@@ -24,8 +25,8 @@ class Objective(nn.Module):
     """
 
     def __init__(self, encoder: EquivariantTransformer, *, sigma: float) -> None:
-        super().__init__()
-        self.encoder, self.sigma = encoder, sigma
+        super().__init__(encoder)
+        self.sigma = sigma
         self.head = VectorHead(encoder.settings.channels)
 
     def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
@@ -35,7 +36,3 @@ class Objective(nn.Module):
         predicted = self.head(*self.encoder(noisy), noisy)
         loss = functional.mse_loss(predicted, epsilon)
         return {"loss": loss, "denoise": loss}
-
-    def validate(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
-        """The training loss, on held-out molecules."""
-        return self(graph, noise)

@@ -22,6 +22,7 @@ from georecon.graph import MolGraph, pool_mean, pool_sum
 from georecon.models.encoder import AttentionLayer, EdgeFeatures, EquivariantTransformer, linear
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
+from georecon.objectives import PretrainingObjective
 
 _POOLS = {"mean": pool_mean, "sum": pool_sum}
 _FUSIONS = ("add", "concat")
@@ -94,7 +95,7 @@ class _Passes(NamedTuple):
     epsilon: Tensor
 
 
-class Objective(nn.Module):
+class Objective(PretrainingObjective):
     """GeoRecon pre-training loss.
 
     Args:
@@ -118,12 +119,12 @@ class Objective(nn.Module):
         fusion: str,
         weights: dict[str, float],
     ) -> None:
-        super().__init__()
+        super().__init__(encoder)
         expected = {"reconstruct", "denoise", "clean"}
         if set(weights) != expected:
             raise ValueError(f"weights must be given for {sorted(expected)}, not {sorted(weights)}")
         channels = encoder.settings.channels
-        self.encoder, self.sigma, self.sigma_rec, self.weights = encoder, sigma, sigma_rec, weights
+        self.sigma, self.sigma_rec, self.weights = sigma, sigma_rec, weights
         self.graph_code = GraphCode(channels, pooling)
         self.decoder = Decoder(encoder, depth, fusion)
         self.denoise_head = VectorHead(channels)
@@ -141,7 +142,8 @@ class Objective(nn.Module):
         return {"loss": loss, **parts}
 
     def validate(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
-        """Training loss and **code usage**: reconstruction with another molecule's code and with none.
+        """Training loss and **code usage**: reconstruction with another molecule's code and with
+        none.
 
         A decoder that ignores the code has ``reconstruct_shuffled`` equal to ``reconstruct``.
         """
@@ -160,7 +162,8 @@ class Objective(nn.Module):
         epsilon = noise.normal(graph, "reconstruct")
         noisy = graph._replace(pos=graph.pos + self.sigma_rec * epsilon)
         edges = self.encoder.edges(noisy)
-        return _Passes(code, clean, *self.encoder(noisy, edges), noisy, edges, epsilon)
+        noisy_x, noisy_vec = self.encoder(noisy, edges)
+        return _Passes(code, clean, noisy_x, noisy_vec, noisy, edges, epsilon)
 
     def _reconstruct(self, passes: _Passes, code: Tensor) -> Tensor:
         predicted = self.decoder(code, passes.x, passes.vec, passes.noisy, passes.edges)

@@ -17,13 +17,13 @@ class Batch(NamedTuple):
 
     Attributes:
         graph: B molecules, N atoms.
-        label: (B,) float64 [label unit], or None when none was asked for.
-        forces: (N, 3) float64 [label unit/Å], or None when the store has none.
+        label: (B,) float64 [label unit]; (0,) when none was asked for.
+        forces: (N, 3) float64 [label unit/Å]; (0, 3) when the store has none.
     """
 
     graph: MolGraph
-    label: Tensor | None
-    forces: Tensor | None
+    label: Tensor
+    forces: Tensor
 
 
 def load_batch(store: Store, rows: np.ndarray, label: str | None = None) -> Batch:
@@ -39,9 +39,9 @@ def load_batch(store: Store, rows: np.ndarray, label: str | None = None) -> Batc
     graph = make_graph(
         torch.from_numpy(part.z), torch.from_numpy(part.pos), counts, torch.from_numpy(part.ids)
     )
-    labels = None if label is None else torch.from_numpy(part.labels[label])
-    wanted = label is not None and part.forces is not None
-    return Batch(graph, labels, torch.from_numpy(part.forces) if wanted else None)
+    labels = np.zeros(0) if label is None else part.labels[label]
+    forces = np.zeros((0, 3)) if label is None or part.forces is None else part.forces
+    return Batch(graph, torch.from_numpy(labels), torch.from_numpy(forces))
 
 
 class ShuffledBatches:

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or absent, and checked by hash when read.
 
-One folder a save: ``state.safetensors`` (weights and optimiser moments) and ``manifest.json`` (format
-version, step, digest of the run, sha256 of the tensors, small state). The folder is written under a
-temporary name, fsynced and renamed; the last two are kept.
+One folder a save: ``state.safetensors`` (weights and optimiser moments) and ``manifest.json``
+(format version, step, digest of the run, sha256 of the tensors, small state). The folder is
+written under a temporary name, fsynced and renamed; the last two are kept.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def save(folder: Path, checkpoint: Checkpoint, digest: str) -> None:
     temporary.mkdir()
     try:
         tensors = temporary / "state.safetensors"
-        save_file({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}, tensors)
+        save_file(
+            {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}, tensors
+        )
         with open(tensors, "rb") as handle:
             os.fsync(handle.fileno())
         manifest = {
@@ -96,7 +98,9 @@ def load(path: Path, digest: str) -> Checkpoint:
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path}: format version {version}; this code reads {FORMAT_VERSION}")
     if found != expected:
-        raise CheckpointError(f"{path}: tensors have sha256 {found[:12]}…, manifest says {expected[:12]}…")
+        raise CheckpointError(
+            f"{path}: tensors have sha256 {found[:12]}…, manifest says {expected[:12]}…"
+        )
     if manifest["digest"] != digest:
         raise CheckpointError(f"{path}: belongs to another run ({manifest['digest'][:12]}…)")
     return Checkpoint(manifest["step"], load_file(path / "state.safetensors"), manifest["state"])

@@ -1,7 +1,7 @@
 """The one training loop, for pre-training and fine-tuning.
 
-A run is a pure function of its settings, data, code and seed: batches and noise are functions of the
-step, so a run that is killed and continued gives the numbers of one that was not.
+A run is a pure function of its settings, data, code and seed: batches and noise are functions of
+the step, so a run that is killed and continued gives the numbers of one that was not.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class TrainSettings:
 class Task(Protocol):
     """What the loop trains."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """``"loss"`` and named parts on the batch of this step."""
@@ -95,8 +97,8 @@ class Progress:
         rate = (step - self.first_step) / (now - self.started)
         left = (self.total - step) / rate if rate else math.inf
         self.say(
-            f"{self.name}: step {step}/{self.total}, {rate * self.molecules_per_step:.0f} molecules/s, "
-            f"loss {loss:.4f}, {left:.0f} s left"
+            f"{self.name}: step {step}/{self.total}, {rate * self.molecules_per_step:.0f} "
+            f"molecules/s, loss {loss:.4f}, {left:.0f} s left"
         )
 
 
@@ -147,7 +149,6 @@ class Curve:
             csv.DictWriter(handle, self.columns, lineterminator="\n").writerow(row)
             handle.flush()
             os.fsync(handle.fileno())
-
 
     def row(self, step: int) -> dict[str, float]:
         """Measures of one evaluated step."""
@@ -221,8 +222,10 @@ class Trainer:
         means = {f"train_{name}": total / self._since for name, total in self._sums.items()}
         self._sums, self._since = {}, 0
         lr = self.optimizer.param_groups[0]["lr"]
-        curve.append({"step": self.step, "lr": lr, **means, "val_score": score}
-                     | {f"val_{name}": value for name, value in measures.items()})
+        curve.append(
+            {"step": self.step, "lr": lr, **means, "val_score": score}
+            | {f"val_{name}": value for name, value in measures.items()}
+        )
         self.plateau.observe(score)
         self.waited += 1
         if score < self.best_score:
@@ -288,10 +291,16 @@ class FitResult:
 
     def facts(self) -> dict[str, Any]:
         """For run.json: steps, selection and the measures at the selected step."""
-        return {"training": {
-            "steps": self.steps, "best_step": self.best_step, "best_score": self.best_score,
-            "resumed_at": self.resumed_at, "seconds": round(self.seconds, 3),
-        }, "final": self.final}
+        return {
+            "training": {
+                "steps": self.steps,
+                "best_step": self.best_step,
+                "best_score": self.best_score,
+                "resumed_at": self.resumed_at,
+                "seconds": round(self.seconds, 3),
+            },
+            "final": self.final,
+        }
 
 
 def fit(
@@ -334,7 +343,11 @@ def fit(
         seconds = time.monotonic() - progress.started
         task.model.load_state_dict(trainer.best)
         return FitResult(
-            trainer.best_step, trainer.best_score, trainer.step, resumed_at, seconds,
+            trainer.best_step,
+            trainer.best_score,
+            trainer.step,
+            resumed_at,
+            seconds,
             curve.row(trainer.best_step),
         )
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as functions of the step and, for the plateau, of the validation history."""
+"""Learning-rate schedules: functions of the step and, for the plateau, of past scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
-    """Factor on the learning rate at ``step`` (from 0): linear warm-up, then cosine to 0 at ``total``."""
+    """Factor on the rate at ``step`` (from 0): linear warm-up, then cosine to 0 at ``total``."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
@@ -18,8 +18,8 @@ def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
 class Plateau:
     """Multiply the learning rate when validation has not improved for ``patience`` evaluations.
 
-    Lineage: PyTorch's ``ReduceLROnPlateau`` as TorchMD-NET uses it for MD17 (×0.8, patience 30), with
-    linear warm-up.
+    Lineage: PyTorch's ``ReduceLROnPlateau`` as TorchMD-NET uses it for MD17 (×0.8, patience 30),
+    with linear warm-up.
 
     Attributes:
         factor: multiplier on each reduction.
