@@ -46,7 +46,8 @@ def split_plan(wildcards):
 
 
 def split_store(wildcards):
-    return f"{split_plan(wildcards)['store']}/manifest.json"
+    store = split_plan(wildcards)["store"]
+    return f"{store}/manifest.json"
 
 
 def split_exclude(wildcards):
