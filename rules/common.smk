@@ -11,6 +11,7 @@ from georecon.report import banner, load_expected
 
 EDITION = experiments.edition
 ENVIRONMENT = "../envs/georecon.yaml"
+MANIFEST = "manifest.json"
 GPU = experiments.config["gpus"]
 NOTEBOOKS = ROOT / "reports" / "notebooks"
 FIGURES = figure_names(NOTEBOOKS)
@@ -19,6 +20,11 @@ FIGURES = figure_names(NOTEBOOKS)
 def here(pattern):
     """Pattern of georecon.paths with this edition filled in and the other wildcards kept."""
     return pattern.replace("{edition}", EDITION)
+
+
+def manifest(store):
+    """The file that stands for a store in the DAG: small, so judged by its content."""
+    return f"{store}/{MANIFEST}"
 
 
 def raw_file(dataset, name):
@@ -46,8 +52,7 @@ def split_plan(wildcards):
 
 
 def split_store(wildcards):
-    store = split_plan(wildcards)["store"]
-    return f"{store}/manifest.json"
+    return manifest(split_plan(wildcards)["store"])
 
 
 def split_exclude(wildcards):
@@ -55,14 +60,11 @@ def split_exclude(wildcards):
 
 
 def store_manifest(wildcards):
-    return f"{experiments.store(wildcards.dataset, wildcards.target)}/manifest.json"
+    return manifest(experiments.store(wildcards.dataset, wildcards.target))
 
 
 def pretrain_store(wildcards):
-    return (
-        paths.STORE.format(dataset=experiments.dataset_of("pretrain"))
-        + "/manifest.json"
-    )
+    return manifest(paths.STORE.format(dataset=experiments.dataset_of("pretrain")))
 
 
 def pretrain_split(wildcards):
@@ -84,9 +86,7 @@ def encoder_input(wildcards):
 
 def smoothness_store(wildcards):
     dataset = experiments.dataset_of(experiments.config["smoothness"]["set"])
-    return (
-        f"{experiments.store(dataset, experiments.targets(dataset)[0])}/manifest.json"
-    )
+    return manifest(experiments.store(dataset, experiments.targets(dataset)[0]))
 
 
 def smoothness_split(wildcards):
