@@ -60,12 +60,10 @@ STYLE: dict[str, Any] = {
 }
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PDF or PNG without dates: the same data gives the same bytes."""
-    kind = path.suffix.removeprefix(".")
-    dates: dict[str, None] = {"CreationDate": None} if kind == "pdf" else {"Software": None}
+def save_pdf(figure: Figure, path: Path) -> None:
+    """Write a figure as PDF without dates: the same data gives the same bytes."""
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=kind, metadata=dates)
+        figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
 
 
 def colour(methods: Iterable[str], method: str) -> str:
