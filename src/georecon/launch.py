@@ -273,6 +273,51 @@ def summary(edition: str, folder: Path, code: int, seconds: float) -> str:
     return "\n".join(lines)
 
 
+def _newest(folder: Path, pattern: str) -> float:
+    return max((path.stat().st_mtime for path in folder.glob(pattern)), default=0.0)
+
+
+def report_is_due(results: Path) -> bool:
+    """Whether a summary of all tables is there and Snakemake's HTML report is older than it.
+
+    A summary older than a table belongs to an earlier run; the report then waits for the next one.
+    """
+    page, newest = results / "report" / "report.html", _newest(results / "report", "summary.md")
+    if not newest or newest < _newest(results / "tables", "*.json"):
+        return False
+    return not page.exists() or page.stat().st_mtime < max(
+        newest, _newest(results / "figures", "*.png")
+    )
+
+
+def write_report(arguments: Sequence[str], folder: Path, edition: str) -> None:
+    """Snakemake's HTML report of a finished edition; it cannot be a rule of the run it reports.
+
+    Args:
+        arguments: Snakemake's command-line arguments of the run.
+        folder: working folder.
+        edition: edition that the run made.
+    """
+    page = f"results/{edition}/report/report.html"
+    pairs = [pair for pair in option_values(arguments, "--config", "-C") if "=" in pair]
+    files = option_values(arguments, "--configfile", "--configfiles")
+    files = [name for name in files if (folder / name).is_file()]
+    given = ["--configfile", *files] if files else []
+    result = subprocess.run(
+        snakemake(
+            *("--quiet", "--report", page, *given),
+            *("--config", f"edition={edition}", *pairs, "--", "report"),
+        ),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        reason = (result.stderr.strip() or "no reason given").splitlines()[-1]
+        say(f"Tables and figures are complete, but {page} could not be written: {reason}")
+
+
 def launch(arguments: Sequence[str], folder: Path) -> int:
     """Run Snakemake in ``folder``; the exit code (module docstring)."""
     if any(map(READ_ONLY.fullmatch, arguments)):
@@ -288,7 +333,10 @@ def launch(arguments: Sequence[str], folder: Path) -> int:
         write_json(folder / STATE, {"state": "running", "pid": os.getpid()})
         code = Run().run(arguments, folder, lock)
         write_json(folder / STATE, {"state": "ended", "pid": os.getpid(), "code": code})
-    say(summary(edition_of(arguments, folder), folder, code, time.monotonic() - start))
+        edition = edition_of(arguments, folder)
+        if code == 0 and report_is_due(folder / "results" / edition):
+            write_report(arguments, folder, edition)
+    say(summary(edition, folder, code, time.monotonic() - start))
     return code
 
 
