@@ -19,15 +19,15 @@ rule figure:
             labels={"notebook": "{figure}"},
             caption="../reports/captions/notebook.rst",
         ),
+    log:
+        f"logs/{EDITION}/figure/{{figure}}.log",
+    conda:
+        ENVIRONMENT
     params:
         edition=EDITION,
         spec=figure_settings,
         notebook=figure_notebook,
         code=code_digest("figure"),
-    log:
-        f"logs/{EDITION}/figure/{{figure}}.log",
-    conda:
-        ENVIRONMENT
     script:
         "../workflow/scripts/figure.py"
 

@@ -2,13 +2,15 @@
 # georecon.launch calls `snakemake --report` after a run that left a summary (results/<edition>/report/report.html).
 
 
-
 report: "../reports/captions/workflow.rst"
 
 
 rule summary:
     input:
-        tables=[f"{here(paths.TABLE).format(table=name)}.json" for name in experiments.config["tables"]],
+        tables=[
+            f"{here(paths.TABLE).format(table=name)}.json"
+            for name in experiments.config["tables"]
+        ],
         figures=[f"{here(paths.FIGURE).format(figure=name)}.png" for name in FIGURES],
         records=report_records(),
     output:
@@ -35,14 +37,14 @@ rule summary:
             )
             for name in experiments.config["tables"]
         ],
-    params:
-        expected=report_expected(),
-        banner=report_banner(),
-        code=code_digest("summary"),
     log:
         f"logs/{EDITION}/summary.log",
     conda:
         ENVIRONMENT
+    params:
+        expected=report_expected(),
+        banner=report_banner(),
+        code=code_digest("summary"),
     script:
         "../workflow/scripts/summary.py"
 
