@@ -1,0 +1,357 @@
+"""Sizes of the models, whitening, heads, labels and the neighbour graph."""
+
+from __future__ import annotations
+
+import broken
+import numpy as np
+import pytest
+import torch
+from subjects import Model, sizes, subject
+from torch import Tensor
+from toy_graphs import batch, random_batch, random_molecule, random_rotation
+
+from georecon.graph import MIN_DISTANCE, MolGraph, make_graph, pool_mean, pool_sum, radius_edges
+from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.heads import PROPERTY_HEADS, VectorHead, masses, safe_norm
+from georecon.models.potential import PropertyModel
+from georecon.models.radial import ExpNormalBasis, cosine_cutoff
+from georecon.models.whiten import WhitenedVectorNorm, inverse_sqrt_3x3
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameter_counts_are_those_of_the_reference() -> None:
+    paper = EquivariantTransformer(EncoderSettings())
+    assert count(paper) == 6_520_064
+    for head in (*PROPERTY_HEADS.values(), VectorHead):
+        assert count(head(256)) == 345_090
+    assert count(paper) + count(PROPERTY_HEADS["scalar"](256)) == 6_865_154
+    md17 = EncoderSettings(channels=128, layers=6, rbf=32, vector_norm="none")
+    assert count(Model("scalar", md17)) == 1_339_906
+
+
+def test_defaults_are_the_papers_sizes() -> None:
+    default = EncoderSettings()
+    assert (default.channels, default.layers, default.heads, default.rbf) == (256, 8, 8, 64)
+    assert (default.cutoff, default.max_neighbors, default.vector_norm) == (5.0, 32, "whitened")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"channels": 15, "heads": 2}, "multiple of heads"), ({"vector_norm": "svd"}, "'whitened', 'none'")],
+)  # fmt: skip
+def test_impossible_sizes_are_refused(changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        sizes(**changes)
+
+
+# ---- whitening -------------------------------------------------------------------------------
+
+
+def spd(count: int, condition: float, seed: int = 0) -> Tensor:
+    """Random symmetric positive definite matrices of a given condition number."""
+    generator = torch.Generator().manual_seed(seed)
+    q, _ = torch.linalg.qr(torch.randn(count, 3, 3, generator=generator, dtype=torch.float64))
+    middle = torch.rand(count, generator=generator, dtype=torch.float64)
+    ones = torch.ones(count, dtype=torch.float64)
+    values = torch.stack([ones, condition**-middle, ones / condition], dim=1)
+    return q @ torch.diag_embed(values) @ q.transpose(1, 2)
+
+
+def by_eigenvectors(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors @ torch.diag_embed(values.rsqrt()) @ vectors.transpose(1, 2)
+
+
+@pytest.mark.parametrize("condition", [1.0, 1.0 + 1e-9, 10.0, 1e3, 1e5, 1e6])
+def test_inverse_root_agrees_with_eigh(condition: float) -> None:
+    matrix = spd(200, condition)
+    found, expected = inverse_sqrt_3x3(matrix), by_eigenvectors(matrix)
+    error = (found - expected).abs().amax((1, 2)) / expected.abs().amax((1, 2))
+    # eigh itself and the matrices are exact to about 1e-16 times the condition number
+    assert error.max() < 1e-13 + 5e-16 * condition, error.max()
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-4, 1.0, 1e4, 1e8])
+def test_inverse_root_scales(scale: float) -> None:
+    matrix = spd(20, 100.0)
+    error = inverse_sqrt_3x3(scale * matrix) * scale**0.5 - inverse_sqrt_3x3(matrix)
+    assert error.abs().max() < 1e-12
+
+
+def test_inverse_root_whitens() -> None:
+    matrix = spd(50, 1e4)
+    root = inverse_sqrt_3x3(matrix)
+    identity = torch.eye(3, dtype=torch.float64)
+    assert (root @ matrix @ root - identity).abs().max() < 1e-8
+
+
+@pytest.mark.parametrize(
+    "values", [(1, 1, 1), (1, 1, 1e-5), (1, 1e-5, 1e-5), (2, 1, 0.5), (1e-5, 1e-5, 1e-5)]
+)
+def test_inverse_root_has_the_right_derivative_where_eigenvalues_coincide(
+    values: tuple[float, float, float],
+) -> None:
+    """Against Daleckii and Krein: entry (i, j) is scaled by the divided difference of λ^-1/2."""
+    q = random_rotation(3)
+    roots = torch.tensor(values, dtype=torch.float64).sqrt()
+    m = (q @ torch.diag(roots**2) @ q.T)[None].requires_grad_(True)
+    direction = torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    direction = direction + direction.T
+    jacobian = torch.autograd.functional.jacobian(inverse_sqrt_3x3, m)[0, :, :, 0]
+    found = torch.einsum("abij,ij->ab", jacobian, direction)
+    a, b = roots[:, None], roots[None, :]
+    divided = -1.0 / (a * b * (a + b))
+    expected = q @ (divided * (q.T @ direction @ q)) @ q.T
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    (first,) = torch.autograd.grad(inverse_sqrt_3x3(m)[0, 0, 1], m, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), m)
+    assert torch.isfinite(second).all()
+
+
+def test_derivative_of_an_eigendecomposition_is_not_defined_there() -> None:
+    """Why the norm has no eigenvectors: the same check on eigh fails."""
+    m = torch.eye(3, dtype=torch.float64)[None].requires_grad_(True)
+    (gradient,) = torch.autograd.grad(by_eigenvectors(m)[0, 0, 1], m)
+    assert not torch.isfinite(gradient).all()
+
+
+def test_whitened_vectors_have_unit_covariance() -> None:
+    norm = WhitenedVectorNorm(64)
+    vec = torch.randn(7, 3, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    mixed = torch.tensor([[2, 0.5, 0], [0, 1, 0.2], [0, 0, 0.3]], dtype=torch.float64) @ vec
+    out = norm.double()(mixed)
+    covariance = out @ out.transpose(1, 2) / 64
+    assert (covariance - torch.eye(3, dtype=torch.float64)).abs().max() < 2e-3  # eps = 1e-5
+    assert out.mean(-1).abs().max() < 1e-12
+
+
+# ---- heads and labels ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", ["dipole", "spatial_extent"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_centred_heads_do_not_depend_on_the_origin(head: str, dtype: torch.dtype) -> None:
+    model = subject(head, dtype=dtype)
+    graph = random_batch(2, dtype)
+    with torch.no_grad():
+        expected = model(graph).invariant
+        for distance in (1.0, 100.0, 1000.0):
+            moved = graph._replace(pos=graph.pos + distance)
+            error = (model(moved).invariant - expected).abs().max() / expected.abs().max()
+            rounding = torch.finfo(dtype).eps * (distance + 10.0)
+            assert error < 100 * rounding, (distance, error)
+
+
+def test_spatial_extent_and_dipole_follow_their_formulas() -> None:
+    graph = random_batch(4)
+    mass = masses().double()[graph.z]
+    for name in ("dipole", "spatial_extent"):
+        model = subject(name)
+        x, vec = model.encoder(graph)
+        charge, vector = model.head.output(x, vec)
+        for k in range(graph.num_graphs):
+            mine = graph.batch == k
+            r = graph.pos[mine]
+            r = r - (mass[mine, None] * r).sum(0) / mass[mine].sum()
+            if name == "dipole":
+                expected = (charge[mine, None] * r + vector[mine]).sum(0).norm()
+            else:
+                expected = (charge[mine] * r.square().sum(1)).sum()
+            found = model(graph).invariant[k].item()
+            assert found == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_masses_are_those_of_the_elements() -> None:
+    table = masses()
+    assert len(table) == 55
+    for z, mass in ((1, 1.008), (6, 12.011), (8, 15.999), (17, 35.45), (53, 126.90)):
+        assert float(table[z]) == pytest.approx(mass)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_safe_norm_is_the_norm_and_flat_at_zero(dtype: torch.dtype) -> None:
+    vec = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    assert torch.allclose(safe_norm(vec, 1), vec.norm(dim=1))
+    zero = torch.zeros(1, 3, 1, dtype=dtype, requires_grad=True)
+    (first,) = torch.autograd.grad(safe_norm(zero, 1).sum(), zero, create_graph=True)
+    assert torch.count_nonzero(first) == 0
+    (second,) = torch.autograd.grad(first.sum(), zero, allow_unused=True)
+    assert second is None or torch.isfinite(second).all()
+
+
+def qm9_like() -> tuple[PropertyModel, MolGraph]:
+    atomref = torch.zeros(20, dtype=torch.float64)
+    atomref[[1, 6, 7, 8, 9]] = torch.tensor(
+        [-13.61312172, -1029.86312267, -1485.30251237, -2042.61123593, -2713.48485589],
+        dtype=torch.float64,
+    )
+    torch.manual_seed(0)
+    model = PropertyModel(sizes(), "scalar", scale=10.26, shift=-76.15, atomref=atomref)
+    return model, random_batch(3, torch.float32)
+
+
+def test_labels_keep_their_digits_through_a_float32_model() -> None:
+    """Total energies near −1e4 eV: to the label and back loses less than 1e-5 eV; float32 would lose 1e-3."""
+    model, graph = qm9_like()
+    references = (
+        model.atomref[graph.z].new_zeros(3).index_add(0, graph.batch, model.atomref[graph.z])
+    )
+    label = references + torch.tensor([-80.123456789, -70.0, -75.5], dtype=torch.float64)
+    output = model.normalise(label, graph)
+    assert output.dtype == torch.float32
+    assert output.abs().max() < 1
+    back = model.denormalise(output, graph)
+    assert back.dtype == torch.float64
+    assert (back - label).abs().max() < 1e-5
+    assert (label.float().double() - label).abs().max() > 1e-5
+
+
+def test_label_buffers_stay_float64_in_state_and_are_not_trained() -> None:
+    model, _ = qm9_like()
+    state = model.state_dict()
+    assert all(state[name].dtype == torch.float64 for name in ("scale", "shift", "atomref"))
+    assert not {"scale", "shift", "atomref"} & {name for name, _ in model.named_parameters()}
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_denormalised_prediction_is_affine_in_the_output() -> None:
+    model, graph = qm9_like()
+    zero = model.denormalise(torch.zeros(3), graph)
+    one = model.denormalise(torch.ones(3), graph)
+    assert torch.allclose(one - zero, torch.full((3,), 10.26, dtype=torch.float64), rtol=1e-12)
+
+
+def test_unknown_head_is_refused() -> None:
+    with pytest.raises(ValueError, match="scalar, dipole, spatial_extent"):
+        PropertyModel(sizes(), "energy", scale=1.0, shift=0.0, atomref=torch.zeros(20))
+
+
+# ---- graph -----------------------------------------------------------------------------------
+
+
+def brute_force(graph: MolGraph, cutoff: float) -> set[tuple[int, int]]:
+    found = set()
+    for i in range(len(graph.z)):
+        for j in range(len(graph.z)):
+            near = (graph.pos[i] - graph.pos[j]).norm() < cutoff
+            if near and graph.batch[i] == graph.batch[j]:
+                found.add((j, i))
+    return found
+
+
+def pairs(edges: object) -> set[tuple[int, int]]:
+    return set(zip(edges.source.tolist(), edges.target.tolist(), strict=True))  # type: ignore[attr-defined]
+
+
+def test_edges_are_all_pairs_within_the_cutoff() -> None:
+    graph = random_batch(1, sizes=(1, 12, 9, 2))
+    for cutoff in (1.5, 3.0, 5.0):
+        edges = radius_edges(graph, cutoff, 100)
+        assert pairs(edges) == brute_force(graph, cutoff)
+        key = edges.target * len(graph.z) + edges.source
+        assert (key[1:] > key[:-1]).all(), "sorted by target, then source, each once"
+
+
+def test_unit_vectors_point_from_target_to_source() -> None:
+    graph = batch([(np.array([1, 1]), np.array([[0, 0, 0], [2.0, 0, 0]]))])
+    edges = radius_edges(graph, 5.0, 32)
+    assert pairs(edges) == {(0, 0), (1, 0), (0, 1), (1, 1)}
+    for source, target, length, unit in zip(*edges, strict=True):
+        vector = (graph.pos[source] - graph.pos[target]).tolist()
+        assert float(length) == (0.0 if source == target else 2.0)
+        assert unit.tolist() == [x / 2.0 for x in vector]
+
+
+def test_self_loops_spoil_no_derivative() -> None:
+    """A self loop's unit vector is 0 / MIN_DISTANCE: its derivatives of 1e6 only cancel on paper."""
+    graph = random_batch(1, sizes=(9,))
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        pos = graph.pos.to(dtype).requires_grad_(True)
+        edges = radius_edges(graph._replace(pos=pos), 5.0, 32)
+        weights = torch.linspace(-1, 1, edges.unit.numel(), dtype=dtype).view_as(edges.unit)
+        gradients += torch.autograd.grad((edges.unit * weights).sum() + edges.length.sum(), pos)
+    single, double = gradients
+    assert (single - double).abs().max() < 1e-5 * double.abs().max()
+
+
+def test_coincident_atoms_are_given_the_shortest_distance() -> None:
+    graph = batch([(np.array([6, 8]), np.zeros((2, 3)))])
+    edges = radius_edges(graph, 5.0, 32)
+    real = edges.source != edges.target
+    assert edges.length[real].tolist() == pytest.approx([MIN_DISTANCE] * 2)
+
+
+def nearest_only(edges: object, graph: MolGraph, cutoff: float, cap: int) -> None:
+    distance = torch.cdist(graph.pos, graph.pos)
+    expected = set()
+    for i in range(len(graph.z)):
+        order = torch.argsort(distance[i])
+        expected |= {(int(j), i) for j in order[:cap] if distance[i, j] < cutoff}
+    assert pairs(edges) == expected
+
+
+def test_neighbour_cap_keeps_the_nearest_and_itself() -> None:
+    graph = batch([random_molecule(40, 1)])
+    edges = radius_edges(graph, 5.0, 10)
+    nearest_only(edges, graph, 5.0, 10)
+    assert {(i, i) for i in range(40)} <= pairs(edges)
+    with pytest.raises(AssertionError):
+        nearest_only(broken.first_neighbours(graph, 5.0, 10), graph, 5.0, 10)
+
+
+def test_neighbour_cap_does_not_depend_on_the_order_of_atoms() -> None:
+    z, pos = random_molecule(40, 2)
+    order = np.random.default_rng(0).permutation(40)
+    plain = pairs(radius_edges(batch([(z, pos)]), 5.0, 10))
+    turned = pairs(radius_edges(batch([(z[order], pos[order])]), 5.0, 10))
+    assert {(order[j], order[i]) for j, i in turned} == plain
+
+
+def test_neighbour_cap_counts_a_small_molecule_alone_in_a_batch_of_large_ones() -> None:
+    graph = batch([random_molecule(40, 1), random_molecule(6, 1)])
+    edges = radius_edges(graph, 5.0, 10)
+    alone = radius_edges(batch([random_molecule(6, 1)]), 5.0, 10)
+    assert {(j - 40, i - 40) for j, i in pairs(edges) if i >= 40} == pairs(alone)
+
+
+def test_make_graph_indexes_atoms() -> None:
+    graph = make_graph(
+        torch.tensor([8, 1, 1, 6]), torch.zeros(4, 3), torch.tensor([3, 1]), torch.tensor([7, 9])
+    )
+    assert graph.num_graphs == 2
+    assert graph.batch.tolist() == [0, 0, 0, 1]
+    assert graph.ptr.tolist() == [0, 3, 4]
+    assert graph.atom_index.tolist() == [0, 1, 2, 0]
+    assert graph.to("cpu", torch.float64).pos.dtype == torch.float64
+    values = torch.tensor([[1.0], [2.0], [6.0], [5.0]])
+    assert pool_sum(values, graph).tolist() == [[9.0], [5.0]]
+    assert pool_mean(values, graph).tolist() == [[3.0], [5.0]]
+
+
+# ---- radial functions ------------------------------------------------------------------------
+
+
+def test_cosine_cutoff_is_one_at_zero_and_zero_from_the_cutoff_on() -> None:
+    length = torch.tensor([0.0, 2.5, 5.0, 5.1, 100.0], dtype=torch.float64)
+    assert torch.allclose(
+        cosine_cutoff(length, 5.0), torch.tensor([1.0, 0.5, 0, 0, 0], dtype=torch.float64)
+    )
+
+
+def test_radial_basis_follows_its_formula() -> None:
+    basis = ExpNormalBasis(5.0, 8).double()
+    length = torch.linspace(0.1, 6.0, 50, dtype=torch.float64)
+    start = np.exp(-5.0)
+    means = np.linspace(start, 1.0, 8)
+    beta = (2.0 / 8 * (1.0 - start)) ** -2
+    d = length.numpy()[:, None]
+    inside = d < 5.0
+    expected = (
+        0.5 * (np.cos(np.pi * d / 5.0) + 1) * inside * np.exp(-beta * (np.exp(-d) - means) ** 2)
+    )
+    assert np.abs(basis(length).numpy() - expected).max() < 1e-6
+    assert basis(length).shape == (50, 8)
