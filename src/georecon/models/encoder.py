@@ -130,22 +130,27 @@ class AttentionLayer(nn.Module):
         """Messages summed over the neighbours of each atom: (N, F) and (N, 3, F)."""
         n, source, target = x.shape[0], edges.source, edges.target
         dk = functional.silu(self.dk_proj(edges.rbf))  # (E, F)
-        dv = functional.silu(self.dv_proj(edges.rbf))  # (E, 3F): scalar, gate 1, gate 2
-        if self.vector_cutoff:
-            dv = dv * edges.cutoff[:, None]
         q_i = self.q_proj(x).index_select(0, target)
         k_j = self.k_proj(x).index_select(0, source)
         score = (q_i * k_j * dk).unflatten(1, (self.heads, -1)).sum(-1)
         attention = functional.silu(score)  # (E, H)
         if not self.vector_cutoff:
             attention = attention * edges.cutoff[:, None]
-        value = self.v_proj(x).index_select(0, source) * dv
-        scalar, gate1, gate2 = value.chunk(3, dim=-1)  # (E, F) each
-        message = (scalar.unflatten(1, (self.heads, -1)) * attention[..., None]).flatten(1)
-        vector = gate2[:, None] * edges.unit[..., None]  # (E, 3, F)
+        values = self.v_proj(x).chunk(3, dim=-1)  # scalar, gate 1, gate 2: (N, F) each
+        scalar = self._value(values, 0, edges).unflatten(1, (self.heads, -1))
+        message = (scalar * attention[..., None]).flatten(1)
+        vector = self._value(values, 2, edges)[:, None] * edges.unit[..., None]  # (E, 3, F)
         if vec is not None:
-            vector = torch.addcmul(vector, vec.index_select(0, source), gate1[:, None])
+            gate1 = self._value(values, 1, edges)[:, None]
+            vector = torch.addcmul(vector, vec.index_select(0, source), gate1)
         return scatter_sum(message, target, n), scatter_sum(vector, target, n)
+
+    def _value(self, values: tuple[Tensor, ...], part: int, edges: EdgeFeatures) -> Tensor:
+        """One third of the values, filtered by distance: (E, F)."""
+        weight, bias = self.dv_proj.weight.chunk(3)[part], self.dv_proj.bias.chunk(3)[part]
+        value = values[part].index_select(0, edges.source)
+        value = value * functional.silu(functional.linear(edges.rbf, weight, bias))
+        return value * edges.cutoff[:, None] if self.vector_cutoff else value
 
 
 class EquivariantTransformer(nn.Module):

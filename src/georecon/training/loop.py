@@ -170,7 +170,7 @@ class Trainer:
         self.task, self.settings, self.folder, self.digest = task, settings, folder, digest
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay
+            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         self.plateau = Plateau()
         self.step = 0
