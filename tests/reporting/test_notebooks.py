@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+import toy_results as toy
+
+from georecon.figure_inputs import figure_names, figure_spec, notebook_digest
+from georecon.render import NotebookError, render
+
+NAMES = figure_names(toy.NOTEBOOKS)
+
+
+def sources(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(toy.NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_is_clean_and_small(name: str) -> None:
+    node = sources(name)
+    nbformat.validate(node)
+    code = [cell for cell in node.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert [cell.metadata.get("tags") for cell in code] == [["parameters"], None]
+    assert sum(cell.cell_type == "markdown" for cell in node.cells) == 1
+    assert set(node.metadata) == {"kernelspec", "language_info"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_only_calls_the_library(name: str) -> None:
+    code = [cell.source for cell in sources(name).cells if cell.cell_type == "code"]
+    parameters = ast.parse(code[0])
+    assert all(isinstance(part, ast.Assign) for part in parameters.body)
+    drawing = ast.parse(code[1])
+    assert ast.unparse(drawing.body[0]) == "from georecon import figures"
+    assert ast.unparse(drawing.body[1]) == f"figures.draw('{name}', edition, spec, outputs)"
+    assert len(drawing.body) == 2
+
+
+def rendered(folder: Path, notebook: Path, parameters: dict[str, object]) -> None:
+    render(
+        notebook,
+        parameters,
+        executed=folder / "out" / "figure.ipynb",
+        page=folder / "out" / "figure.html",
+        log=folder / "logs" / "figure.log",
+    )
+
+
+def test_render_gives_four_files_without_machine_or_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiments = toy.experiments_of("tiny")
+    toy.write_results(experiments)
+    parameters = {
+        "edition": "tiny",
+        "spec": figure_spec(experiments, "ablations"),
+        "outputs": ["out/figure.pdf", "out/figure.png"],
+    }
+    contents = []
+    for _ in range(2):
+        rendered(tmp_path, toy.NOTEBOOKS / "ablations.ipynb", parameters)
+        contents.append({path.name: path.read_bytes() for path in Path("out").iterdir()})
+    assert sorted(contents[0]) == ["figure.html", "figure.ipynb", "figure.pdf", "figure.png"]
+    assert contents[0] == contents[1]
+    page = contents[0]["figure.html"].decode()
+    assert "data:image/png;base64," in page
+    assert "<script" not in page
+    assert "http" not in page
+    assert str(tmp_path) not in contents[0]["figure.ipynb"].decode()
+    assert not list(Path("logs").iterdir())
+
+
+def test_failed_notebook_is_kept_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    parameters = {"edition": "tiny", "spec": {"tables": [{"file": "no.json", "panels": [1]}]}}
+    with pytest.raises(NotebookError, match=r"errors_by_method.ipynb.*no\.json.*logs/figure.ipynb"):
+        rendered(tmp_path, toy.NOTEBOOKS / "errors_by_method.ipynb", parameters)
+    assert "no.json" in Path("logs/figure.ipynb").read_text()
+    assert not Path("out").exists()
+
+
+def test_digest_follows_the_notebooks_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    path.write_text("one")
+    first = notebook_digest(tmp_path, "a")
+    path.write_text("two")
+    assert notebook_digest(tmp_path, "a") != first

@@ -1,0 +1,148 @@
+"""Results of a whole edition as its jobs would write them, with made-up numbers."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from georecon.config import load_config
+from georecon.evaluate import errors, prediction_table
+from georecon.experiments import Experiments
+from georecon.figure_inputs import figure_files, figure_names, figure_spec
+from georecon.files import write_json
+from georecon.tables import build, write_table
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = ROOT / "reports" / "notebooks"
+
+
+def experiments_of(edition: str) -> Experiments:
+    return Experiments(copy.deepcopy(load_config(ROOT / "config", {"edition": edition})))
+
+
+def only_scratch(experiments: Experiments) -> Experiments:
+    """One method, which is not pre-trained, one seed and no ablation."""
+    config = experiments.config
+    config["methods"] = {"scratch": config["methods"]["scratch"]}
+    config["finetune"]["seeds"] = [3]
+    tables = {n: t for n, t in config["tables"].items() if "sweep" not in t["rows"]}
+    tables.pop("unimol")
+    tables["smoothness"]["columns"] = [
+        c for c in tables["smoothness"]["columns"] if "ratio_to" not in c
+    ]
+    config["tables"] = tables
+    return Experiments(config)
+
+
+def many_methods(experiments: Experiments) -> Experiments:
+    """Three more methods and seeds, and smoothness at several displacements of two maps."""
+    config = experiments.config
+    for name in ("frad", "mine", "yours"):
+        config["methods"][name] = {**config["methods"]["coord"], "label": name.title()}
+    config["finetune"]["seeds"] = [1, 2, 3, 4]
+    config["smoothness"] |= {"maps": ["mean", "node"], "displacements": [0.01, 0.04, 0.1]}
+    return Experiments(config)
+
+
+def _random(path: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(path.encode()))
+
+
+def _curve(path: Path, columns: list[str], steps: int) -> None:
+    random = _random(str(path.name) + path.parent.as_posix()[-40:])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["step", "lr", *columns])
+        for step in range(1, steps + 1):
+            values = random.uniform(0.8, 1.2, len(columns)) / step**0.5
+            writer.writerow([step * 50, 1e-3, *values])
+
+
+def _finetuned(folder: Path, forces: bool, label: np.ndarray, baseline: np.ndarray) -> None:
+    random = _random(folder.as_posix()[-40:])
+    size = len(label)
+    outputs = {
+        "ids": np.arange(size),
+        "label": label,
+        "prediction": label + random.normal(0.0, 0.3, size) * random.uniform(0.7, 1.3),
+        "baseline": baseline,
+    }
+    if forces:
+        force = random.normal(0.0, 20.0, (3 * size, 3))
+        noisy = force + random.normal(0.0, 5.0, force.shape)
+        outputs |= {"atoms": np.full(size, 3), "force_label": force, "force_prediction": noisy}
+    table = prediction_table(outputs)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrow = pyarrow.table({name: pyarrow.array(values) for name, values in table.items()})
+    pyarrow.parquet.write_table(arrow, folder / "predictions.parquet")
+    write_json(folder / "metrics.json", {"unit": "eV", **errors(table)})
+    names = ["train_loss", "val_score", "val_mae", *(["val_force_mae"] if forces else [])]
+    _curve(folder / "curve.csv", names, 5)
+
+
+def _labels(target: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and the training-mean baseline; total energies sit on atomic references."""
+    random = _random(target)
+    label = random.normal(2.0, 1.0, size)
+    if target in ("u0", "u", "h", "g"):
+        references = random.uniform(-2e4, -5e3, size)
+        return label + references, references
+    return label, np.full(size, 2.0)
+
+
+def _pretrained(folder: Path, method: str) -> None:
+    parts = ["reconstruct", "denoise", "clean"] if "georecon" in method else ["denoise"]
+    columns = [f"train_{name}" for name in ["loss", *parts]]
+    columns += ["val_score", *(f"val_{name}" for name in parts)]
+    if "georecon" in method:
+        columns += ["val_reconstruct_shuffled", "val_reconstruct_zero"]
+    _curve(folder / "metrics.csv", columns, 8)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    return {
+        "stage": "pretrain", "settings": {"name": path.parent.as_posix()[-30:]}, "seed": 1,
+        "seconds": 2.0, "compute": {"device": "cpu"}, "training": {"steps": 8, "best_score": 0.5},
+        "final": {"val_reconstruct": 0.5, "val_reconstruct_shuffled": 0.55,
+                  "val_reconstruct_zero": 0.7},
+    }  # fmt: skip
+
+
+def _smoothness(path: Path, experiments: Experiments) -> None:
+    section, random = experiments.config["smoothness"], _random(path.as_posix()[-40:])
+    names = ("spectral_mean", "spectral_max", "difference_mean", "spread", "scale_free")
+    write_json(path, {"molecules": 4, "estimates": {
+        f"{which}/{size}": {name: float(random.uniform(0.3, 2.0)) for name in names}
+        for which in section["maps"] for size in section["displacements"]
+    }})  # fmt: skip
+
+
+def write_results(experiments: Experiments, molecules: int = 40) -> None:
+    """Write everything that figures and summary read, below the current folder."""
+    files = [file for table in experiments.config["tables"]
+             for file in experiments.table_files(table)]  # fmt: skip
+    for figure in figure_names(NOTEBOOKS):
+        files += figure_files(figure_spec(experiments, figure))
+    for path in dict.fromkeys(Path(file).parent for file in files):
+        stage, *rest = path.parts[2:]
+        if stage == "tables":
+            continue
+        if stage == "finetune":
+            label, baseline = _labels(rest[1], molecules)
+            _finetuned(path, experiments.has_forces(rest[0]), label, baseline)
+        elif stage == "pretrain":
+            _pretrained(path, rest[0])
+        elif stage == "smoothness":
+            _smoothness(path / "metrics.json", experiments)
+        write_json(path / "run.json", _record(path / "run.json"))
+    for name in experiments.config["tables"]:
+        table = build(experiments.table_spec(name), [])
+        write_table(table, Path(f"results/{experiments.edition}/tables/{name}"))
