@@ -35,8 +35,8 @@ def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return label, guess, baseline
 
 
-def displacement_series(metrics: dict[str, Any]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Mean spectral norm by map, method and displacement, for maps with several displacements.
+def mean_norms(metrics: dict[str, Any]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Mean spectral norm by map and method: (displacement, norm), sorted.
 
     Args:
         metrics: content of each method's smoothness metrics.json, whose estimates are named
@@ -47,6 +47,5 @@ def displacement_series(metrics: dict[str, Any]) -> dict[str, dict[str, list[tup
         for name, estimate in document["estimates"].items():
             which, size = name.rsplit("/", 1)
             point = (float(size), estimate["spectral_mean"])
-            found.setdefault(which.replace("_", " "), {}).setdefault(method, []).append(point)
-    several = {k: v for k, v in found.items() if any(len(points) > 1 for points in v.values())}
-    return {k: {m: sorted(points) for m, points in v.items()} for k, v in several.items()}
+            found.setdefault(which, {}).setdefault(method, []).append(point)
+    return {which: {m: sorted(p) for m, p in lines.items()} for which, lines in found.items()}

@@ -179,22 +179,37 @@ def _errors(experiments: Experiments) -> Spec:
 def _smoothness(experiments: Experiments) -> Spec:
     names = [
         name
-        for name in experiments.config["tables"]
-        if any(c.spec["source"] == "smoothness" for c in experiments.columns(name))
-        and "sweep" not in experiments.config["tables"][name]["rows"]
-    ]
-    rows = {row.key: row.method for name in names[:1] for row in experiments.rows(name)}
+        for name, entry in experiments.config["tables"].items()
+        if "sweep" not in entry["rows"]
+        and any(c.spec["source"] == "smoothness" for c in experiments.columns(name))
+    ][:1]
+    tables = []
+    for name in names:
+        panels: dict[str, Spec] = {}
+        for column in experiments.columns(name):
+            panel = {"title": column.spec["label"], "unit": column.unit, "columns": {}}
+            columns = panels.setdefault(column.spec["label"], panel)["columns"]
+            columns[column.key] = column.spec["displacement"]
+        tables.append(
+            {
+                "name": name,
+                "file": _table_file(experiments, name),
+                "rows": {row.key: row.method for row in experiments.rows(name)},
+                "maps": list(dict.fromkeys(c.spec["map"] for c in experiments.columns(name))),
+                "panels": list(panels.values()),
+            }
+        )
     seed = experiments.config["pretrain"]["seed"]
-    files = {
-        method: experiments.folder(paths.SMOOTHNESS, method=method, seed=seed) + "/metrics.json"
-        for method in rows.values()
-    }
+    methods = [method for table in tables for method in table["rows"].values()]
     return {
-        "tables": [
-            {"name": name, "file": _table_file(experiments, name), "rows": rows}
-            for name in names[:1]
-        ],
-        "runs": {method: {"file": file} for method, file in files.items()},
+        "tables": tables,
+        "runs": {
+            method: {
+                "file": experiments.folder(paths.SMOOTHNESS, method=method, seed=seed)
+                + "/metrics.json"
+            }
+            for method in methods
+        },
     }
 
 
@@ -208,9 +223,14 @@ def _ablations(experiments: Experiments) -> Spec:
         losses = {
             c.key: c.label.removeprefix("loss, ") for c in columns if c.spec["source"] == "pretrain"
         }
-        panels = [{"title": "held-out reconstruction loss", "columns": losses}] if losses else []
+        loss = {"title": "held-out reconstruction loss", "measure": "", "columns": losses}
+        panels = [loss] if losses else []
         panels += [
-            {"title": column.label, "columns": {column.key: ""}}
+            {
+                "title": column.label,
+                "measure": "MAE" if column.spec["source"] == "finetune" else "",
+                "columns": {column.key: ""},
+            }
             for column in columns
             if column.key not in losses
         ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -88,7 +89,8 @@ def grid(count: int, *, columns: int, height: float) -> tuple[Figure, list[Axes]
     columns = min(columns, max(count, 1))
     rows = math.ceil(count / columns)
     width = WIDTH if columns > 2 else WIDTH * (0.5 if columns == 1 else 0.72)
-    figure = Figure(figsize=(width, height * rows + 0.45), layout="constrained")
+    layout = ConstrainedLayoutEngine(h_pad=0.06)
+    figure = Figure(figsize=(width, height * rows + 0.45), layout=layout)
     return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
 
 
@@ -117,7 +119,7 @@ def method_legend(
         if name in shown
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 5))
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 6))
 
 
 def unit_text(unit: str) -> str:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from georecon.figure_data import displacement_series, read_columns, read_predictions, table_cells
+from georecon.figure_data import mean_norms, read_columns, read_predictions, table_cells
 from georecon.figure_inputs import configured, group_files
 from georecon.figure_style import (
     FAINT,
@@ -161,10 +161,9 @@ def finetuning_curves(spec: Spec, base: Path) -> Figure:
                 axes.fill_between(
                     steps, values.min(axis=0), values.max(axis=0), color=ink, alpha=0.2, linewidth=0
                 )
-        what = " forces" if group["quantity"] == "force" else ""
-        name = group["title"] if group["quantity"] == "force" else ""
-        axes.set_title(f"{name} {panel['title']}{what}".strip())
-        axes.set_ylabel("MAE" + unit_text(panel["table_unit"]))
+        forces = group["quantity"] == "force"
+        axes.set_title(f"{group['title']} {panel['title']}" if forces else panel["title"])
+        axes.set_ylabel(("force MAE" if forces else "MAE") + unit_text(panel["table_unit"]))
         log_axis(axes)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
     for axes in axes_list[-4:]:
@@ -304,48 +303,59 @@ def errors_by_method(spec: Spec, base: Path) -> Figure:
 
 
 def smoothness(spec: Spec, base: Path) -> Figure:
-    """Estimates of the table, one panel a column; by displacement where there are several."""
+    """Estimates of the table, one panel each, and those of maps that the table leaves out."""
     if not spec["tables"]:
         return nothing("No table of smoothness in this edition.")
     entry = spec["tables"][0]
-    table = read_json(base / entry["file"])
-    cells = table_cells(table)
-    series = displacement_series({m: read_json(base / r["file"]) for m, r in spec["runs"].items()})
-    columns = table["columns"]
-    figure, axes_list = grid(len(columns) + len(series), columns=3, height=1.6)
-    for axes, column in zip(axes_list, columns, strict=False):
-        for place, (row, method) in enumerate(entry["rows"].items()):
-            cell = cells.get((row, column["key"]))
-            if cell is None:
-                continue
-            axes.bar(place, cell["value"], width=0.62, color=colour(spec["methods"], method))
-            axes.annotate(
-                f"{cell['value']:.3g}",
-                (place, cell["value"]),
-                (0, 1.5),
-                fontsize=6,
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-            )
-        axes.margins(y=0.15)
-        axes.set_xticks([])
-        axes.set_title(column["label"])
-        axes.set_ylabel(("estimate" if column["unit"] else "ratio") + unit_text(column["unit"]))
-    for axes, (name, lines) in zip(axes_list[len(columns) :], series.items(), strict=True):
-        for method, points in lines.items():
-            axes.plot(
-                *zip(*points, strict=True),
-                color=colour(spec["methods"], method),
-                marker=marker(spec["methods"], method),
-            )
-        axes.set_title(f"{name}, by displacement")
-        axes.set_ylabel("mean norm [1/Å]")
+    cells = table_cells(read_json(base / entry["file"]))
+    panels = []
+    for panel in entry["panels"]:
+        points: dict[str, list[tuple[float, float]]] = {}
+        for row, method in entry["rows"].items():
+            for column, size in panel["columns"].items():
+                if (row, column) in cells:
+                    points.setdefault(method, []).append((size, cells[row, column]["value"]))
+        panels.append((panel["title"], panel["unit"], points))
+    metrics = {method: read_json(base / run["file"]) for method, run in spec["runs"].items()}
+    panels += [
+        (f"mean norm, {name.replace('_', ' ')} code", "1/Å", points)
+        for name, points in mean_norms(metrics).items()
+        if name not in entry["maps"]
+    ]
+    figure, axes_list = grid(len(panels), columns=3, height=1.6)
+    for axes, (title, unit, points) in zip(axes_list, panels, strict=True):
+        _estimates(axes, spec, points)
+        axes.set_title(title)
+        axes.set_ylabel(("estimate" if unit else "ratio") + unit_text(unit))
+    method_legend(figure, spec["methods"], entry["rows"].values(), line="none")
+    return figure
+
+
+def _estimates(axes: Axes, spec: Spec, points: dict[str, list[tuple[float, float]]]) -> None:
+    """Bars by method, or lines over the displacement where there are several of them."""
+    methods = spec["methods"]
+    if max(map(len, points.values()), default=0) > 1:
+        for method, line in points.items():
+            ink, mark = colour(methods, method), marker(methods, method)
+            axes.plot(*zip(*sorted(line), strict=True), color=ink, marker=mark)
         axes.set_xlabel("displacement σ [Å]")
         log_axis(axes, "x")
         log_axis(axes)
-    method_legend(figure, spec["methods"], entry["rows"].values(), line="none")
-    return figure
+        return
+    for place, (method, line) in enumerate(points.items()):
+        value = line[0][1]
+        axes.bar(place, value, width=0.62, color=colour(methods, method))
+        axes.annotate(
+            f"{value:.3g}",
+            (place, value),
+            (0, 1.5),
+            fontsize=6,
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+        )
+    axes.margins(y=0.15)
+    axes.set_xticks([])
 
 
 def ablations(spec: Spec, base: Path) -> Figure:
@@ -364,7 +374,8 @@ def ablations(spec: Spec, base: Path) -> Figure:
             ink = colour(spec["methods"], entry["method"])
             handles |= _sweep_panel(axes, entry, panel, table_cells(table), ink)
             axes.set_title(panel["title"], fontsize=7.0)
-            axes.set_ylabel(unit_text(units[next(iter(panel["columns"]))]).strip())
+            unit = unit_text(units[next(iter(panel["columns"]))])
+            axes.set_ylabel(f"{panel['measure']}{unit}".strip())
             axes.set_xlabel(PARAMETERS.get(entry["parameter"], entry["parameter"]), fontsize=6.5)
     handles["the method's own value"] = Line2D([], [], color=FAINT, linewidth=0.8, linestyle=":")
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5)
@@ -398,7 +409,7 @@ def _sweep_panel(
             handles[label] = drawn
     if values.min() > 0 and values.max() / values.min() > 5:
         axes.set_xscale("log")
-    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.set_xticks(values, [f"{value:g}" for value in values], fontsize=5.8)
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.12)
     axes.yaxis.set_major_locator(MaxNLocator(4))
