@@ -1,4 +1,4 @@
-"""Batches of small molecules made in code, for the tests of models, noise, objectives and training."""
+"""Small molecules made in code, for the tests of models, noise, objectives and training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def random_positions(atoms: int, rng: np.random.Generator, spacing: float = 0.9)
 
 
 def random_molecule(atoms: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Atomic numbers (n,) of mixed elements, at least four kinds from 8 atoms on; positions (n, 3)."""
+    """Atomic numbers (n,), at least four kinds from 8 atoms on, and positions (n, 3)."""
     rng = np.random.default_rng([20, seed, atoms])
     z = rng.permutation([ELEMENTS[k % len(ELEMENTS)] for k in range(atoms)])
     return z, random_positions(atoms, rng)
@@ -82,7 +82,7 @@ def methane(dtype: torch.dtype = torch.float64, bond: float = 1.09) -> MolGraph:
     """Methane of exact tetrahedral symmetry, off the origin and turned."""
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * bond / np.sqrt(3.0)
     positions = np.concatenate([np.zeros((1, 3)), corners]) @ random_rotation(5).numpy().T
-    return batch([(np.array([6, 1, 1, 1, 1]), positions + [0.3, -0.2, 0.7])], dtype)
+    return batch([(np.array([6, 1, 1, 1, 1]), positions + np.array([0.3, -0.2, 0.7]))], dtype)
 
 
 def write_store(folder: Path, count: int = 24, atoms: tuple[int, int] = (5, 9)) -> Store:

@@ -25,7 +25,7 @@ def absolute_positions(f: Subject) -> Subject:
 
 
 def handed(f: Subject) -> Subject:
-    """Outputs tell a molecule from its mirror image: a triple product, invariant under rotation only."""
+    """Outputs tell a molecule from its mirror image, by a triple product: a pseudoscalar."""
 
     def broken(graph: MolGraph) -> Outputs:
         out = f(graph)

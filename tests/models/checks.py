@@ -27,8 +27,8 @@ SEPARATION: Limits = {torch.float32: 1e-5, torch.float64: 1e-12}
 METHANE: Limits = {torch.float32: 1e-5, torch.float64: 1e-12}
 # Whitening scales directions without any signal by eps**-1/2 = 316: rounding in f64 grows as much.
 WHITENED = 10.0
-# At exact symmetry whole directions have no signal and the derivative of whitening is 1/eps = 1e5 there:
-# forces of methane keep about 1e5 times the rounding of the features. Measured: 0.1 (f32), 3e-9 (f64).
+# At exact symmetry whole directions have no signal and the derivative of whitening is 1/eps = 1e5
+# there: forces of methane keep 1e5 times the rounding of features. Measured: 0.1 (f32), 3e-9 (f64).
 METHANE_WHITENED: Limits = {torch.float32: 0.3, torch.float64: 1e-7}
 
 
@@ -112,7 +112,7 @@ def separate(f: Subject, first: MolGraph, second: MolGraph, *, extensive: bool) 
     """Two fragments of one molecule 40 Å apart: the sum, or for atoms the values of each alone."""
     dtype = first.pos.dtype
     shift = torch.tensor([40.0, 0.0, 0.0], dtype=dtype)
-    # The fragment stands at its far place when it is alone, too: rounding of positions is not at issue.
+    # The fragment stands at its far place when it is alone, too: rounding of positions is no issue.
     far = second._replace(pos=second.pos + shift)
     both = batch(
         [(torch.cat([first.z, far.z]).numpy(), torch.cat([first.pos, far.pos]).numpy())], dtype
@@ -213,7 +213,7 @@ def finite_to_second_order(f: Subject, graph: MolGraph) -> None:
 def across_cutoff(energy: Energy, cutoff: float, h: float = 1e-10) -> tuple[float, float]:
     """Jumps of energy and forces, relative to the largest force, when one pair crosses the cutoff.
 
-    The last two atoms of a random molecule are the only pair near the cutoff; one of them moves by 2 h.
+    The last atom and one other are the only pair near the cutoff; the last atom moves by 2 h.
     """
     graph = random_batch(3, sizes=(6,))
     near, far = graph.pos.clone(), graph.pos.clone()

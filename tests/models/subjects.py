@@ -69,7 +69,7 @@ def shake(model: nn.Module, scale: float = 0.1, seed: int = 3) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter += scale * noise.to(parameter.dtype)
+            parameter.add_(scale * noise.to(parameter.dtype))
 
 
 def as_scalar(outputs: Outputs) -> Tensor:
@@ -98,7 +98,7 @@ def subject(
     dtype: torch.dtype = torch.float64,
     trained: bool = False,
 ) -> Model:
-    """A model with shaken parameters, after five optimiser steps if ``trained``; do not change it."""
+    """A model with shaken parameters, after five optimiser steps if ``trained``; read only."""
     torch.manual_seed(1)
     model = Model(head, sizes(vector_norm=vector_norm, vector_cutoff=vector_cutoff)).to(dtype)
     shake(model)

@@ -162,7 +162,7 @@ def test_energy_and_forces_are_continuous_at_the_cutoff(head: str, norm: str) ->
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_without_vector_cutoff_energy_and_forces_jump(norm: str) -> None:
-    """The lineage's behaviour: gates of vectors are not cut off, so vectors and then energies jump."""
+    """The lineage's behaviour: gates of vectors are not cut off; vectors and energies jump."""
     model = subject("scalar", vector_norm=norm, vector_cutoff=False)
     with pytest.raises(AssertionError, match="jump"):
         checks.smooth_at_cutoff(lambda g: model(g).invariant, 5.0)
@@ -224,7 +224,7 @@ def test_every_parameter_receives_a_gradient(head: str, vector_norm: str) -> Non
 
 
 def test_rows_without_gradient_are_those_that_multiply_zero_vectors() -> None:
-    """Within the first layer: gate 1 of values and distances, and o1, o2 of the output projection."""
+    """In the first layer: gate 1 of values and distances, and o1, o2 of the output projection."""
     model = subject("encoder")
     layer = model.encoder.attention_layers[0]
     rows = {name: getattr(layer, name).weight for name in ("v_proj", "dv_proj", "o_proj")}
@@ -251,14 +251,18 @@ def _line(count: int) -> np.ndarray:
     return np.outer(np.arange(count) * 1.2, [0.6, 0.64, 0.48])
 
 
+ANGLES = np.arange(6) * np.pi / 3
 ODD = {
     "single atom": ([6], np.zeros((1, 3))),
     "two far atoms": ([6, 8], np.array([[0, 0, 0], [30.0, 0, 0]])),
     "coincident atoms": ([6, 8, 1], np.array([[0, 0, 0], [0, 0, 0], [1.0, 0, 0]])),
     "linear": ([6, 8, 8, 7], _line(4)),
     "diatomic": ([1, 1], _line(2)),
-    "planar": ([6, 6, 6, 1, 8], np.array([[0, 0, 0], [1.4, 0, 0], [0, 1.4, 0], [2, 1, 0], [-1, -1, 0]])),
-    "symmetric ring": ([6] * 6, np.array([[np.cos(a), np.sin(a), 0] for a in np.arange(6) * np.pi / 3]) * 1.4),
+    "planar": (
+        [6, 6, 6, 1, 8],
+        np.array([[0, 0, 0], [1.4, 0, 0], [0, 1.4, 0], [2, 1, 0], [-1, -1, 0]]),
+    ),
+    "symmetric ring": ([6] * 6, 1.4 * np.stack([np.cos(ANGLES), np.sin(ANGLES), 0 * ANGLES], 1)),
     "atom at the centre of mass": ([8, 6, 8], np.array([[-1.2, 0, 0], [0, 0, 0], [1.2, 0, 0]])),
 }  # fmt: skip
 

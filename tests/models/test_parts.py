@@ -40,8 +40,11 @@ def test_defaults_are_the_papers_sizes() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"channels": 15, "heads": 2}, "multiple of heads"), ({"vector_norm": "svd"}, "'whitened', 'none'")],
-)  # fmt: skip
+    [
+        ({"channels": 15, "heads": 2}, "multiple of heads"),
+        ({"vector_norm": "svd"}, "'whitened', 'none'"),
+    ],
+)
 def test_impossible_sizes_are_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         sizes(**changes)
@@ -194,7 +197,7 @@ def qm9_like() -> tuple[PropertyModel, MolGraph]:
 
 
 def test_labels_keep_their_digits_through_a_float32_model() -> None:
-    """Total energies near −1e4 eV: to the label and back loses less than 1e-5 eV; float32 would lose 1e-3."""
+    """Energies near −1e4 eV: there and back loses less than 1e-5 eV; float32 would lose 1e-3."""
     model, graph = qm9_like()
     references = (
         model.atomref[graph.z].new_zeros(3).index_add(0, graph.batch, model.atomref[graph.z])
@@ -266,7 +269,7 @@ def test_unit_vectors_point_from_target_to_source() -> None:
 
 
 def test_self_loops_spoil_no_derivative() -> None:
-    """A self loop's unit vector is 0 / MIN_DISTANCE: its derivatives of 1e6 only cancel on paper."""
+    """A self loop's unit vector is 0 / MIN_DISTANCE; derivatives of 1e6 cancel only on paper."""
     graph = random_batch(1, sizes=(9,))
     gradients = []
     for dtype in (torch.float32, torch.float64):

@@ -101,7 +101,7 @@ def test_every_variant_reaches_every_parameter(changes: dict[str, Any]) -> None:
     objective = make("reconstruct", **changes)
     with torch.no_grad():
         for parameter in objective.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
     objective(eight(), NoiseSource(1, 0))["loss"].backward()
     blind = {n for n, p in objective.named_parameters() if p.grad is None or not p.grad.any()}
     # Vectors are zero before the first layer, so their projection there has nothing to project.

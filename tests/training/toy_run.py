@@ -24,7 +24,7 @@ from georecon.training.loop import FitResult, TrainSettings, fit
 
 STEPS = 40
 DIGEST = "d" * 64
-# Children start from a server that has imported torch but computed nothing: fresh, and in milliseconds.
+# Children start from a server that has imported torch but computed nothing: fresh and fast.
 FRESH = multiprocessing.get_context("forkserver")
 FRESH.set_forkserver_preload(["torch", "georecon.pretrain"])
 
