@@ -1,0 +1,192 @@
+"""What runs an edition has, and which runs each table cell is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from georecon.config import load_config
+from georecon.errors import ConfigError
+from georecon.experiments import Experiments
+
+CONFIG = Path(__file__).resolve().parents[1] / "config"
+
+
+def experiments(edition: str = "laptop", **overrides: Any) -> Experiments:
+    return Experiments(load_config(CONFIG, {"edition": edition, **overrides}))
+
+
+@pytest.fixture(scope="module")
+def laptop() -> Experiments:
+    return experiments()
+
+
+def test_sweep_value_of_the_method_itself_is_the_method(laptop: Experiments) -> None:
+    own = laptop.config["methods"]["georecon"]["params"]
+    for table, parameter in (("noise_scale", "sigma_rec"), ("decoder_depth", "depth")):
+        rows = {row.key: row.method for row in laptop.rows(table)}
+        assert rows[str(own[parameter])] == "georecon"
+        others = [method for key, method in rows.items() if key != str(own[parameter])]
+        assert all(method.startswith("georecon__") for method in others)
+    assert laptop.variants().keys() == {
+        row.method
+        for table in ("noise_scale", "decoder_depth")
+        for row in laptop.rows(table)
+        if row.method != "georecon"
+    }
+
+
+def test_variant_differs_from_its_method_in_the_swept_parameter_alone(laptop: Experiments) -> None:
+    base = laptop.pretrain_settings("georecon", 1)
+    for name, change in laptop.variants().items():
+        found = laptop.pretrain_settings(name, 1)
+        ((parameter, value),) = [(k, v) for k, v in change.items() if k != "method"]
+        assert found["params"] == {**base["params"], parameter: value}
+        assert {k for k in found if found[k] != base[k]} == {"name", "method", "params"}
+
+
+def test_a_new_method_becomes_a_row_of_every_table_of_all_methods(laptop: Experiments) -> None:
+    mine = {"label": "Mine", "objective": "denoise", "params": {"sigma": 0.1}}
+    more = experiments(methods={"mine": mine})
+    for table, entry in more.config["tables"].items():
+        before = [row.label for row in laptop.rows(table)]
+        after = [row.label for row in more.rows(table)]
+        if entry["rows"].get("methods", "all") != "all" or "sweep" in entry["rows"]:
+            assert after == before, table
+            continue
+        quantities = len(entry["rows"].get("quantities", [None]))
+        assert len(after) == len(before) + quantities, table
+        assert sum("Mine" in label for label in after) == quantities
+        new = {file for file in more.table_files(table)} - set(laptop.table_files(table))
+        assert all("/mine/" in file for file in new)
+        assert bool(new) == any(not more.missing(table, c) for c in more.columns(table)), table
+
+
+def test_missing_set_gives_its_reason_and_no_files(laptop: Experiments) -> None:
+    spec = laptop.table_spec("md22")
+    assert spec["cells"]
+    reason = laptop.config["sets"]["large_force"]["missing"]
+    assert {cell.get("reason") for cell in spec["cells"]} == {reason}
+    assert laptop.table_files("md22") == []
+    assert laptop.table_leaks("md22") == []
+
+
+def test_missing_table_gives_its_reason(laptop: Experiments) -> None:
+    cells = laptop.table_spec("unimol")["cells"]
+    assert {cell["reason"] for cell in cells} == {laptop.config["tables"]["unimol"]["missing"]}
+
+
+@pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])
+def test_every_table_is_a_full_grid(edition: str) -> None:
+    found = experiments(edition)
+    for table in found.config["tables"]:
+        spec = found.table_spec(table)
+        rows = [row["key"] for row in spec["rows"]]
+        columns = [column["key"] for column in spec["columns"]]
+        assert len(set(rows)) == len(rows) > 0
+        assert len(set(columns)) == len(columns) > 0
+        places = [(cell["row"], cell["column"]) for cell in spec["cells"]]
+        assert places == [(row, column) for row in rows for column in columns]
+        for cell in spec["cells"]:
+            assert ("reason" in cell) != ("files" in cell)
+
+
+@pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])
+def test_files_of_a_table_are_those_of_its_cells(edition: str) -> None:
+    found = experiments(edition)
+    for table in found.config["tables"]:
+        cells = found.table_spec(table)["cells"]
+        expected = {
+            file
+            for cell in cells
+            for group in ("files", "divide_by")
+            for file in cell.get(group, {}).values()
+        }
+        files = found.table_files(table)
+        assert set(files) == expected
+        assert len(files) == len(expected)
+        assert all(file.startswith(f"results/{edition}/") for file in files)
+
+
+def test_table_qm9_has_no_force_runs_and_no_variants(laptop: Experiments) -> None:
+    files = laptop.table_files("qm9")
+    assert len(files) == 12 * 3 * len(laptop.config["finetune"]["seeds"])
+    assert not [file for file in files if "xmd17" in file or "__" in file]
+
+
+def test_baseline_reads_the_same_runs_as_a_method(laptop: Experiments) -> None:
+    cells = {(c["row"], c["column"]): c for c in laptop.table_spec("qm9")["cells"]}
+    baseline, method = cells["baseline", "homo"], cells["scratch", "homo"]
+    assert baseline["files"] == method["files"]
+    assert (baseline["key"], method["key"]) == (["property", "baseline_mae"], ["property", "mae"])
+
+
+def test_force_rows_read_forces_and_energy_rows_energies(laptop: Experiments) -> None:
+    for cell in laptop.table_spec("md17")["cells"]:
+        kind = "force" if cell["row"].startswith("force") else "property"
+        assert cell["key"][0] == kind
+        assert cell["unit"].endswith("/Å") == (kind == "force")
+
+
+def test_ratio_to_coord_divides_by_coord(laptop: Experiments) -> None:
+    ratios = [c for c in laptop.table_spec("smoothness")["cells"] if "divide_by" in c]
+    assert len(ratios) == len(laptop.rows("smoothness"))
+    for cell in ratios:
+        assert all("/coord/" in file for file in cell["divide_by"].values())
+        assert cell["divide_by"].keys() == cell["files"].keys()
+
+
+@pytest.mark.parametrize("table", ["qm9", "md17", "smoothness", "noise_scale"])
+def test_caption_has_edition_data_steps_and_seeds(table: str, laptop: Experiments) -> None:
+    caption = laptop.table_spec(table)["caption"]
+    config = laptop.config
+    assert "Edition laptop" in caption
+    assert f"{config['encoder']['channels']} channels" in caption
+    assert f"{config['pretrain']['train']['steps']} steps" in caption
+    if table in ("qm9", "noise_scale"):
+        split = config["finetune"]["property"]["split"]
+        assert f"{split['train']} training" in caption
+        assert f"seeds {', '.join(map(str, config['finetune']['seeds']))}" in caption
+    if table == "md17":
+        title = config["datasets"]["xmd17"]["title"]
+        assert title in caption
+        # named as what it is, never as MD17
+        assert laptop.table_spec(table)["title"].startswith(title.split(",")[0])
+
+
+def test_caption_of_an_empty_table_names_no_runs(laptop: Experiments) -> None:
+    assert "Fine-tuning" not in laptop.table_spec("md22")["caption"]
+
+
+def test_settings_hold_what_numbers_depend_on(laptop: Experiments) -> None:
+    base = laptop.finetune_settings("qm9", "homo", "georecon", 1)
+    more = experiments(finetune={"property": {"train": {"steps": 151}}})
+    assert more.finetune_settings("qm9", "homo", "georecon", 1) != base
+    assert more.finetune_settings("xmd17", "ethanol", "georecon", 1) == (
+        laptop.finetune_settings("xmd17", "ethanol", "georecon", 1)
+    )
+    assert more.pretrain_settings("coord", 1) == laptop.pretrain_settings("coord", 1)
+    titled = experiments(tables={"qm9": {"title": "other"}})
+    assert titled.finetune_settings("qm9", "homo", "georecon", 1) == base
+
+
+def test_pretraining_leaves_out_what_fine_tuning_validates_and_tests(laptop: Experiments) -> None:
+    plan = laptop.split_plan("qm9", "pretrain_laptop")
+    assert plan["rule"] == "pretrain"
+    assert plan["exclude"] == [laptop.split("qm9", "homo")]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda e: e.method("nothing"),
+        lambda e: e.set_of("pcqm4mv2"),
+        lambda e: e.split_plan("qm9", "nothing"),
+        lambda e: e.card_file("qm9", "nothing.csv"),
+    ],
+)
+def test_unknown_names_are_refused(call: Any, laptop: Experiments) -> None:
+    with pytest.raises(ConfigError):
+        call(laptop)
