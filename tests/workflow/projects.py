@@ -1,0 +1,136 @@
+"""Copies of the project in temporary folders, and Snakemake in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from georecon.launch import OPTIONS, THREADS
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("Snakefile", "rules", "workflow", "src", "config", "reports", "envs", "slurm", "local")
+TRIGGERS = OPTIONS[OPTIONS.index("--rerun-triggers") : OPTIONS.index("--rerun-incomplete")]
+# Loaded by every Python of a process tree: whoever opens a connection is stopped.
+NO_NETWORK = """
+import socket
+
+def refuse(self, address, *rest):
+    raise RuntimeError(f"network is off in this test: {address}")
+
+_connect = socket.socket.connect
+
+def connect(self, address):
+    return _connect(self, address) if self.family == socket.AF_UNIX else refuse(self, address)
+
+socket.socket.connect = connect
+socket.socket.connect_ex = refuse
+socket.getaddrinfo = lambda *given, **_: refuse(None, given)
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with a copy of the workflow."""
+
+    folder: Path
+
+    def environment(self) -> dict[str, str]:
+        """No network, one thread a job, the copy's own source."""
+        guard = self.folder / ".no-network"
+        guard.mkdir(exist_ok=True)
+        (guard / "sitecustomize.py").write_text(NO_NETWORK)
+        paths = os.pathsep.join([str(guard), str(self.folder / "src")])
+        threads = dict.fromkeys(THREADS, "1")
+        return {**os.environ, **threads, "PYTHONPATH": paths, "GEORECON_DEVICE": "cpu"}
+
+    def command(self, *arguments: str, edition: str | None = "tiny") -> list[str]:
+        """Snakemake with the launcher's triggers."""
+        chosen = ["--config", f"edition={edition}"] if edition else []
+        base = [sys.executable, "-m", "snakemake", "--cores", "2", *TRIGGERS]
+        return [*base, *chosen, "--rerun-incomplete", *arguments]
+
+    def snakemake(
+        self, *arguments: str, edition: str | None = "tiny", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run to the end; output and errors together."""
+        result = subprocess.run(
+            self.command(*arguments, edition=edition),
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=280,
+        )
+        assert not check or result.returncode == 0, result.stdout[-3000:]
+        return result
+
+    def planned(self, *arguments: str, edition: str | None = "tiny") -> list[tuple[str, str]]:
+        """Jobs of a dry run: rule and wildcards; targets without work are left out."""
+        text = self.snakemake("-n", *arguments, edition=edition).stdout
+        return jobs_of(text)
+
+    def copy(self, folder: Path) -> Project:
+        """This project with its results, to be changed; raw and preprocessed data are shared."""
+        shared = shutil.ignore_patterns("resources", "__pycache__", "locks")
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=shared)
+        os.symlink(self.folder / "resources", folder / "resources")
+        return Project(folder)
+
+    def edit(self, path: str, change: Callable[[str], str]) -> None:
+        """Change a text file."""
+        file = self.folder / path
+        before = file.read_text(encoding="utf-8")
+        after = change(before)
+        assert after != before, f"{path}: nothing changed"
+        file.write_text(after, encoding="utf-8")
+
+    def configure(self, path: str, *keys: str, value: object) -> None:
+        """Set one value of a YAML file."""
+
+        def change(text: str) -> str:
+            document = yaml.safe_load(text)
+            place = document
+            for key in keys[:-1]:
+                place = place.setdefault(key, {})
+            place[keys[-1]] = value
+            return yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
+
+        self.edit(path, change)
+
+
+COLLECTING = {"all", "tables", "figures", "report"}
+
+
+def jobs_of(text: str) -> list[tuple[str, str]]:
+    """Rules and wildcards of a dry run's listing."""
+    found: list[tuple[str, str]] = []
+    for line in text.splitlines():
+        if match := re.match(r"(?:local)?(?:rule|checkpoint) (\w+):$", line):
+            found.append((match[1], ""))
+        elif found and (match := re.match(r"    wildcards: (.*)$", line)):
+            found[-1] = (found[-1][0], match[1])
+    # `table_<name>` and the like only collect
+    return [job for job in found if job[0] not in COLLECTING and not job[0].startswith("table_")]
+
+
+def make_project(folder: Path) -> Project:
+    """A fresh copy of the workflow without any data."""
+    folder.mkdir(parents=True)
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(source, folder / part, ignore=ignored)
+        elif source.exists():
+            shutil.copy2(source, folder / part)
+    return Project(folder)

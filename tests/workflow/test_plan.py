@@ -1,0 +1,119 @@
+"""Dry runs: every target of every edition, without data and without a network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from projects import Project, jobs_of
+
+from georecon.config import load_config
+
+pytestmark = pytest.mark.workflow
+
+EDITIONS = ("laptop", "paper")
+
+
+# One dry run each; the other tables share one.
+ALONE = ("table_qm9", "table_noise_scale", "tables", "figures", "report", "all")
+Plans = dict[tuple[str, str], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def plans(bare: Project) -> Plans:
+    """Dry runs of all targets of both editions."""
+    tables = load_config(bare.folder / "config", {"edition": "laptop"})["tables"]
+    others = " ".join(f"table_{name}" for name in tables if f"table_{name}" not in ALONE)
+    wanted = [(edition, target) for edition in EDITIONS for target in (*ALONE, others)]
+
+    def plan(job: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+        return bare.snakemake("-n", "--nolock", "--", *job[1].split(), edition=job[0], check=False)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(wanted, pool.map(plan, wanted), strict=True))
+
+
+def test_the_network_is_really_off(bare: Project) -> None:
+    code = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9')"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=bare.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "network is off in this test" in result.stderr
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_every_target_plans_without_data_or_network(edition: str, plans: Plans) -> None:
+    for (of_edition, target), result in plans.items():
+        if of_edition != edition:
+            continue
+        assert result.returncode == 0, f"{target}: {result.stdout[-2000:]}"
+        assert jobs_of(result.stdout) or target in ("figures", "report"), target
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_all_is_tables_and_figures_and_report(
+    edition: str,
+    plans: Plans,
+) -> None:
+    everything = set(jobs_of(plans[edition, "all"].stdout))
+    for target in ("tables", "figures", "report"):
+        assert set(jobs_of(plans[edition, target].stdout)) <= everything
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_table_qm9_plans_nothing_that_it_does_not_need(
+    edition: str,
+    bare: Project,
+    plans: Plans,
+) -> None:
+    jobs = jobs_of(plans[edition, "table_qm9"].stdout)
+    words = " ".join(f"{rule} {wildcards}" for rule, wildcards in jobs)
+    for foreign in ("xmd17", "md17", "md22", "3bpa", "georecon__", "smoothness", "noise_scale"):
+        assert foreign not in words, foreign
+    counts = Counter(rule for rule, _ in jobs)
+    seeds = len(load_config(bare.folder / "config", {"edition": edition})["finetune"]["seeds"])
+    assert counts["finetune"] == counts["evaluate"] == 12 * 3 * seeds
+    assert counts["pretrain"] == 2
+    assert counts["table"] == 1
+    assert set(counts) == {
+        "fetch", "preprocess", "split", "leak", "pretrain", "finetune", "evaluate", "table",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_table_noise_scale_pretrains_its_sweep_and_nothing_else(
+    edition: str,
+    plans: Plans,
+) -> None:
+    jobs = jobs_of(plans[edition, "table_noise_scale"].stdout)
+    pretrained = {wildcards for rule, wildcards in jobs if rule == "pretrain"}
+    assert len(pretrained) == 5
+    assert not [w for w in pretrained if "depth" in w or "coord" in w]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config", "edition=laptpo"], ["edition is 'laptpo'", "laptop, paper, tiny"]),
+        (["--config", "edition=tiny", "encoder={chanels: 3}"],
+         ["encoder.chanels: unknown key", "did you mean 'channels'?"]),
+        (["--config", "edition=tiny", "pretrain={train: {lr: 1e-3}}"],
+         ["pretrain.train.lr", "1.0e-3"]),
+        (["--config", "edition=tiny", "encoder={cutoff: -1}"], ["encoder.cutoff"]),
+    ],
+)  # fmt: skip
+def test_bad_configuration_is_refused_before_any_job(
+    arguments: list[str], words: list[str], bare: Project
+) -> None:
+    result = bare.snakemake(*arguments, "--nolock", "--", "tables", edition=None, check=False)
+    assert result.returncode != 0
+    for word in words:
+        assert word in result.stdout, result.stdout
+    assert "Traceback" not in result.stdout
+    assert "Job stats" not in result.stdout
+    assert not (bare.folder / "results").exists()
+    assert len(result.stdout.splitlines()) < 12, result.stdout

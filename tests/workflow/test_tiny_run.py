@@ -1,0 +1,251 @@
+"""One real run of the tiny edition: its tables, and what makes which job run again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+from projects import Project
+from tables_check import check_against_baseline, check_no_avoidable_gap, load_tables
+
+from georecon.files import sha256_file, sha256_json
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
+
+TABLES = ("qm9", "md17", "md22", "3bpa", "smoothness", "noise_scale", "decoder_depth", "unimol")
+NOTHING = "Nothing to be done"
+
+
+def counts(jobs: list[tuple[str, str]]) -> dict[str, int]:
+    return dict(Counter(rule for rule, _ in jobs))
+
+
+def methods(jobs: list[tuple[str, str]], rule: str) -> set[str]:
+    return {w.partition("method=")[2].partition(",")[0] for r, w in jobs if r == rule}
+
+
+# ---- what the run left ------------------------------------------------------------------------
+
+
+def test_all_tables_exist_in_four_formats(finished: Project) -> None:
+    folder = finished.folder / "results/tiny/tables"
+    expected = {f"{name}{suffix}" for name in TABLES for suffix in (".csv", ".md", ".tex", ".json")}
+    assert {path.name for path in folder.iterdir()} == expected
+    assert all(path.stat().st_size > 100 for path in folder.iterdir())
+
+
+def test_fine_tuned_models_beat_the_training_mean(finished: Project) -> None:
+    tables = load_tables(finished.folder / "results/tiny/tables")
+    assert check_against_baseline(tables) >= 3 * 3 + 3  # methods x (2 properties + energy, force)
+
+
+def test_no_cell_is_empty_but_for_a_missing_set(finished: Project) -> None:
+    check_no_avoidable_gap(load_tables(finished.folder / "results/tiny/tables"), "tiny")
+
+
+def test_run_records_match_their_files(finished: Project) -> None:
+    records = sorted(finished.folder.glob("results/tiny/**/*run.json"))
+    kinds = Counter()
+    for path in records:
+        record = json.loads(path.read_text())
+        kinds[record["stage"]] += 1
+        assert record["settings_sha256"] == sha256_json(record["settings"]), path
+        for group in ("inputs", "outputs"):
+            assert record[group], path
+            for name, file in record[group].items():
+                file_path = finished.folder / file["path"]
+                assert file_path.stat().st_size == file["bytes"], (path, name)
+                assert sha256_file(file_path) == file["sha256"], (path, name)
+        assert record["versions"]["torch"]
+        assert record["compute"]["device"] == "cpu"
+        assert record["started"] <= record["ended"]
+    assert kinds["pretrain"] == 4
+    assert kinds["finetune"] == kinds["evaluate"] == 26
+    assert kinds["smoothness"] == 5
+
+
+def test_table_runs_name_files_with_their_hashes(finished: Project) -> None:
+    for table in load_tables(finished.folder / "results/tiny/tables").values():
+        for cell in table["cells"]:
+            for run in cell["runs"]:
+                assert sha256_file(finished.folder / run["path"]) == run["sha256"]
+
+
+def test_test_set_is_unseen_in_pretraining(finished: Project) -> None:
+    import numpy as np
+
+    folder = finished.folder / "resources/splits/qm9"
+    with np.load(folder / "pretrain_tiny.npz") as seen, np.load(folder / "pvd_tiny.npz") as split:
+        assert not set(seen["train"]) & (set(split["test"]) | set(split["val"]))
+
+
+def test_curves_are_readable(finished: Project) -> None:
+    for path in finished.folder.glob("results/tiny/**/curve.csv"):
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        assert rows
+        assert all(float(value) == float(value) for row in rows for value in row.values())
+
+
+# ---- what runs again --------------------------------------------------------------------------
+
+
+def test_second_run_does_nothing(finished: Project) -> None:
+    assert NOTHING in finished.snakemake("--", "tables").stdout
+
+
+def test_deleted_table_is_rebuilt_alone(working: Project) -> None:
+    path = working.folder / "results/tiny/tables/qm9.json"
+    before = path.read_bytes()
+    for suffix in (".json", ".csv", ".md", ".tex"):
+        path.with_suffix(suffix).unlink()
+    assert working.planned("--", "table_qm9") == [("table", "table=qm9")]
+    assert NOTHING in working.snakemake("-n", "--", "table_md17").stdout
+    working.snakemake("--", "table_qm9")
+    assert path.read_bytes() == before
+    assert NOTHING in working.snakemake("-n", "--", "tables").stdout
+
+
+def test_touching_every_source_file_reruns_nothing(working: Project) -> None:
+    for part in ("src", "workflow", "rules", "config"):
+        for path in (working.folder / part).rglob("*"):
+            if path.is_file():
+                os.utime(path)
+    assert NOTHING in working.snakemake("-n", "--", "tables").stdout
+
+
+def test_one_methods_parameter_reruns_that_method_alone(working: Project) -> None:
+    working.configure("config/methods.yaml", "coord", "params", "sigma", value=0.05)
+    jobs = working.planned("--", "tables")
+    assert methods(jobs, "pretrain") == methods(jobs, "finetune") == {"coord"}
+    assert methods(jobs, "smoothness") == {"coord"}
+    # qm9 and md17 have a row of Coord, smoothness a ratio to it; the sweeps do not know it
+    tables = {w for r, w in jobs if r == "table"}
+    assert tables == {"table=qm9", "table=md17", "table=smoothness"}
+    assert counts(jobs) == {
+        "pretrain": 1,
+        "finetune": 6,
+        "evaluate": 6,
+        "smoothness": 1,
+        "table": 3,
+    }
+
+
+def test_one_fine_tuning_length_reruns_that_set_alone(working: Project) -> None:
+    working.configure("config/editions/tiny.yaml", "finetune", "force", "train", "steps", value=41)
+    jobs = working.planned("--", "tables")
+    assert set(counts(jobs)) == {"finetune", "evaluate", "table"}
+    assert all("dataset=xmd17" in w for r, w in jobs if r in ("finetune", "evaluate"))
+    tables = {w.removeprefix("table=") for r, w in jobs if r == "table"}
+    # captions say how long training was
+    assert tables == {"md17", "noise_scale", "decoder_depth"}
+
+
+def test_a_title_rewrites_its_table_alone(working: Project) -> None:
+    working.configure("config/tables.yaml", "md17", "title", value="Another title")
+    assert working.planned("--", "tables") == [("table", "table=md17")]
+
+
+def test_a_new_seed_adds_its_runs_alone(working: Project) -> None:
+    working.configure("config/editions/tiny.yaml", "finetune", "seeds", value=[1, 2, 3])
+    jobs = working.planned("--", "tables")
+    assert set(counts(jobs)) == {"finetune", "evaluate", "table"}
+    assert all("seed=3" in w for r, w in jobs if r in ("finetune", "evaluate"))
+    assert counts(jobs)["finetune"] == 13
+
+
+def test_an_edited_model_reruns_training_but_no_data(working: Project) -> None:
+    working.edit("src/georecon/models/encoder.py", lambda text: text + "\n# edited\n")
+    jobs = counts(working.planned("--", "tables"))
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (4, 26, 5)
+    assert not {"fetch", "xmd17", "preprocess", "preprocess_target", "split", "leak"} & set(jobs)
+
+
+def test_an_edited_objective_reruns_its_methods(working: Project) -> None:
+    working.edit("src/georecon/objectives/denoise.py", lambda text: text + "\n# edited\n")
+    jobs = working.planned("--", "tables")
+    assert methods(jobs, "pretrain") == {"coord"}
+
+
+def test_edited_tables_code_rewrites_tables_alone(working: Project) -> None:
+    working.edit("src/georecon/tables.py", lambda text: text + "\n# edited\n")
+    assert counts(working.planned("--", "tables")) == {"table": len(TABLES)}
+
+
+def test_edited_preprocessing_reruns_from_there(working: Project) -> None:
+    working.edit("src/georecon/data/qm9.py", lambda text: text + "\n# edited\n")
+    jobs = counts(working.planned("--", "table_qm9"))
+    assert jobs["preprocess"] == 1
+    assert "fetch" not in jobs
+
+
+def test_another_library_module_reruns_nothing(working: Project) -> None:
+    working.edit("src/georecon/launch.py", lambda text: text + "\n# edited\n")
+    assert NOTHING in working.snakemake("-n", "--", "tables").stdout
+
+
+# ---- killed -----------------------------------------------------------------------------------
+
+
+def test_killed_training_continues_and_gives_the_same_encoder(working: Project) -> None:
+    target = "results/tiny/pretrain/coord/seed1/encoder.safetensors"
+    state = working.folder / "results/tiny/state"
+    for keys, value in ((("steps",), 400), (("checkpoint_seconds",), 0.1)):
+        working.configure("config/editions/tiny.yaml", "pretrain", "train", *keys, value=value)
+    known = {path.parent for path in state.glob("*/step-*")}
+    process = subprocess.Popen(
+        working.command("--", target), cwd=working.folder, env=working.environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    end = time.monotonic() + 120
+    while not [p for p in state.glob("*/step-*") if p.parent not in known]:
+        assert time.monotonic() < end, "no checkpoint was written"
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    locked = working.snakemake("--", target, check=False)
+    if locked.returncode:  # Snakemake's own lock, as the README says
+        assert "lock" in locked.stdout.lower()
+        working.snakemake("--unlock")
+        working.snakemake("--", target)
+    path = working.folder / target
+    training = json.loads((path.parent / "run.json").read_text())["training"]
+    assert 0 < training["resumed_at"] < 400 == training["steps"]
+    log = (working.folder / "logs/tiny/pretrain/coord/seed1.log").read_text()
+    assert f"continues at step {training['resumed_at']} of 400" in log
+    resumed, curve = path.read_bytes(), (path.parent / "metrics.csv").read_bytes()
+    (fresh,) = {p.parent for p in state.glob("*/step-*")} - known
+    for file in sorted(fresh.rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+    working.snakemake("--forcerun", "pretrain", "--", target)
+    assert json.loads((path.parent / "run.json").read_text())["training"]["resumed_at"] == 0
+    assert path.read_bytes() == resumed
+    assert (path.parent / "metrics.csv").read_bytes() == curve
+
+
+def test_failed_job_leaves_no_output(working: Project) -> None:
+    """A store that is gone: readable message, no half-made files at the declared paths."""
+    folder = working.folder / "results/tiny/finetune/qm9/homo/scratch/seed1"
+    (folder / "outputs.safetensors").unlink()
+    working.edit(
+        "workflow/scripts/finetune.py", lambda t: t.replace("result =", "1 / 0\n    result =")
+    )
+    result = working.snakemake(
+        "--", str((folder / "outputs.safetensors").relative_to(working.folder)), check=False
+    )
+    assert result.returncode != 0
+    assert not (folder / "outputs.safetensors").exists()
+    log = working.folder / "logs/tiny/finetune/qm9/homo/scratch/seed1.log"
+    assert "ZeroDivisionError" in log.read_text()
+
+
+def test_state_of_finished_runs_is_not_needed(working: Project) -> None:
+    shutil.rmtree(working.folder / "results/tiny/state")
+    assert NOTHING in working.snakemake("-n", "--", "tables").stdout
