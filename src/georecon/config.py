@@ -46,6 +46,13 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
 
 
+def _read_mapping(path: Path) -> dict[str, Any]:
+    value = read_yaml(path)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values, is {value!r:.40}")
+    return value
+
+
 def merge(base: Any, over: Any) -> Any:
     """Deep merge of mappings: ``over`` wins, lists and scalars are replaced whole."""
     if not (isinstance(base, dict) and isinstance(over, dict)):
@@ -72,8 +79,8 @@ def load_config(folder: Path, overrides: dict[str, Any]) -> dict[str, Any]:
     if edition not in editions:
         hint = _nearest(str(edition), editions)
         raise ConfigError(f"edition is {edition!r}; allowed: {', '.join(editions)}{hint}")
-    config: dict[str, Any] = {name: read_yaml(folder / f"{name}.yaml") for name in _SHARED}
-    config = merge(config, read_yaml(folder / "editions" / f"{edition}.yaml"))
+    config: dict[str, Any] = {name: _read_mapping(folder / f"{name}.yaml") for name in _SHARED}
+    config = merge(config, _read_mapping(folder / "editions" / f"{edition}.yaml"))
     config = merge(config, overrides)
     config["datasets"] = {name: {"name": name, **card} for name, card in config["datasets"].items()}
     check(config, read_yaml(folder / "schema.yaml"))

@@ -102,7 +102,9 @@ def radius_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
     vector = graph.pos[source] - graph.pos[target]  # (E, 3)
     real = (source != target).to(vector.dtype)
     length = vector.square().sum(-1).clamp(min=MIN_DISTANCE**2).sqrt()  # (E,)
-    return Edges(source, target, length * real, vector / length[:, None])
+    # A self loop's unit vector is cut off before the division: its derivatives of ±1e6 would cancel
+    # on paper and drown all others in float32.
+    return Edges(source, target, length * real, vector * (real / length)[:, None])
 
 
 @torch.no_grad()

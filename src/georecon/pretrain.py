@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from georecon.noise import NoiseSource
 from georecon.training.batches import Batch, ShuffledBatches, in_order
 from georecon.training.loop import FitResult, TrainSettings, fit
 
+ENCODER_FORMAT = "georecon-encoder-1"
 VALIDATION_STEP = -1
 """Step that validation noise is drawn for: the same at every evaluation, for every method."""
 
@@ -113,10 +114,11 @@ def pretrain(
 def save_encoder(path: Path, encoder: EquivariantTransformer, *, method: str) -> None:
     """Write encoder weights with their sizes and method in the header."""
     sizes = {name: getattr(encoder.settings, name) for name in EncoderSettings.__slots__}
-    header = {"format": "georecon-encoder-1", "method": method, "settings": json.dumps(sizes)}
+    # One key: safetensors writes several in an order that changes from process to process.
+    header = json.dumps({"format": ENCODER_FORMAT, "method": method, "settings": sizes})
     tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        save_file(tensors, temporary, metadata={"georecon": header})
 
 
 def load_encoder(path: Path, encoder: EquivariantTransformer) -> None:
@@ -126,10 +128,14 @@ def load_encoder(path: Path, encoder: EquivariantTransformer) -> None:
         CheckpointError: not an encoder file, or the first tensor that is missing or differs in
         shape.
     """
-    with safe_open(path, framework="pt") as handle:
-        if (handle.metadata() or {}).get("format") != "georecon-encoder-1":
-            raise CheckpointError(f"{path}: not an encoder written by this project")
-        found = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as handle:
+            header = json.loads((handle.metadata() or {}).get("georecon", "{}"))
+            found = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
+    if header.get("format") != ENCODER_FORMAT:
+        raise CheckpointError(f"{path}: not an encoder written by this project")
     expected = encoder.state_dict()
     for name in [*expected, *found]:
         if name not in found or name not in expected:

@@ -32,6 +32,13 @@ def lookup(document: Any, key: list[str], file: str) -> float:
     return float(value)
 
 
+def _read_metrics(file: str) -> Any:
+    try:
+        return read_json(file)
+    except (OSError, ValueError) as error:
+        raise DataError(file, None, f"not readable as JSON ({error}); rerun its job") from None
+
+
 def fill_cell(cell: dict[str, Any], unit: str) -> dict[str, Any]:
     """Read the numbers of one cell of a table specification.
 
@@ -57,11 +64,14 @@ def fill_cell(cell: dict[str, Any], unit: str) -> dict[str, Any]:
         }
     values, runs = {}, []
     for seed, file in cell["files"].items():
-        number = lookup(read_json(file), cell["key"], file)
+        number = lookup(_read_metrics(file), cell["key"], file)
         used = [file]
         if "divide_by" in cell:
             other = cell["divide_by"][seed]
-            number /= lookup(read_json(other), cell["key"], other)
+            divisor = lookup(_read_metrics(other), cell["key"], other)
+            if divisor == 0.0:
+                raise DataError(other, ".".join(cell["key"]), "is 0, nothing can be related to it")
+            number /= divisor
             used.append(other)
         elif cell["unit"] != unit:
             number = float(convert(number, cell["unit"], unit))

@@ -30,8 +30,12 @@ def masses() -> Tensor:
 
 
 def safe_norm(vec: Tensor, dim: int) -> Tensor:
-    """Euclidean norm whose first and second derivatives are 0, not NaN, at the zero vector."""
-    smallest = torch.finfo(vec.dtype).tiny ** 0.5  # its power −3/2 is still finite
+    """Euclidean norm whose derivatives are 0, not NaN, for vectors that are zero but for rounding.
+
+    Without the floor, a vector that vanishes by symmetry has a gradient of length one in a random
+    direction, the direction of its rounding error.
+    """
+    smallest = (1000.0 * torch.finfo(vec.dtype).eps) ** 2
     return vec.square().sum(dim).clamp(min=smallest).sqrt()
 
 

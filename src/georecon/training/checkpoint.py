@@ -7,7 +7,6 @@ written under a temporary name, fsynced and renamed; the last two are kept.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import warnings
@@ -19,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from georecon.errors import CheckpointError
-from georecon.files import read_json, sha256_file, write_json
+from georecon.files import read_json, sha256_file, sha256_json, write_json
 
 FORMAT_VERSION = 1
 KEEP = 2
@@ -44,7 +43,8 @@ def save(folder: Path, checkpoint: Checkpoint, digest: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{checkpoint.step:09d}"
     temporary = folder / f".tmp-{checkpoint.step}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for unfinished in folder.glob(".tmp-*"):  # of a save that was killed
+        shutil.rmtree(unfinished, ignore_errors=True)
     temporary.mkdir()
     try:
         tensors = temporary / "state.safetensors"
@@ -61,7 +61,7 @@ def save(folder: Path, checkpoint: Checkpoint, digest: str) -> None:
             "torch": torch.__version__,
             "state": checkpoint.state,
         }
-        write_json(temporary / "manifest.json", manifest)
+        write_json(temporary / "manifest.json", manifest | {"check": sha256_json(manifest)})
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
         _fsync_folder(folder)
@@ -92,15 +92,16 @@ def load(path: Path, digest: str) -> Checkpoint:
     try:
         manifest = read_json(path / "manifest.json")
         found = sha256_file(path / "state.safetensors")
-        version, expected = manifest["format_version"], manifest["sha256"]
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        check, version = manifest.pop("check"), manifest["format_version"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: unreadable ({error})") from None
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path}: format version {version}; this code reads {FORMAT_VERSION}")
-    if found != expected:
-        raise CheckpointError(
-            f"{path}: tensors have sha256 {found[:12]}…, manifest says {expected[:12]}…"
-        )
+    if check != sha256_json(manifest):
+        raise CheckpointError(f"{path}: manifest.json does not have the hash it states")
+    if found != manifest["sha256"]:
+        stated = f"{found[:12]}…, manifest says {manifest['sha256'][:12]}…"
+        raise CheckpointError(f"{path}: tensors have sha256 {stated}")
     if manifest["digest"] != digest:
         raise CheckpointError(f"{path}: belongs to another run ({manifest['digest'][:12]}…)")
     return Checkpoint(manifest["step"], load_file(path / "state.safetensors"), manifest["state"])

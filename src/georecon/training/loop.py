@@ -250,7 +250,7 @@ class Trainer:
             "best_score": None if math.isinf(self.best_score) else self.best_score,
             "waited": self.waited,
             "plateau": self.plateau.state(),
-            "sums": self._sums,
+            "sums": [[name, total] for name, total in self._sums.items()],  # in order
             "since": self._since,
         }
         checkpoint.save(self.folder, checkpoint.Checkpoint(self.step, tensors, state), self.digest)
