@@ -32,7 +32,7 @@ def content(step: int) -> Checkpoint:
     tensors = {
         "model/weight": torch.randn(31, 17, generator=generator),
         "model/scale": torch.randn((), generator=generator, dtype=torch.float64),
-        "optimizer/0/step": torch.tensor(float(step)),
+        "optimizer/step": torch.tensor(float(step)),
         "best/weight": torch.randn(31, 17, generator=generator),
     }
     return Checkpoint(step, tensors, {**STATE, "best_step": step})

@@ -58,13 +58,13 @@ def test_non_finite_step_is_refused_before_it_changes_anything(
     for _ in range(3):
         trainer.train_step()
     weights = task.model.weight.detach().clone()
-    moments = {n: t.clone() for n, t in trainer.optimizer.state[task.model.weight].items()}
+    moments = {n: t.clone() for n, t in trainer.optimizer.state().items()}
     with pytest.raises(TrainingError, match=words) as error:
         trainer.train_step()
     assert "step 3" in str(error.value)
     assert "1003, 7" in str(error.value)
     assert torch.equal(task.model.weight, weights)
-    for name, value in trainer.optimizer.state[task.model.weight].items():
+    for name, value in trainer.optimizer.state().items():
         assert torch.equal(value, moments[name]), name
     assert trainer.step == 3
 
@@ -146,7 +146,7 @@ def test_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
     trainer = Trainer(task, settings(), tmp_path, "d")
     for step in range(STEPS := 40):
         trainer.train_step()
-        rate = trainer.optimizer.param_groups[0]["lr"]
+        rate = trainer.lr
         assert rate == pytest.approx(3e-3 * warmup_cosine(step, warmup=5, total=STEPS))
 
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from georecon.errors import TrainingError
 from georecon.training import checkpoint
+from georecon.training.optimizer import AdamW
 from georecon.training.schedule import Plateau, warmup_cosine
 
 EXIT_INTERRUPTED = 75
@@ -169,9 +169,8 @@ class Trainer:
     def __init__(self, task: Task, settings: TrainSettings, folder: Path, digest: str) -> None:
         self.task, self.settings, self.folder, self.digest = task, settings, folder, digest
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
-        )
+        self.optimizer = AdamW(self.parameters, settings.weight_decay)
+        self.lr = 0.0  # of the last step
         self.plateau = Plateau()
         self.step = 0
         self.best_step, self.best_score, self.waited = 0, math.inf, 0
@@ -190,20 +189,21 @@ class Trainer:
 
     def train_step(self) -> float:
         """Forward, check, backward, check, clip, step; returns the loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * self.factor()
+        self.lr = self.settings.lr * self.factor()
         losses = self.task.loss(self.step)
         loss = float(losses["loss"].detach())
         if not math.isfinite(loss):
             self._refuse(f"loss is {loss}")
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         losses["loss"].backward()
-        limit = self.settings.clip or math.inf
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
+        gradient = self.optimizer.gradient()
+        norm = float(gradient.norm())
         if not math.isfinite(norm):
             self._refuse(f"gradient norm is {norm}")
-        self.optimizer.step()
+        if self.settings.clip and norm > self.settings.clip:
+            gradient *= self.settings.clip / norm
         self.step += 1
+        self.optimizer.step(gradient, self.lr, self.step)
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
         self._since += 1
@@ -221,9 +221,8 @@ class Trainer:
             self._refuse(f"validation score is {score}")
         means = {f"train_{name}": total / self._since for name, total in self._sums.items()}
         self._sums, self._since = {}, 0
-        lr = self.optimizer.param_groups[0]["lr"]
         curve.append(
-            {"step": self.step, "lr": lr, **means, "val_score": score}
+            {"step": self.step, "lr": self.lr, **means, "val_score": score}
             | {f"val_{name}": value for name, value in measures.items()}
         )
         self.plateau.observe(score)
@@ -242,9 +241,7 @@ class Trainer:
         """Write a checkpoint of everything the rest of the run depends on."""
         tensors = {f"model/{n}": t for n, t in self.task.model.state_dict().items()}
         tensors |= {f"best/{n}": t for n, t in self.best.items()}
-        for index, parameter in enumerate(self.parameters):
-            moments = self.optimizer.state.get(parameter, {})
-            tensors |= {f"optimizer/{index}/{name}": t for name, t in moments.items()}
+        tensors |= {f"optimizer/{n}": t for n, t in self.optimizer.state().items()}
         state = {
             "best_step": self.best_step,
             "best_score": None if math.isinf(self.best_score) else self.best_score,
@@ -266,11 +263,7 @@ class Trainer:
             groups[kind][rest] = tensor
         self.task.model.load_state_dict(groups["model"])
         self.best = groups["best"]
-        for name, tensor in groups["optimizer"].items():
-            index, _, moment = name.partition("/")
-            parameter = self.parameters[int(index)]
-            moved = tensor if moment == "step" else tensor.to(parameter.device)
-            self.optimizer.state[parameter][moment] = moved
+        self.optimizer.restore(groups["optimizer"])
         state = found.state
         self.step, self.best_step, self.waited = found.step, state["best_step"], state["waited"]
         self.best_score = math.inf if state["best_score"] is None else state["best_score"]
