@@ -1,9 +1,8 @@
-"""Training steps of our encoder against torchmd-net's, same sizes, same molecules, in alternation.
+"""Training steps of our encoder against torchmd-net's: same sizes and molecules, in alternation.
 
 Peer: torchmd-net 3.x ``TorchMD_ET`` (``pip install torchmd-net``), as shipped and with denormal
-floats flushed. Without it, ours is timed alone and the ratio is null. Molecules: QM9 from the
-store that
-``make`` builds. Prints a table; ``--json FILE`` writes the numbers (``-``: to standard output,
+floats flushed. Without it, ours is timed alone and the ratio is null. Molecules: QM9 from the store
+that ``make`` builds. Prints a table; ``--json FILE`` writes the numbers (``-``: to standard output,
 alone).
 """
 
