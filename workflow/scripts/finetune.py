@@ -23,3 +23,4 @@ with job(snakemake.log[0]) as log:
     )
     outputs = {name: path for name, path in output.items() if name != "run"}
     record.write(output.run, outputs, result.facts())
+    result.forget_state()

@@ -20,3 +20,4 @@ with job(snakemake.log[0]) as log:
         say=log.say,
     )
     record.write(output.run, {"encoder": output.encoder, "metrics": output.metrics}, result.facts())
+    result.forget_state()

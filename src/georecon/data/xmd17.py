@@ -28,7 +28,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ _ACCURACY_BETWEEN, _ACCURACY_FRAME = 10.0, 0.1
 _RELAX_FORCE = 0.01  # largest force of the relaxed start [eV/Å]
 _STRETCHED = 1.5  # a bond longer than this times its relaxed length is broken
 _MERGED = 1.15  # another pair closer than this times the sum of covalent radii has bonded
+_ATTEMPTS = 3  # seeds tried before a broken molecule is an error
 _REPORT_SECONDS = 10.0
 
 Float = NDArray[np.float64]
@@ -247,6 +248,26 @@ def _trajectory(
             yield x, energy, force
 
 
+def _unbroken(
+    molecule: str, z: NDArray[np.int64], pos: Float, settings: Settings
+) -> tuple[list[tuple[Float, float, Float]], list[str]]:
+    """First trajectory whose bonds hold, and what was wrong with those before it.
+
+    Dynamics are chaotic: a seed that holds on one machine may cross a barrier on another.
+    """
+    faults: list[str] = []
+    while True:
+        again = replace(settings, seed=settings.seed + 1000 * len(faults))
+        try:
+            frames = [(x.copy(), e, f) for x, e, f in _trajectory(molecule, z, pos, again)]
+        except DataError as error:
+            faults.append(f"seed {again.seed}: {error}")
+            if len(faults) == _ATTEMPTS:
+                raise
+        else:
+            return frames, faults
+
+
 def simulate(molecule: str, out_npz: str | Path, **settings: Any) -> dict[str, Any]:
     """Simulate one molecule; write MD17's file layout, and how it was made in a ``.json`` beside.
 
@@ -274,9 +295,7 @@ def simulate(molecule: str, out_npz: str | Path, **settings: Any) -> dict[str, A
     with _one_thread():
         z, pos = start_geometry(molecule, chosen.seed)
         relaxed = time.monotonic()
-        recorded = [
-            (x.copy(), energy, force) for x, energy, force in _trajectory(molecule, z, pos, chosen)
-        ]
+        recorded, broken = _unbroken(molecule, z, pos, chosen)
     seconds = time.monotonic() - relaxed
     mass = np.array([_DALTON[int(number)] for number in z])
     R = np.array([x for x, _, _ in recorded]) * units.BOHR_TO_ANGSTROM  # (n, N, 3)
@@ -296,6 +315,7 @@ def simulate(molecule: str, out_npz: str | Path, **settings: Any) -> dict[str, A
         "theory": THEORY,
         "units": {"pos": "Å", "energy": "kcal/mol", "forces": "kcal/mol/Å"},
         "settings": asdict(chosen),
+        "broken_trajectories": broken,
         "packages": {name: version(name) for name in ("tblite", "ase", "rdkit", "numpy")},
         "seconds": {"start": round(relaxed - started, 2), "dynamics": round(seconds, 2)},
         "steps_per_second": round(steps / seconds, 1),

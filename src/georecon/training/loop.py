@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -281,6 +282,11 @@ class FitResult:
     resumed_at: int
     seconds: float
     final: dict[str, float]
+    folder: Path
+
+    def forget_state(self) -> None:
+        """Remove the state folder: for when all outputs of the run have been written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def facts(self) -> dict[str, Any]:
         """For run.json: steps, selection and the measures at the selected step."""
@@ -342,6 +348,7 @@ def fit(
             resumed_at,
             seconds,
             curve.row(trainer.best_step),
+            folder,
         )
 
 

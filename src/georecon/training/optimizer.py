@@ -1,7 +1,7 @@
 """AdamW on one flat vector: a few operations a step however many parameters a model has.
 
-Our own because ``torch.optim`` imports torch's compiler on first use, which costs a short job as much as
-importing torch itself, and because its per-tensor overhead is a tenth of a small model's step.
+Our own because ``torch.optim`` imports torch's compiler on first use, which costs a short job as
+much as importing torch itself, and because its overhead per tensor is a tenth of a small step.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019; defaults of ``torch.optim.AdamW``).
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), torch's default betas.
 
     Args:
         parameters: what to train; one without a gradient is left as it is.
