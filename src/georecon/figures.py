@@ -202,7 +202,7 @@ def predictions(spec: Spec, base: Path) -> Figure:
                 rasterized=True,
             )
             mae = float(convert(np.mean(errors), panel["unit"], panel["table_unit"]))
-            lines.append((ink, f"{float(f"{mae:.3g}"):g}"))
+            lines.append((ink, f"{mae:.0f}" if mae >= 100 else f"{mae:.3g}"))
         _diagonal(axes)
         _error_list(axes, lines, "MAE" + unit_text(panel["table_unit"]))
         axes.set_title(
