@@ -123,6 +123,88 @@ def table_spec(wildcards):
     return experiments.table_spec(wildcards.table)
 
 
+def files(folder, *names):
+    """Output files of a folder pattern, each called by its name up to the dot."""
+    return {name.partition(".")[0]: f"{here(folder)}/{name}" for name in names}
+
+
+def all_tables(suffix):
+    stem = here(paths.TABLE)
+    return [
+        f"{stem.format(table=name)}.{suffix}" for name in experiments.config["tables"]
+    ]
+
+
+def all_figures(suffix):
+    stem = here(paths.FIGURE)
+    return [f"{stem.format(figure=name)}.{suffix}" for name in FIGURES]
+
+
+def shown(path, category, caption, **options):
+    """An output that Snakemake's report shows, with the text of reports/captions/<caption>.rst."""
+    return report(
+        path, category=category, caption=f"../reports/captions/{caption}.rst", **options
+    )
+
+
+def table_outputs():
+    stem, labels = here(paths.TABLE), {"table": "{table}"}
+    csv = shown(f"{stem}.csv", "Tables", "table", subcategory="as CSV", labels=labels)
+    return {
+        "csv": csv,
+        "markdown": f"{stem}.md",
+        "latex": f"{stem}.tex",
+        "json": f"{stem}.json",
+    }
+
+
+def figure_outputs():
+    figure, notebook = here(paths.FIGURE), here(paths.NOTEBOOK)
+    return {
+        "pdf": f"{figure}.pdf",
+        "png": shown(
+            f"{figure}.png", "Figures", "figure", labels={"figure": "{figure}"}
+        ),
+        "notebook": f"{notebook}.ipynb",
+        "html": shown(
+            f"{notebook}.html", "Notebooks", "notebook", labels={"notebook": "{figure}"}
+        ),
+    }
+
+
+def summary_outputs():
+    folder = here(paths.REPORT)
+    what = {"html": "all tables and figures", "runs": "runs behind the tables"}
+    pages = [
+        shown(
+            f"{folder}/tables/{name}.html",
+            "Tables",
+            "page",
+            subcategory="as a page",
+            labels={"table": name},
+        )
+        for name in experiments.config["tables"]
+    ]
+    return {
+        "markdown": f"{folder}/summary.md",
+        "html": shown(
+            f"{folder}/summary.html",
+            "Summary",
+            "summary",
+            labels={"what": what["html"]},
+        ),
+        "runs": shown(
+            f"{folder}/runs.csv", "Summary", "runs", labels={"what": what["runs"]}
+        ),
+        "pages": pages,
+    }
+
+
+def gpu_job(base):
+    """Resources of a training job: GPUs of the edition, memory, time growing with the attempt."""
+    return {"mem_mb": memory(4000), "runtime": minutes(base), "gpu": GPU}
+
+
 def minutes(base):
     """Run time limit of a job [minutes], growing with the attempt."""
 

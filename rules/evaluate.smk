@@ -25,16 +25,13 @@ rule smoothness:
         store=smoothness_store,
         split=smoothness_split,
     output:
-        metrics=here(f"{paths.SMOOTHNESS}/metrics.json"),
-        run=here(f"{paths.SMOOTHNESS}/run.json"),
+        **files(paths.SMOOTHNESS, "metrics.json", "run.json"),
     log:
         f"logs/{EDITION}/smoothness/{{method}}/seed{{seed}}.log",
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory(4000),
-        runtime=minutes(120),
-        gpu=GPU,
+        **gpu_job(120),
     params:
         settings=smoothness_settings,
     script:

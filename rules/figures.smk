@@ -5,20 +5,7 @@ rule figure:
     input:
         figure_inputs,
     output:
-        pdf=here(f"{paths.FIGURE}.pdf"),
-        png=report(
-            here(f"{paths.FIGURE}.png"),
-            category="Figures",
-            labels={"figure": "{figure}"},
-            caption="../reports/captions/figure.rst",
-        ),
-        notebook=here(f"{paths.NOTEBOOK}.ipynb"),
-        html=report(
-            here(f"{paths.NOTEBOOK}.html"),
-            category="Notebooks",
-            labels={"notebook": "{figure}"},
-            caption="../reports/captions/notebook.rst",
-        ),
+        **figure_outputs(),
     log:
         f"logs/{EDITION}/figure/{{figure}}.log",
     conda:
@@ -34,4 +21,4 @@ rule figure:
 
 rule figures:
     input:
-        [f"{here(paths.FIGURE).format(figure=name)}.pdf" for name in FIGURES],
+        all_figures("pdf"),

@@ -7,18 +7,19 @@ rule finetune:
         store=store_manifest,
         split=finetune_split,
     output:
-        model=here(f"{paths.FINETUNE}/model.safetensors"),
-        outputs=here(f"{paths.FINETUNE}/outputs.safetensors"),
-        curve=here(f"{paths.FINETUNE}/curve.csv"),
-        run=here(f"{paths.FINETUNE}/run.json"),
+        **files(
+            paths.FINETUNE,
+            "model.safetensors",
+            "outputs.safetensors",
+            "curve.csv",
+            "run.json",
+        ),
     log:
         f"logs/{EDITION}/finetune/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
     conda:
         ENVIRONMENT
     resources:
-        mem_mb=memory(4000),
-        runtime=minutes(1440),
-        gpu=GPU,
+        **gpu_job(1440),
     params:
         settings=finetune_settings,
         state=here(paths.STATE),

@@ -6,16 +6,7 @@ rule table:
         files=table_files,
         leaks=table_leaks,
     output:
-        csv=report(
-            here(f"{paths.TABLE}.csv"),
-            category="Tables",
-            subcategory="as CSV",
-            labels={"table": "{table}"},
-            caption="../reports/captions/table.rst",
-        ),
-        markdown=here(f"{paths.TABLE}.md"),
-        latex=here(f"{paths.TABLE}.tex"),
-        json=here(f"{paths.TABLE}.json"),
+        **table_outputs(),
     log:
         f"logs/{EDITION}/table/{{table}}.log",
     conda:
@@ -40,7 +31,4 @@ for name in experiments.config["tables"]:
 
 rule tables:
     input:
-        [
-            f"{here(paths.TABLE).format(table=name)}.json"
-            for name in experiments.config["tables"]
-        ],
+        all_tables("json"),

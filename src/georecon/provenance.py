@@ -38,7 +38,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "finetune": (*_MODEL, "finetune.py"),
     "evaluate": ("evaluate.py",),
     "smoothness": (*_MODEL, "smoothness.py"),
-    "table": ("tables.py", "experiments.py", "units.py"),
+    "table": ("tables.py", "experiments.py", "runs.py", "units.py"),
     "figure": ("figure*.py", "render.py", "units.py"),
     "summary": ("report.py", "tables.py", "units.py"),
 }  # fmt: skip
