@@ -221,7 +221,7 @@ def test_killed_training_continues_and_gives_the_same_encoder(working: Project) 
     log = (working.folder / "logs/tiny/pretrain/coord/seed1.log").read_text()
     assert f"continues at step {training['resumed_at']} of 400" in log
     resumed, curve = path.read_bytes(), (path.parent / "metrics.csv").read_bytes()
-    assert not {p.parent for p in state.glob("*/step-*")} - known, "the state of a finished run stays"
+    assert not {p.parent for p in state.glob("*/step-*")} - known, "finished, yet state stays"
     working.snakemake("--forcerun", "pretrain", "--", target)
     assert json.loads((path.parent / "run.json").read_text())["training"]["resumed_at"] == 0
     assert path.read_bytes() == resumed
