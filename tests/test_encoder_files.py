@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from georecon.errors import CheckpointError
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
-from georecon.pretrain import load_encoder, save_encoder
+from georecon.models.encoder_file import load_encoder, save_encoder
 
 
 def make(seed: int = 0, **changes: int) -> EquivariantTransformer:

@@ -18,12 +18,12 @@ from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import ConfigError
 from georecon.files import atomic_path, sha256_file, sha256_json
-from georecon.graph import MolGraph, scatter_sum
+from georecon.graph import scatter_sum
 from georecon.models.encoder import EncoderSettings
+from georecon.models.encoder_file import load_encoder
 from georecon.models.heads import VectorHead
 from georecon.models.potential import PropertyModel
 from georecon.noise import NoiseSource
-from georecon.pretrain import load_encoder
 from georecon.training.batches import Batch, ShuffledBatches, in_order
 from georecon.training.loop import FitResult, TrainSettings, fit
 
@@ -104,7 +104,7 @@ class FinetuneTask:
     def _property_loss(self, batch: Batch, noise: NoiseSource) -> dict[str, Tensor]:
         """One pass: the property and the noise are both read off the noisy molecule (PVD)."""
         recipe, model = self.recipe, self.model.property_model
-        graph, epsilon = self._noisy(batch.graph, noise)
+        graph, epsilon = noise.displace(batch.graph, "noisy_nodes", recipe.noise_sigma)
         x, vec = model.encoder(graph)
         target = model.normalise(batch.label, graph)
         property_loss = LOSSES[recipe.loss](model.head(x, vec, graph), target)
@@ -116,7 +116,11 @@ class FinetuneTask:
         return {"loss": loss, **parts}
 
     def _force_loss(self, batch: Batch, noise: NoiseSource) -> dict[str, Tensor]:
-        """Energies and forces of the clean molecule; the noise in a pass of its own (SliDe)."""
+        """Energies and forces of the clean molecule; the noise in a pass of its own (SliDe).
+
+        DEVIATION: both losses are on labels divided by the training standard deviation, where the
+        lineage has raw units: the weight of the noise then means the same for every molecule.
+        """
         recipe, model = self.recipe, self.model.property_model
         energy, forces = model.energy_and_forces(batch.graph, training=True)
         target = (batch.forces / model.scale).to(forces.dtype)
@@ -127,15 +131,11 @@ class FinetuneTask:
         }
         loss = recipe.energy_weight * parts["energy"] + recipe.force_weight * parts["force"]
         if recipe.noise_sigma:
-            graph, epsilon = self._noisy(batch.graph, noise)
+            graph, epsilon = noise.displace(batch.graph, "noisy_nodes", recipe.noise_sigma)
             predicted = self.model.noise_head(*model.encoder(graph), graph)
             parts["noise"] = functional.mse_loss(predicted, epsilon)
             loss = loss + recipe.noise_weight * parts["noise"]
         return {"loss": loss, **parts}
-
-    def _noisy(self, graph: MolGraph, noise: NoiseSource) -> tuple[MolGraph, Tensor]:
-        epsilon = noise.normal(graph, "noisy_nodes")
-        return graph._replace(pos=graph.pos + self.recipe.noise_sigma * epsilon), epsilon
 
     def validate(self) -> dict[str, float]:
         """Mean absolute errors on validation molecules [label unit]; the score is minimised."""

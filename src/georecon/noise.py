@@ -69,3 +69,8 @@ class NoiseSource(NamedTuple):
         second = mix(first)
         radius = (-2.0 * _uniform(first).log()).sqrt()
         return (radius * (2.0 * math.pi * _uniform(second)).cos()).to(graph.pos.dtype)
+
+    def displace(self, graph: MolGraph, stream: str, sigma: float) -> tuple[MolGraph, Tensor]:
+        """The molecules with noise of σ [Å] on every atom, and that noise in units of σ, (N, 3)."""
+        epsilon = self.normal(graph, stream)
+        return graph._replace(pos=graph.pos + sigma * epsilon), epsilon

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from georecon import objectives
 from georecon.data.split import read_split
 from georecon.data.store import Store
-from georecon.errors import CheckpointError
 from georecon.files import atomic_path, sha256_file, sha256_json
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder_file import save_encoder
 from georecon.noise import NoiseSource
 from georecon.training.batches import Batch, ShuffledBatches, in_order
 from georecon.training.loop import FitResult, TrainSettings, fit
 
-ENCODER_FORMAT = "georecon-encoder-1"
 VALIDATION_STEP = -1
 """Step that validation noise is drawn for: the same at every evaluation, for every method."""
 
@@ -109,39 +105,3 @@ def pretrain(
     with atomic_path(output / "metrics.csv") as temporary:
         shutil.copyfile(folder / "curve.csv", temporary)
     return result
-
-
-def save_encoder(path: Path, encoder: EquivariantTransformer, *, method: str) -> None:
-    """Write encoder weights with their sizes and method in the header."""
-    sizes = {name: getattr(encoder.settings, name) for name in EncoderSettings.__slots__}
-    # One key: safetensors writes several in an order that changes from process to process.
-    header = json.dumps({"format": ENCODER_FORMAT, "method": method, "settings": sizes})
-    tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"georecon": header})
-
-
-def load_encoder(path: Path, encoder: EquivariantTransformer) -> None:
-    """Load weights into an encoder of the same sizes.
-
-    Raises:
-        CheckpointError: not an encoder file, or the first tensor that is missing or differs in
-        shape.
-    """
-    try:
-        with safe_open(path, framework="pt") as handle:
-            header = json.loads((handle.metadata() or {}).get("georecon", "{}"))
-            found = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
-    if header.get("format") != ENCODER_FORMAT:
-        raise CheckpointError(f"{path}: not an encoder written by this project")
-    expected = encoder.state_dict()
-    for name in [*expected, *found]:
-        if name not in found or name not in expected:
-            where = "missing from the file" if name not in found else "unknown to the model"
-            raise CheckpointError(f"{path}: tensor {name!r} is {where}")
-        if found[name].shape != expected[name].shape:
-            shapes = f"{tuple(found[name].shape)}, the model needs {tuple(expected[name].shape)}"
-            raise CheckpointError(f"{path}: tensor {name!r} is {shapes}")
-    encoder.load_state_dict(found)

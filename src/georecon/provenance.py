@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -9,7 +10,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluate.py",),
     "smoothness": (*_MODEL, "smoothness.py"),
     "table": ("tables.py", "experiments.py", "runs.py", "units.py"),
-    "figure": ("figure*.py", "render.py", "units.py"),
-    "summary": ("report.py", "tables.py", "units.py"),
+    "figure": ("figure*.py", "render.py", "html_page.py", "units.py"),
+    "summary": ("report.py", "html_page.py", "tables.py", "units.py"),
 }  # fmt: skip
 """Source files that each stage's results depend on, as patterns under src/georecon."""
 
@@ -57,7 +58,8 @@ _RECORDED = (
 )
 
 
-def code_digest(stage: str, extra: Iterable[str] = ()) -> str:
+@functools.cache
+def code_digest(stage: str, *extra: str) -> str:
     """Digest of the source a stage depends on: the same files with other time stamps give the same.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import sys
 import tempfile
@@ -13,25 +12,11 @@ from typing import Any
 
 from georecon.errors import GeoreconError
 from georecon.files import write_text
+from georecon.html_page import html_page
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 sans-serif; color: #333; max-width: 62em; margin: 2em auto; padding: 1em; }}
-pre {{ font-size: 12px; line-height: 1.4; white-space: pre-wrap; }}
-.highlight {{ background: #f6f6f6; padding: .1em .8em; }}
-img {{ max-width: 100%; height: auto; }}
-.jp-InputPrompt, .jp-OutputPrompt, .jp-Collapser, .anchor-link {{ display: none; }}
-{highlight}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
+STYLE = """pre { font-size: 12px; line-height: 1.4; white-space: pre-wrap; }
+.highlight { background: #f6f6f6; padding: .1em .8em; }
+.jp-InputPrompt, .jp-OutputPrompt, .jp-Collapser, .anchor-link { display: none; }
 """
 
 
@@ -136,4 +121,4 @@ def page_text(node: Any, title: str) -> str:
 
     body, _ = HTMLExporter(template_name="basic", embed_images=True).from_notebook_node(node)
     highlight = HtmlFormatter(style="default").get_style_defs(".highlight")
-    return PAGE.format(title=html.escape(title), highlight=highlight, body=body)
+    return html_page(title, body, width=62, style=STYLE + highlight)

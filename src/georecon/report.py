@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import yaml
 from georecon.errors import ConfigError
 from georecon.experiments import Experiments
 from georecon.files import read_json, write_text
+from georecon.html_page import html_page
 from georecon.tables import markdown
 from georecon.units import UNIT_DISPLAY
 
@@ -23,24 +23,9 @@ REQUIRED = ("table", "status", "reason", "sources", "numbers", "claims", "contex
 """Keys of a file in reports/expected; ``NUMBER``: of an entry of ``numbers`` or ``context``."""
 NUMBER = ("what", "relation", "value", "unit", "source", "tolerance", "verdict", "note")
 STATUS = ("unknown", "weak", "partial")
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 sans-serif; color: #333; max-width: 75em; margin: 2em auto; padding: 1em; }}
-table {{ border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }}
-th, td {{ padding: .3em .7em; border-bottom: 1px solid #ddd; white-space: nowrap; }}
-th {{ border-bottom: 2px solid #999; }}
-img {{ max-width: 100%; height: auto; }}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+STYLE = """table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }
+th, td { padding: .3em .7em; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th { border-bottom: 2px solid #999; }"""
 
 
 def load_expected(folder: Path) -> dict[str, dict[str, Any]]:
@@ -156,7 +141,7 @@ def page(text: str, title: str, folder: Path) -> str:
 
     body = str(MarkdownIt("commonmark").enable("table").render(text))
     body = re.sub(r'src="([^":]+\.png)"', inline, body)
-    return PAGE.format(title=html.escape(title), body=body)
+    return html_page(title, body, width=75, style=STYLE)
 
 
 def runs_text(records: Mapping[str, Mapping[str, Any]]) -> str:

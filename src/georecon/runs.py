@@ -203,7 +203,7 @@ class Runs:
             "encoder": self.config["encoder"],
             "train": self.config["pretrain"]["train"],
             "seed": seed,
-            "code": code_digest("pretrain", [f"objectives/{entry['objective']}.py"]),
+            "code": code_digest("pretrain", f"objectives/{entry['objective']}.py"),
         }
 
     def finetune_settings(

@@ -20,8 +20,8 @@ from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.graph import MolGraph, pool_mean, pool_sum, scatter_sum
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder_file import load_encoder
 from georecon.noise import NoiseSource
-from georecon.pretrain import load_encoder
 from georecon.training.batches import in_order
 
 Map = Callable[[MolGraph], Tensor]
@@ -120,8 +120,8 @@ def measure(
         for sigma in settings["displacements"]:
             norms, ratios = [], []
             for graph in graphs:
-                noise = NoiseSource(settings["seed"], 0).normal(graph, "displacement")
-                moved = graph._replace(pos=graph.pos + sigma * noise)
+                noise = NoiseSource(settings["seed"], 0)
+                moved, _ = noise.displace(graph, "displacement", sigma)
                 norms.append(
                     spectral_norms(
                         f, moved, iterations=settings["iterations"], seed=settings["seed"]

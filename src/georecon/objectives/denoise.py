@@ -31,8 +31,7 @@ class Objective(PretrainingObjective):
 
     def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """Loss on one batch."""
-        epsilon = noise.normal(graph, "denoise")  # (N, 3)
-        noisy = graph._replace(pos=graph.pos + self.sigma * epsilon)
+        noisy, epsilon = noise.displace(graph, "denoise", self.sigma)
         predicted = self.head(*self.encoder(noisy), noisy)
         loss = functional.mse_loss(predicted, epsilon)
         return {"loss": loss, "denoise": loss}

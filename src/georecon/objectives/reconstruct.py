@@ -132,7 +132,9 @@ class Objective(PretrainingObjective):
 
     def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """Loss and its three parts on one batch."""
-        passes = self._passes(graph, noise)
+        return self._losses(graph, noise, self._passes(graph, noise))
+
+    def _losses(self, graph: MolGraph, noise: NoiseSource, passes: _Passes) -> dict[str, Tensor]:
         parts = {
             "reconstruct": self._reconstruct(passes, passes.code),
             "denoise": self._denoise(graph, noise),
@@ -147,8 +149,8 @@ class Objective(PretrainingObjective):
 
         A decoder that ignores the code has ``reconstruct_shuffled`` equal to ``reconstruct``.
         """
-        losses = self(graph, noise)
         passes = self._passes(graph, noise)
+        losses = self._losses(graph, noise, passes)
         losses["reconstruct_shuffled"] = self._reconstruct(passes, passes.code.roll(1, dims=0))
         losses["reconstruct_zero"] = self._reconstruct(passes, torch.zeros_like(passes.code))
         return losses
@@ -159,8 +161,7 @@ class Objective(PretrainingObjective):
         # Target of the clean head: the residual noise of an unperturbed structure, which is zero.
         clean = self.clean_head(x, vec, graph).square().mean()
         code = self.graph_code(x, graph)
-        epsilon = noise.normal(graph, "reconstruct")
-        noisy = graph._replace(pos=graph.pos + self.sigma_rec * epsilon)
+        noisy, epsilon = noise.displace(graph, "reconstruct", self.sigma_rec)
         edges = self.encoder.edges(noisy)
         noisy_x, noisy_vec = self.encoder(noisy, edges)
         return _Passes(code, clean, noisy_x, noisy_vec, noisy, edges, epsilon)
@@ -171,6 +172,5 @@ class Objective(PretrainingObjective):
 
     def _denoise(self, graph: MolGraph, noise: NoiseSource) -> Tensor:
         """Pass (b): denoising head on the lightly noised molecule."""
-        epsilon = noise.normal(graph, "denoise")
-        noisy = graph._replace(pos=graph.pos + self.sigma * epsilon)
+        noisy, epsilon = noise.displace(graph, "denoise", self.sigma)
         return functional.mse_loss(self.denoise_head(*self.encoder(noisy), noisy), epsilon)

@@ -1,0 +1,34 @@
+"""The HTML page that executed notebooks and the summary share: no script, nothing from outside."""
+
+from __future__ import annotations
+
+import html
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ font: 15px/1.5 sans-serif; color: #333; max-width: {width}em; margin: 2em auto; padding: 1em; }}
+img {{ max-width: 100%; height: auto; }}
+{style}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""  # noqa: E501
+
+
+def html_page(title: str, body: str, *, width: int, style: str) -> str:
+    """A whole page.
+
+    Args:
+        title: plain text; escaped here.
+        body: HTML, escaped by the caller.
+        width: of the text [em].
+        style: further CSS.
+    """
+    return _PAGE.format(title=html.escape(title), width=width, style=style, body=body)
