@@ -32,8 +32,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "fetch": ("data/fetch.py",),
     "xmd17": ("data/xmd17.py", "units.py"),
     "preprocess": ("units.py", *(f"data/{name}.py" for name in (
-        "checks", "elements", "extxyz", "md17", "molecules", "preprocess", "qm9", "qm9_raw", "sdf",
-        "store"))),
+        "archives", "checks", "elements", "extxyz", "md17", "molecules", "preprocess", "qm9",
+        "qm9_raw", "sdf", "store"))),
     "split": ("data/partition.py", "data/split.py", "data/structure_key.py", "data/store.py"),
     "pretrain": (*_MODEL, "objectives/__init__.py", "pretrain.py"),
     "finetune": (*_MODEL, "finetune.py"),
