@@ -27,6 +27,16 @@ def manifest(store):
     return f"{store}/{MANIFEST}"
 
 
+def record(stage, name):
+    """Record of a job whose outputs share a folder with those of others."""
+    return f"{paths.RECORD.format(stage=stage)}/{name}.json"
+
+
+def result_record(stage, name):
+    """The same, for jobs of one edition."""
+    return f"{here(paths.RESULT_RECORD).format(stage=stage)}/{name}.json"
+
+
 def raw_file(dataset, name):
     return f"{paths.RAW}/{dataset}/{name}"
 
@@ -155,6 +165,7 @@ def table_outputs():
         "markdown": f"{stem}.md",
         "latex": f"{stem}.tex",
         "json": f"{stem}.json",
+        "record": result_record("table", "{table}"),
     }
 
 
@@ -169,6 +180,7 @@ def figure_outputs():
         "html": shown(
             f"{notebook}.html", "Notebooks", "notebook", labels={"notebook": "{figure}"}
         ),
+        "record": result_record("figure", "{figure}"),
     }
 
 
@@ -197,6 +209,7 @@ def summary_outputs():
             f"{folder}/runs.csv", "Summary", "runs", labels={"what": what["runs"]}
         ),
         "pages": pages,
+        "record": result_record("summary", "summary"),
     }
 
 

@@ -6,7 +6,8 @@ ruleorder: xmd17 > fetch
 
 rule fetch:
     output:
-        raw_file("{dataset}", "{file}"),
+        file=raw_file("{dataset}", "{file}"),
+        record=record("fetch", "{dataset}/{file}"),
     log:
         "logs/fetch/{dataset}/{file}.log",
     wildcard_constraints:
@@ -23,6 +24,7 @@ rule xmd17:
     output:
         npz=raw_file("xmd17", "xmd17_{target}.npz"),
         provenance=raw_file("xmd17", "xmd17_{target}.json"),
+        record=record("xmd17", "{target}"),
     log:
         "logs/xmd17/{target}.log",
     conda:
@@ -39,6 +41,7 @@ rule preprocess:
         raw_files,
     output:
         manifest=f"{paths.STORE}/manifest.json",
+        record=record("preprocess", "{dataset}"),
     log:
         "logs/preprocess/{dataset}.log",
     conda:
@@ -55,6 +58,7 @@ rule preprocess:
 use rule preprocess as preprocess_target with:
     output:
         manifest=f"{paths.STORE}/{{target}}/manifest.json",
+        record=record("preprocess", "{dataset}/{target}"),
     log:
         "logs/preprocess/{dataset}/{target}.log",
 
@@ -66,6 +70,7 @@ rule split:
     output:
         split=paths.SPLIT,
         sidecar=paths.SPLIT.replace(".npz", ".json"),
+        record=record("split", "{dataset}/{split}"),
     log:
         "logs/split/{dataset}/{split}.log",
     conda:
@@ -84,7 +89,8 @@ rule leak:
         pretrain_store=pretrain_store,
         pretrain_split=pretrain_split,
     output:
-        here(paths.LEAK),
+        report=here(paths.LEAK),
+        record=result_record("leak", "{dataset}/{split}"),
     log:
         f"logs/{EDITION}/leak/{{dataset}}/{{split}}.log",
     conda:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from georecon.errors import GeoreconError
+from georecon.provenance import LOG_VARIABLE
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -44,6 +45,7 @@ def job(log_path: str | Path) -> Iterator[Log]:
         log_path: the rule's log file.
     """
     Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    os.environ[LOG_VARIABLE] = str(log_path)
     with open(log_path, "w", encoding="utf-8") as handle:
         log = Log(handle)
         try:
@@ -54,6 +56,8 @@ def job(log_path: str | Path) -> Iterator[Log]:
         except Exception:
             log.write(traceback.format_exc())
             raise
+        finally:
+            os.environ.pop(LOG_VARIABLE, None)
 
 
 def prepare_torch(threads: int) -> str:

@@ -17,3 +17,7 @@ TABLE = RESULTS + "/tables/{table}"
 FIGURE = RESULTS + "/figures/{figure}"
 NOTEBOOK = RESULTS + "/notebooks/{figure}"
 REPORT = RESULTS + "/report"
+
+RECORD = "resources/records/{stage}"
+"""Records of jobs whose outputs share a folder, by stage; runs have theirs beside their outputs."""
+RESULT_RECORD = RESULTS + "/records/{stage}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -18,7 +19,14 @@ from georecon import __version__
 from georecon.files import sha256_file, sha256_json, write_json
 
 _PACKAGE = Path(__file__).parent
-_SCRIPTS = _PACKAGE.parent.parent / "workflow" / "scripts"
+_ROOT = _PACKAGE.parent.parent
+_SCRIPTS = _ROOT / "workflow" / "scripts"
+_LOCK = _ROOT / "envs" / "lock.txt"
+_SOURCE = ("Snakefile", "rules", "workflow", "src", "config", "envs", "reports")
+
+RECORD_VERSION = 2
+LOG_VARIABLE = "GEORECON_LOG"
+"""Environment variable with this job's log file, set by :func:`georecon.job.job`."""
 
 _MODEL = (
     "graph.py",
@@ -78,19 +86,32 @@ def code_digest(stage: str, *extra: str) -> str:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit of the checkout and whether tracked files differ from it; nulls without git."""
+    """Commit of the checkout and what differs from it; nulls where there is no checkout.
+
+    ``dirty`` is true if a file that can change a number (source, rules, configuration,
+    environment, expected values) differs from the commit or is unknown to it; ``changed`` names
+    the first ten.
+    """
 
     def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(_PACKAGE), *arguments]
+        command = ["git", "-C", str(_ROOT), *arguments]
         try:
             result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
         except (OSError, subprocess.SubprocessError):
             return None
-        return result.stdout.strip()
+        return result.stdout.rstrip("\n")
 
-    commit = git("rev-parse", "HEAD")
-    changes = git("status", "--porcelain", "--untracked-files=no") if commit else None
-    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
+    top = git("rev-parse", "--show-toplevel", "HEAD")
+    if top is None or Path(top.splitlines()[0]).resolve() != _ROOT.resolve():
+        return {"commit": None, "dirty": None, "changed": []}
+    status = git("status", "--porcelain", "--untracked-files=normal", "--", *_SOURCE) or ""
+    changed = [line[3:] for line in status.splitlines()]
+    return {"commit": top.splitlines()[1], "dirty": bool(changed), "changed": changed[:10]}
+
+
+def environment() -> dict[str, Any]:
+    """The lock file of the checkout by its hash; null where the package is installed without it."""
+    return {"lock": "envs/lock.txt", "sha256": sha256_file(_LOCK) if _LOCK.is_file() else None}
 
 
 def versions() -> dict[str, str]:
@@ -115,19 +136,44 @@ def file_records(files: Mapping[str, str | Path]) -> dict[str, dict[str, Any]]:
 def compute_device() -> dict[str, Any]:
     """Processor or GPU that this process computes on, and its number of threads."""
     torch = sys.modules.get("torch")
-    if torch is None:
-        return {"device": "cpu", "name": platform.machine(), "threads": 1}
-    if torch.cuda.is_available():
-        return {
-            "device": "cuda",
-            "name": torch.cuda.get_device_name(),
-            "threads": torch.get_num_threads(),
-        }
-    return {"device": "cpu", "name": platform.machine(), "threads": torch.get_num_threads()}
+    threads = 1 if torch is None else torch.get_num_threads()
+    forced = os.environ.get("GEORECON_DEVICE")
+    if torch is not None and forced != "cpu" and torch.cuda.is_available():
+        return {"device": "cuda", "name": torch.cuda.get_device_name(), "threads": threads}
+    return {"device": "cpu", "name": _processor(), "threads": threads}
+
+
+def _processor() -> str:
+    """Model of the processor, or its architecture where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _job() -> dict[str, Any]:
+    """Slurm job, process and log file of this job; the log as it is when its record is written."""
+    log = os.environ.get(LOG_VARIABLE)
+    return {
+        "slurm": os.environ.get("SLURM_JOB_ID"),
+        "pid": os.getpid(),
+        "log": file_records({"log": log})["log"] if log else None,
+    }
+
+
+def record_digest(record: Mapping[str, Any]) -> str:
+    """Digest of a record's content, its own ``sha256`` apart."""
+    return sha256_json({name: value for name, value in record.items() if name != "sha256"})
 
 
 class RunRecord:
     """run.json of one job: made when the job starts, written when its outputs exist.
+
+    Written last, after the job's last log line: it holds the hash of the log as well. Its own
+    ``sha256`` is the digest of all else in it (:func:`record_digest`), so that no fact can be
+    edited alone.
 
     Args:
         stage: which station of the line this is.
@@ -138,8 +184,10 @@ class RunRecord:
     def __init__(
         self, stage: str, settings: dict[str, Any], inputs: Mapping[str, str | Path]
     ) -> None:
-        self.stage, self.settings = stage, settings
+        self.stage = stage
+        self.settings = json.loads(json.dumps(settings))  # as read back: keys are text
         self.inputs = file_records(inputs)
+        self.code = {"version": __version__, **git_state()}
         self.started = time.time()
 
     def write(
@@ -157,12 +205,13 @@ class RunRecord:
         """
         ended = time.time()
         record = {
-            "format_version": 1,
+            "format_version": RECORD_VERSION,
             "stage": self.stage,
             "settings": self.settings,
             "settings_sha256": sha256_json(self.settings),
             "seed": self.settings.get("seed"),
-            "code": {"version": __version__, **git_state()},
+            "code": self.code,
+            "environment": environment(),
             "inputs": self.inputs,
             "outputs": file_records(outputs),
             "compute": compute_device(),
@@ -170,10 +219,10 @@ class RunRecord:
             "started": _iso(self.started),
             "ended": _iso(ended),
             "seconds": round(ended - self.started, 3),
-            "job": {"slurm": os.environ.get("SLURM_JOB_ID"), "pid": os.getpid()},
+            "job": _job(),
             **(extra or {}),
         }
-        write_json(path, record)
+        write_json(path, record | {"sha256": record_digest(record)})
 
 
 def _iso(seconds: float) -> str:

@@ -3,14 +3,18 @@
 from pathlib import Path
 
 from georecon.job import job
+from georecon.provenance import RunRecord
 from georecon.render import render
 
 with job(snakemake.log[0]):
-    output = snakemake.output
+    output, params = snakemake.output, snakemake.params
+    settings = {"figure": snakemake.wildcards.figure, "spec": params.spec, "code": params.code}
+    settings |= {"notebook": params.notebook}
+    record = RunRecord("figure", settings, {path: path for path in snakemake.input})
     notebooks = Path(snakemake.scriptdir).parents[1] / "reports" / "notebooks"
     parameters = {
-        "edition": snakemake.params.edition,
-        "spec": snakemake.params.spec,
+        "edition": params.edition,
+        "spec": params.spec,
         "outputs": [output.pdf, output.png],
     }
     render(
@@ -20,3 +24,4 @@ with job(snakemake.log[0]):
         page=Path(output.html),
         log=Path(snakemake.log[0]),
     )
+    record.write(output.record, {n: path for n, path in output.items() if n != "record"})

@@ -4,14 +4,17 @@ from pathlib import Path
 
 from georecon.data.partition import write_leak_report
 from georecon.job import job
+from georecon.provenance import RunRecord
 
 with job(snakemake.log[0]) as log:
-    files = snakemake.input
+    files, output = snakemake.input, snakemake.output
+    record = RunRecord("leak", {"code": snakemake.params.code}, dict(files.items()))
     report = write_leak_report(
         Path(files.store).parent,
         files.split,
         Path(files.pretrain_store).parent,
         files.pretrain_split,
-        snakemake.output[0],
+        output.report,
     )
     log.write(f"{report['shared']} of {report['test_molecules']} test molecules")
+    record.write(output.record, {"leak": output.report})

@@ -4,9 +4,13 @@ from pathlib import Path
 
 from georecon.data.preprocess import preprocess
 from georecon.job import job
+from georecon.provenance import RunRecord
 
 with job(snakemake.log[0]) as log:
-    store = Path(snakemake.output.manifest).parent
+    files, output, params = snakemake.input, snakemake.output, snakemake.params
     target = snakemake.wildcards.get("target")
-    manifest = preprocess(snakemake.params.card, Path(snakemake.input[0]).parent, store, target)
+    settings = {"card": params.card, "target": target, "code": params.code}
+    record = RunRecord("preprocess", settings, {Path(path).name: path for path in files})
+    manifest = preprocess(params.card, Path(files[0]).parent, Path(output.manifest).parent, target)
     log.write(f"{manifest['counts']}")
+    record.write(output.record, {"store": output.manifest})

@@ -4,8 +4,13 @@ from pathlib import Path
 
 from georecon.data.partition import make_split
 from georecon.job import job
+from georecon.provenance import RunRecord
 
 with job(snakemake.log[0]) as log:
-    store = Path(snakemake.input.store).parent
-    description = make_split(snakemake.params.plan, store, snakemake.output.split)
+    files, output, params = snakemake.input, snakemake.output, snakemake.params
+    others = {f"exclude{k}": path for k, path in enumerate(files.get("exclude", []))}
+    settings = {"plan": params.plan, "code": params.code}
+    record = RunRecord("split", settings, {"store": files.store, **others})
+    description = make_split(params.plan, Path(files.store).parent, output.split)
     log.write(f"{description['counts']}")
+    record.write(output.record, {"split": output.split, "sidecar": output.sidecar})

@@ -2,16 +2,22 @@
 
 from pathlib import Path
 
+from georecon.files import sha256_json
 from georecon.job import job
+from georecon.provenance import RunRecord
 from georecon.report import write_report
 
 with job(snakemake.log[0]):
-    files, params = snakemake.input, snakemake.params
+    files, output, params = snakemake.input, snakemake.output, snakemake.params
+    settings = {"expected": sha256_json(params.expected), "banner": params.banner}
+    record = RunRecord("summary", settings | {"code": params.code}, {path: path for path in files})
     write_report(
         list(files.tables),
         list(files.figures),
         list(files.records),
         expected=params.expected,
         banner=params.banner,
-        folder=Path(snakemake.output.markdown).parent,
+        folder=Path(output.markdown).parent,
     )
+    written = [path for path in output if path != output.record]
+    record.write(output.record, {path: path for path in written})

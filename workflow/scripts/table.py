@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+from georecon.files import sha256_json
 from georecon.job import job
+from georecon.provenance import RunRecord
 from georecon.tables import build, write_table
 
 with job(snakemake.log[0]):
-    table = build(snakemake.params.spec, list(snakemake.input.leaks))
-    write_table(table, Path(snakemake.output.json).with_suffix(""))
+    files, output, params = snakemake.input, snakemake.output, snakemake.params
+    settings = {"table": snakemake.wildcards.table, "spec": sha256_json(params.spec)}
+    record = RunRecord("table", settings | {"code": params.code}, {path: path for path in files})
+    table = build(params.spec, list(files.leaks))
+    write_table(table, Path(output.json).with_suffix(""))
+    record.write(output.record, {n: path for n, path in output.items() if n != "record"})

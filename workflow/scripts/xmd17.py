@@ -2,7 +2,13 @@
 
 from georecon.data.xmd17 import simulate
 from georecon.job import job
+from georecon.provenance import RunRecord
 
 with job(snakemake.log[0]) as log:
-    made = simulate(snakemake.wildcards.target, snakemake.output.npz, **snakemake.params.simulation)
+    output, simulation = snakemake.output, snakemake.params.simulation
+    target = snakemake.wildcards.target
+    settings = {"dataset": "xmd17", "target": target, "simulation": simulation}
+    record = RunRecord("xmd17", settings | {"code": snakemake.params.code}, {})
+    made = simulate(target, output.npz, **simulation)
     log.write(f"{made['steps_per_second']} steps/s")
+    record.write(output.record, {"raw": output.npz, "provenance": output.provenance})

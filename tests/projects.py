@@ -15,7 +15,7 @@ import yaml
 
 from georecon.launch import OPTIONS, THREADS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "rules", "workflow", "src", "config", "reports", "envs", "slurm", "local")
 TRIGGERS = OPTIONS[OPTIONS.index("--rerun-triggers") : OPTIONS.index("--rerun-incomplete")]
 # Loaded by every Python of a process tree: whoever opens a connection is stopped.
@@ -108,6 +108,24 @@ class Project:
         self.edit(path, change)
 
 
+def commit(folder: Path) -> None:
+    """Make the folder a repository with everything committed, so that its code has a commit."""
+    git = [
+        "git",
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@test",
+        "-c",
+        "commit.gpgsign=false",
+        "-C",
+        str(folder),
+    ]
+    (folder / ".gitignore").write_text("resources\nresults\nlogs\n.snakemake\n__pycache__\n")
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "Copy"]):
+        subprocess.run([*git, *words], check=True)
+
+
 COLLECTING = {"all", "tables", "figures", "report"}
 
 
@@ -124,7 +142,7 @@ def jobs_of(text: str) -> list[tuple[str, str]]:
 
 
 def make_project(folder: Path) -> Project:
-    """A fresh copy of the workflow without any data."""
+    """A fresh copy of the workflow without any data, committed."""
     folder.mkdir(parents=True)
     for part in PARTS:
         source = ROOT / part
@@ -133,4 +151,5 @@ def make_project(folder: Path) -> Project:
             shutil.copytree(source, folder / part, ignore=ignored)
         elif source.exists():
             shutil.copy2(source, folder / part)
+    commit(folder)
     return Project(folder)

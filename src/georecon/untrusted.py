@@ -1,0 +1,91 @@
+"""Reading files that somebody else may have written: refuse, never execute, never escape."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+from georecon.errors import DataError
+
+JSON_LIMIT = 16 << 20
+"""Largest JSON file that is read [bytes]; a table of a large edition has some hundred kilobytes."""
+_DEPTH = 64
+_PRINTABLE = 200
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+
+
+def relative_path(text: object, file: str | Path) -> str:
+    """A path inside the working folder, as a record names it, in normal form.
+
+    Raises:
+        DataError: not text, absolute, or it leaves the folder; ``file`` is the file that says so.
+    """
+    if not isinstance(text, str) or not text or len(text) > 1000:
+        raise DataError(file, None, f"names {text!r:.60} as a path, expected a relative path")
+    path = PurePosixPath(text)
+    bad = "\\" in text or any(ord(character) < 32 for character in text) or ":" in path.parts[0]
+    if bad or path.is_absolute() or ".." in path.parts or str(path) != text:
+        raise DataError(file, None, f"names {text[:_PRINTABLE]!r}, a path out of the folder")
+    return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"holds {name}, not a finite number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"holds {text[:40]}, not a finite number")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("holds a key twice")
+    return found
+
+
+def _depth(text: str) -> int:
+    """Deepest nesting of brackets outside of strings."""
+    depth = deepest = 0
+    for match in _BRACKET.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match[0] in "]}":
+            depth -= 1
+    return deepest
+
+
+def read_strict_json(path: Path, name: str | None = None) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: the file.
+        name: how to call it in errors; by default its path.
+
+    Raises:
+        DataError: missing, larger than ``JSON_LIMIT``, nested deeper than 64, not UTF-8, not an
+            object, a key twice, or a number that is not finite.
+    """
+    file = name or str(path)
+    try:
+        if (size := path.stat().st_size) > JSON_LIMIT:
+            raise DataError(file, None, f"holds {size} bytes of JSON, allowed {JSON_LIMIT}")
+        text = path.read_text(encoding="utf-8")
+        if text.count("[") + text.count("{") > _DEPTH and (deep := _depth(text)) > _DEPTH:
+            raise DataError(file, None, f"is nested {deep} deep, allowed {_DEPTH}")
+        value = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
+        )
+    except FileNotFoundError:
+        raise DataError(file, None, "is missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(file, None, f"not readable as JSON ({str(error)[:_PRINTABLE]})") from None
+    if not isinstance(value, dict):
+        raise DataError(file, None, f"holds {type(value).__name__}, expected an object")
+    return value
