@@ -57,6 +57,12 @@ def reading_card(wildcards):
     return experiments.reading_card(wildcards.dataset)
 
 
+def reader_threads(wildcards):
+    """Two where an SDF file is read, one process to decompress and one to parse; else one."""
+    sources = experiments.reading_card(wildcards.dataset)["sources"].values()
+    return 2 if any(source["reader"] == "sdf" for source in sources) else 1
+
+
 def split_plan(wildcards):
     return experiments.split_plan(wildcards.dataset, wildcards.split)
 

@@ -46,6 +46,7 @@ rule preprocess:
         "logs/preprocess/{dataset}.log",
     conda:
         ENVIRONMENT
+    threads: reader_threads
     resources:
         mem_mb=memory(4000),
     params:

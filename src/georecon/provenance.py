@@ -41,7 +41,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "xmd17": ("data/xmd17.py", "units.py"),
     "preprocess": ("units.py", *(f"data/{name}.py" for name in (
         "archives", "checks", "elements", "extxyz", "md17", "molecules", "preprocess", "qm9",
-        "qm9_raw", "sdf", "store"))),
+        "qm9_raw", "sdf", "sdf_block", "sdf_record", "sdf_workers", "store"))),
     "split": ("data/partition.py", "data/split.py", "data/structure_key.py", "data/store.py"),
     "pretrain": (*_MODEL, "objectives/__init__.py", "pretrain.py"),
     "finetune": (*_MODEL, "finetune.py"),

@@ -11,6 +11,7 @@ with job(snakemake.log[0]) as log:
     target = snakemake.wildcards.get("target")
     settings = {"card": params.card, "target": target, "code": params.code}
     record = RunRecord("preprocess", settings, {Path(path).name: path for path in files})
-    manifest = preprocess(params.card, Path(files[0]).parent, Path(output.manifest).parent, target)
+    raw, store = Path(files[0]).parent, Path(output.manifest).parent
+    manifest = preprocess(params.card, raw, store, target, processes=snakemake.threads)
     log.write(f"{manifest['counts']}")
     record.write(output.record, {"store": output.manifest})

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from georecon.data.checks import faults
 from georecon.data.extxyz import read_extxyz
 from georecon.data.md17 import read_md17
 from georecon.data.molecules import Molecules, Rejected
@@ -77,6 +75,7 @@ class _Job:
     source: Card
     paths: dict[str, Path]
     expected: int | None
+    processes: int
 
     def only_path(self) -> Path:
         (path,) = self.paths.values()
@@ -121,14 +120,17 @@ def _sdf(job: _Job) -> Parsed:
     path = job.only_path()
     limit = int(job.source.get("max_rejected", 0))
     rejected: list[Rejected] = []
-    for chunk in iter_sdf(path, title_id=job.source.get("title_id"), on_reject=rejected.append):
-        mask = np.ones(len(chunk), dtype=np.bool_)
-        for row, reason in faults(chunk, job.card["ranges"]):
-            mask[row] = False
-            rejected.append(Rejected(str(chunk.ids[row]), reason))
+    chunks = iter_sdf(
+        path,
+        title_id=job.source.get("title_id"),
+        ranges=job.card["ranges"],
+        on_reject=rejected.append,
+        processes=job.processes,
+    )
+    for chunk in chunks:
         if len(rejected) > limit:
             break
-        yield chunk.keep(mask)
+        yield chunk
     if len(rejected) > limit:
         first = rejected[0]
         reason = f"{first.reason} ({len(rejected)} such records or more, allowed {limit})"
@@ -185,6 +187,7 @@ def preprocess(
     target: str | None = None,
     *,
     source: str | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Read raw files as a dataset card says and write the store.
 
@@ -194,6 +197,7 @@ def preprocess(
         out_dir: folder of the store.
         target: role of the raw file (mostly a molecule), for cards with ``store_per_file``.
         source: a name among the card's sources; by default its ``default_source``.
+        processes: at most so many, where a reader can use several; the store is the same.
 
     Returns:
         The manifest of the store.
@@ -216,7 +220,7 @@ def preprocess(
             "target": target,
             "raw": {role: _describe(raw_dir, file) for role, file in files.items()},
         }
-        job = _Job(card, entry, paths, expected)
+        job = _Job(card, entry, paths, expected, processes)
         units = dict(card["units"])
         with StoreWriter(out_dir, dataset=card["name"], source=described, units=units) as writer:
             for item in READERS[entry["reader"]](job):

@@ -1,164 +1,128 @@
-"""Geometries from SDF files (V2000): atomic numbers and positions, hydrogens kept.
+"""Geometries from SDF files: atomic numbers and positions, hydrogens kept.
 
-Streams ``.sdf``, ``.sdf.gz``, ``.sdf.tar.gz`` and ``.zip`` without unpacking to disk. Bonds,
-charges and properties are not read: pre-training needs positions and elements only.
+Streams ``.sdf``, ``.sdf.gz``, ``.sdf.tar.gz`` and ``.zip`` without unpacking to disk, in constant
+memory. Bonds, charges and properties are not read: pre-training needs positions and elements only.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import re
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
-from georecon.data.elements import ATOMIC_NUMBER
+from georecon.data.archives import members
+from georecon.data.checks import Ranges
 from georecon.data.molecules import Molecules, Rejected
+from georecon.data.sdf_workers import Reading, read_parts
 from georecon.errors import DataError
 
-_CHUNK = 4096
+BLOCK = 1 << 20  # bytes; larger ones leave the processor's cache and are slower
+_LONGEST_RECORD = 16 << 20
 
 
-@contextmanager
-def _open_text(file: Path) -> Iterator[io.TextIOBase]:
-    """Open a plain, gzipped or tarred SDF as a stream of text lines."""
-    name = file.name.lower()
-    if name.endswith((".tar.gz", ".tgz", ".tar")):
-        with tarfile.open(file, "r:*") as archive:
-            for member in archive:
-                if member.isdir():
-                    continue
-                handle = archive.extractfile(member) if member.isreg() else None
-                if handle is None or not member.name.lower().endswith(".sdf"):
-                    raise DataError(file, member.name, "expected one regular .sdf file inside")
-                yield io.TextIOWrapper(handle, encoding="latin-1")
-                return
-        raise DataError(file, None, "archive holds no .sdf file")
-    elif name.endswith(".zip"):
-        with zipfile.ZipFile(file) as bundle:
-            names = [name for name in bundle.namelist() if not name.startswith("__MACOSX")]
-            inside = [name for name in names if name.lower().endswith(".sdf")]
-            if len(inside) != 1:
-                raise DataError(file, None, f"expected one .sdf file inside, found {inside}")
-            with bundle.open(inside[0]) as member_handle:
-                yield io.TextIOWrapper(member_handle, encoding="latin-1")
-    elif name.endswith(".gz"):
-        with gzip.open(file, "rt", encoding="latin-1") as text:
-            yield text
-    else:
-        with open(file, encoding="latin-1") as text:
-            yield text
+class _CutShortError(ValueError):
+    """The file is damaged or ends within a record."""
 
 
-def _records(file: Path) -> Iterator[list[str]]:
-    """Lines of each record up to ``$$$$``; refuses a last record that has no end."""
-    lines: list[str] = []
-    with _open_text(file) as text:
-        count = 0
-        for line in text:
-            if line.startswith("$$$$"):
-                yield lines
-                lines = []
-                count += 1
-            else:
-                lines.append(line)
-        if any(line.strip() for line in lines):
-            raise DataError(file, count, "record cut short: the file ends before $$$$")
+def _blocks(file: Path, block_bytes: int) -> Iterator[bytes]:
+    """Blocks of the only .sdf file in an archive, or of a plain file, in one pass.
 
-
-def parse_record(lines: list[str]) -> tuple[list[int], list[list[float]]]:
-    """Atomic numbers (n,) and positions (n, 3) [Å] of one V2000 record.
-
-    Raises:
-        ValueError: not a V2000 record, or a field of it is unusable; says which.
+    Members are checked as they come; nothing else in the archive is read or written.
     """
-    if len(lines) < 4:
-        raise ValueError(f"{len(lines)} lines, expected at least a title, two lines and counts")
-    counts = lines[3]
-    if "V3000" in counts:
-        raise ValueError("V3000 record, expected V2000")
+    found = 0
+    for name, stream in members(file, inspected=True):
+        if not name.lower().endswith(".sdf") or name.startswith("__MACOSX/"):
+            continue
+        found += 1
+        if found == 1:
+            yield from _whole_records(stream, block_bytes)
+    if found != 1:
+        raise DataError(file, None, f"expected one .sdf file inside, found {found}")
+
+
+def _whole_records(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
+    """Cut a stream into blocks that each end with a ``$$$$`` line."""
+    rest = b""
+    while chunk := _read(stream, block_bytes):
+        line = rest.rfind(b"\n") + 1  # no record ends before the last line known
+        rest += chunk
+        end = _last_end(rest, line)
+        if end:
+            yield rest[:end]
+            rest = rest[end:]
+        elif len(rest) > _LONGEST_RECORD:
+            raise _CutShortError(f"no $$$$ line within {_LONGEST_RECORD} bytes, expected records")
+    if rest.rpartition(b"\n")[2].rstrip() == b"$$$$":
+        yield rest + b"\n"
+    elif rest.strip():
+        raise _CutShortError("record cut short: the file ends before $$$$")
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
     try:
-        n_atoms, n_bonds = int(counts[0:3]), int(counts[3:6])
-    except ValueError as error:
-        raise ValueError(f"counts line {counts.rstrip()!r} has no atom and bond number") from error
-    if len(lines) < 4 + n_atoms + n_bonds:
-        raise ValueError(f"{len(lines)} lines, expected {n_atoms} atoms and {n_bonds} bonds")
-    z, pos = [], []
-    for line in lines[4 : 4 + n_atoms]:
-        symbol = line[31:34].strip()
-        number = ATOMIC_NUMBER.get(symbol)
-        if number is None:
-            raise ValueError(f"unknown element {symbol!r}, expected a symbol of Z 1..100")
-        try:
-            pos.append([float(line[0:10]), float(line[10:20]), float(line[20:30])])
-        except ValueError as error:
-            raise ValueError(f"atom line {line.rstrip()!r} has no three coordinates") from error
-        z.append(number)
-    if not z:
-        raise ValueError("no atoms, expected at least one")
-    return z, pos
+        return stream.read(size)
+    except DataError as error:  # damage in the middle of a file: its record is known further up
+        raise _CutShortError(error.reason) from error
+
+
+def _last_end(data: bytes, start: int) -> int:
+    """End of the last ``$$$$`` line that begins at ``start`` or later; 0 if there is none."""
+    before = len(data)
+    while (place := data.rfind(b"$$$$", start, before)) >= 0:
+        newline = data.find(b"\n", place)
+        if newline >= 0 and (place == 0 or data[place - 1 : place] == b"\n"):
+            return newline + 1
+        before = place + 3
+    return 0
 
 
 def iter_sdf(
     path: str | Path,
     *,
     title_id: str | None = None,
+    ranges: Ranges | None = None,
     on_reject: Callable[[Rejected], None] | None = None,
-    chunk: int = _CHUNK,
+    processes: int = 1,
+    block_bytes: int = BLOCK,
 ) -> Iterator[Molecules]:
     """Read an SDF file in chunks.
 
     Args:
-        path: ``.sdf``, ``.sdf.gz`` or ``.sdf.tar.gz`` (with a single .sdf inside).
+        path: ``.sdf``, ``.sdf.gz``, ``.sdf.tar.gz`` or ``.zip`` (with a single .sdf inside).
         title_id: pattern whose first group in the title line is the molecule id; by default the
             id is the row number, from 0.
+        ranges: plausible values of the dataset card; a record outside is unusable.
         on_reject: called with each unusable record, which is then left out (its row number stays
             used up); by default such a record is an error.
-        chunk: molecules per chunk.
+        processes: at most so many: this one decompresses, the others parse. The result is the same.
+        block_bytes: decompressed bytes that a process takes at a time.
 
     Yields:
         Chunks without labels, in file order.
 
     Raises:
-        DataError: unreadable or truncated file, or an unusable record; names file and row.
+        DataError: unreadable or truncated file, an unusable record, or a reader process that was
+            killed; names file and row.
     """
     file = Path(path)
-    pattern = re.compile(title_id) if title_id else None
-    ids: list[int] = []
-    z: list[list[int]] = []
-    pos: list[list[list[float]]] = []
-    row = -1
+    reading = Reading(title_id, {name: list(pair) for name, pair in (ranges or {}).items()})
+    row = 0
     try:
-        for row, lines in enumerate(_records(file)):
-            try:
-                numbers, positions = parse_record(lines)
-                ids.append(_record_id(lines[0], row, pattern))
-            except ValueError as error:
+        for part in read_parts(_blocks(file, block_bytes), reading, processes):
+            for place, reason in part.rejected:
                 if on_reject is None:
-                    raise DataError(file, row, str(error)) from error
-                on_reject(Rejected(str(row), str(error)))
-                continue
-            z.append(numbers)
-            pos.append(positions)
-            if len(ids) == chunk:
-                yield Molecules.from_list(ids, z, pos)
-                ids, z, pos = [], [], []
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(file, row + 1, f"not a whole SDF file ({error})") from error
-    if row < 0:
+                    raise DataError(file, row + place, reason)
+                on_reject(Rejected(str(row + place), reason))
+            molecules = part.molecules
+            if title_id is None:
+                molecules = replace(molecules, ids=molecules.ids + row)
+            row += part.rows
+            if len(molecules):
+                yield molecules
+    except (_CutShortError, ChildProcessError) as error:
+        raise DataError(file, row, str(error)) from error
+    except OSError as error:
+        raise DataError(file, None, f"cannot be read ({error})") from error
+    if row == 0:
         raise DataError(file, None, "holds no records, expected at least one")
-    if ids:
-        yield Molecules.from_list(ids, z, pos)
-
-
-def _record_id(title: str, row: int, pattern: re.Pattern[str] | None) -> int:
-    if pattern is None:
-        return row
-    match = pattern.search(title)
-    if match is None:
-        raise ValueError(f"title {title.strip()!r} does not match {pattern.pattern!r}")
-    return int(match[1])
