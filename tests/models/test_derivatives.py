@@ -140,6 +140,15 @@ def test_methane_has_tetrahedral_forces(
         checks.tetrahedral(bad, graph, checks.METHANE)
 
 
+def test_rounded_positions_alone_break_the_symmetry_of_whitened_methane() -> None:
+    """Why its limit is wider: the same float64 model at positions rounded to float32."""
+    model = subject("scalar")
+    graph = methane(torch.float32).to("cpu", torch.float64)
+    forces = checks.forces_of(lambda g: model(g).invariant, graph)
+    with pytest.raises(AssertionError, match="methane"):
+        checks.tetrahedral(forces, graph, {torch.float64: checks.METHANE[torch.float32]})
+
+
 def test_methane_has_no_dipole() -> None:
     """The vectors cancel by symmetry; what is left is the floor of the safe norm."""
     model = subject("dipole")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import broken
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.models.heads import PROPERTY_HEADS, VectorHead, masses, safe_norm
 from georecon.models.potential import PropertyModel
 from georecon.models.radial import ExpNormalBasis, cosine_cutoff
-from georecon.models.whiten import WhitenedVectorNorm, inverse_sqrt_3x3
+from georecon.models.whiten import WhitenedVectorNorm, polar_factor
 
 
 def count(module: torch.nn.Module) -> int:
@@ -53,80 +55,149 @@ def test_impossible_sizes_are_refused(changes: dict[str, object], words: str) ->
 # ---- whitening -------------------------------------------------------------------------------
 
 
-def spd(count: int, condition: float, seed: int = 0) -> Tensor:
-    """Random symmetric positive definite matrices of a given condition number."""
-    generator = torch.Generator().manual_seed(seed)
-    q, _ = torch.linalg.qr(torch.randn(count, 3, 3, generator=generator, dtype=torch.float64))
+def conditioned(count: int, condition: float) -> Tensor:
+    """Random (count, 3, 3), singular values 1, something between, 1 / condition; det > 0."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, count, 3, 3, generator=generator, dtype=torch.float64)
+    left, right = torch.linalg.qr(noise).Q
     middle = torch.rand(count, generator=generator, dtype=torch.float64)
     ones = torch.ones(count, dtype=torch.float64)
     values = torch.stack([ones, condition**-middle, ones / condition], dim=1)
-    return q @ torch.diag_embed(values) @ q.transpose(1, 2)
+    made = left @ torch.diag_embed(values) @ right
+    return made * torch.linalg.det(left @ right)[:, None, None]
 
 
-def by_eigenvectors(matrix: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag_embed(values.rsqrt()) @ vectors.transpose(1, 2)
+def features(count: int, condition: float) -> Tensor:
+    """Vector features (count, 3, 64) centred over channels, with those singular values."""
+    noise = torch.randn(64, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return 8.0 * conditioned(count, condition) @ torch.linalg.qr(noise - noise.mean(0)).Q.T
 
 
-@pytest.mark.parametrize("condition", [1.0, 1.0 + 1e-9, 10.0, 1e3, 1e5, 1e6])
-def test_inverse_root_agrees_with_eigh(condition: float) -> None:
-    matrix = spd(200, condition)
-    found, expected = inverse_sqrt_3x3(matrix), by_eigenvectors(matrix)
-    error = (found - expected).abs().amax((1, 2)) / expected.abs().amax((1, 2))
-    # eigh itself and the matrices are exact to about 1e-16 times the condition number
-    assert error.max() < 1e-13 + 5e-16 * condition, error.max()
-
-
-@pytest.mark.parametrize("scale", [1e-8, 1e-4, 1.0, 1e4, 1e8])
-def test_inverse_root_scales(scale: float) -> None:
-    matrix = spd(20, 100.0)
-    error = inverse_sqrt_3x3(scale * matrix) * scale**0.5 - inverse_sqrt_3x3(matrix)
-    assert error.abs().max() < 1e-12
-
-
-def test_inverse_root_whitens() -> None:
-    matrix = spd(50, 1e4)
-    root = inverse_sqrt_3x3(matrix)
+@pytest.mark.parametrize("condition", [1.0, 1.0 + 1e-9, 10.0, 316.0, 1e5])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_polar_factor_agrees_with_the_svd(condition: float, scale: float) -> None:
+    lower = torch.linalg.qr(conditioned(200, condition).mT).R.mT
+    matrix = lower * lower.diagonal(dim1=1, dim2=2).sign()[:, None]
+    found = polar_factor(scale * matrix)
+    left, _, right = torch.linalg.svd(matrix)
     identity = torch.eye(3, dtype=torch.float64)
-    assert (root @ matrix @ root - identity).abs().max() < 1e-8
+    assert (found - left @ right).abs().max() < 5e-15 * condition + 1e-14
+    assert (found @ found.mT - identity).abs().max() < 5e-15 * condition + 1e-14
 
 
 @pytest.mark.parametrize(
-    "values", [(1, 1, 1), (1, 1, 1e-5), (1, 1e-5, 1e-5), (2, 1, 0.5), (1e-5, 1e-5, 1e-5)]
+    "values", [(1, 1, 1), (1, 1, 3e-3), (1, 3e-3, 3e-3), (2, 1, 0.5), (3e-3, 3e-3, 3e-3)]
 )
-def test_inverse_root_has_the_right_derivative_where_eigenvalues_coincide(
+def test_polar_factor_has_the_right_derivative_where_singular_values_coincide(
     values: tuple[float, float, float],
 ) -> None:
-    """Against Daleckii and Krein: entry (i, j) is scaled by the divided difference of λ^-1/2."""
-    q = random_rotation(3)
-    roots = torch.tensor(values, dtype=torch.float64).sqrt()
-    m = (q @ torch.diag(roots**2) @ q.T)[None].requires_grad_(True)
-    direction = torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    direction = direction + direction.T
-    jacobian = torch.autograd.functional.jacobian(inverse_sqrt_3x3, m)[0, :, :, 0]
+    """``dW = U [(Uᵀ dM V − Vᵀ dMᵀ U)_ab / (s_a + s_b)] Vᵀ``: no difference of singular values."""
+    generator = torch.Generator().manual_seed(1)
+    lower, direction = torch.randn(2, 3, 3, generator=generator, dtype=torch.float64).tril()
+    left, _, right = torch.linalg.svd(lower)
+    diagonal = torch.tensor(values, dtype=torch.float64)
+    # the last rotation makes it lower triangular again
+    m = left @ torch.diag(diagonal) @ right
+    upper = torch.linalg.qr(m.T)
+    signs = upper.R.diagonal().sign()
+    m, right = (upper.R.T * signs)[None], right @ (upper.Q * signs)
+    m.requires_grad_(True)
+    jacobian = torch.autograd.functional.jacobian(polar_factor, m)[0, :, :, 0]
     found = torch.einsum("abij,ij->ab", jacobian, direction)
-    a, b = roots[:, None], roots[None, :]
-    divided = -1.0 / (a * b * (a + b))
-    expected = q @ (divided * (q.T @ direction @ q)) @ q.T
-    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
-    (first,) = torch.autograd.grad(inverse_sqrt_3x3(m)[0, 0, 1], m, create_graph=True)
+    turned = left.T @ direction @ right.T
+    expected = left @ ((turned - turned.T) / (diagonal[:, None] + diagonal)) @ right
+    assert (found - expected).abs().max() < 1e-10 * expected.abs().max()
+    (first,) = torch.autograd.grad(polar_factor(m)[0, 0, 1], m, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), m)
     assert torch.isfinite(second).all()
 
 
-def test_derivative_of_an_eigendecomposition_is_not_defined_there() -> None:
-    """Why the norm has no eigenvectors: the same check on eigh fails."""
-    m = torch.eye(3, dtype=torch.float64)[None].requires_grad_(True)
-    (gradient,) = torch.autograd.grad(by_eigenvectors(m)[0, 0, 1], m)
-    assert not torch.isfinite(gradient).all()
+def by_svd(vec: Tensor, eps: float = 1e-5) -> Tensor:
+    """Whitening as the lineage does it, but for ``eps · 1``: singular vectors of the features."""
+    centred = vec - vec.mean(-1, keepdim=True)
+    left, values, _ = torch.linalg.svd(centred, full_matrices=False)
+    scale = (values.square() / vec.shape[-1] + eps).rsqrt()
+    return left @ torch.diag_embed(scale) @ left.mT @ centred
+
+
+def by_covariance(vec: Tensor, eps: float = 1e-5) -> Tensor:
+    """The broken twin: eigenvectors of the covariance, whose rounding grows with its condition."""
+    centred = vec - vec.mean(-1, keepdim=True)
+    covariance = centred @ centred.mT / vec.shape[-1] + eps * torch.eye(3, dtype=vec.dtype)
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors @ torch.diag_embed(values.rsqrt()) @ vectors.mT @ centred
+
+
+def whitening_turns(norm: Callable[[Tensor], Tensor], vec: Tensor) -> None:
+    """Whitened vectors turn with the vectors, to a hundred roundings times the condition of L."""
+    rotation = random_rotation(7)
+    error = (norm(rotation @ vec) - rotation @ norm(vec)).abs().max() / norm(vec).abs().max()
+    assert error < 1e-12, f"whitening does not turn with its input: {error:.1e}"
+
+
+NORM = WhitenedVectorNorm(64).double().requires_grad_(False)
+
+
+@pytest.mark.parametrize("condition", [1.0, 10.0, 1e3, 1e6, 1e12])
+def test_whitening_agrees_with_the_svd_form(condition: float) -> None:
+    vec = features(100, condition)
+    expected = by_svd(vec)
+    assert (NORM(vec) - expected).abs().max() < 1e-12 * expected.abs().max()
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e3, 1e6, 1e12])
+def test_whitening_is_equivariant_to_rounding_whatever_the_condition(condition: float) -> None:
+    vec = features(100, condition)
+    whitening_turns(NORM, vec)
+    if condition > 100.0:
+        with pytest.raises(AssertionError, match="turn"):
+            whitening_turns(by_covariance, vec)
+
+
+@pytest.mark.parametrize("form", [by_svd, by_covariance])
+def test_derivative_of_the_svd_form_is_not_defined_for_equal_singular_values(
+    form: Callable[[Tensor], Tensor],
+) -> None:
+    """Why the norm has no eigenvectors: planar vectors of equal size, and none at all."""
+    equal = torch.zeros(2, 3, 4, dtype=torch.float64)
+    equal[0, :2] = torch.tensor([[1.0, -1, 0, 0], [0, 0, 1, -1]])
+    for norm, finite in ((form, False), (WhitenedVectorNorm(4).double(), True)):
+        vec = equal.clone().requires_grad_(True)
+        weights = torch.linspace(-1, 1, vec.numel(), dtype=torch.float64).view_as(vec)
+        (first,) = torch.autograd.grad((norm(vec) * weights).sum(), vec, create_graph=True)
+        assert bool(torch.isfinite(first).all()) == finite
+        if finite:
+            (second,) = torch.autograd.grad((first * weights).sum(), vec)
+            assert torch.isfinite(second).all()
+
+
+@pytest.mark.parametrize("shape", ["full", "planar", "linear", "none"])
+def test_gradcheck_and_gradgradcheck_of_whitening(shape: str) -> None:
+    rank = {"full": 3, "planar": 2, "linear": 1, "none": 0}[shape]
+    generator = torch.Generator().manual_seed(rank)
+    vec = torch.randn(2, 3, 5, generator=generator, dtype=torch.float64)
+    vec[:, rank:] = 0.0
+    norm = WhitenedVectorNorm(5, eps=1e-2).double()  # eps: room for finite differences
+    vec = (random_rotation(2) @ vec).requires_grad_(True)
+    assert torch.autograd.gradcheck(norm, vec)
+    assert torch.autograd.gradgradcheck(norm, vec)
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e-8, 1e8, 1e15])
+def test_whitening_is_finite_for_tiny_and_huge_vectors(size: float) -> None:
+    for condition in (1.0, 1e9):
+        vec = (size * features(10, condition)).requires_grad_(True)
+        out = NORM(vec)
+        (gradient,) = torch.autograd.grad(out.square().sum(), vec)
+        assert torch.isfinite(out).all()
+        assert torch.isfinite(gradient).all()
 
 
 def test_whitened_vectors_have_unit_covariance() -> None:
-    norm = WhitenedVectorNorm(64)
     vec = torch.randn(7, 3, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     mixed = torch.tensor([[2, 0.5, 0], [0, 1, 0.2], [0, 0, 0.3]], dtype=torch.float64) @ vec
-    out = norm.double()(mixed)
-    covariance = out @ out.transpose(1, 2) / 64
+    out = NORM(mixed)
+    covariance = out @ out.mT / 64
     assert (covariance - torch.eye(3, dtype=torch.float64)).abs().max() < 2e-3  # eps = 1e-5
     assert out.mean(-1).abs().max() < 1e-12
 

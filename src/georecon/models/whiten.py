@@ -1,12 +1,14 @@
 """Equivariant whitening of vector features (PVD's ``EquivariantLayerNorm``), free of eigenvectors.
 
-For a symmetric positive definite 3×3 matrix A with U = A^{1/2}, Cayley-Hamilton gives U and U⁻¹
-from A and the three invariants of U, and those invariants obey ``i1² = I1 + 2 i2`` and ``i2² = I2
-+ 2 i3 i1`` with ``i3 = √I3``, where I are the invariants of A. Iterating ``i1 ← √(I1 + 2 √(I2 + 2
-i3 i1))`` contracts by at least 9 a step, whatever the eigenvalues. Two Newton steps at the fixed
-point then carry
-the derivatives: exact to third order, also where eigenvalues coincide (planar, linear and
-single-atom molecules), where the gradient of an SVD or eigendecomposition is not defined.
+With A = C Cᵀ/F + ε·1 = L Lᵀ (Cholesky), ``A^{-1/2} L`` is the orthogonal polar factor of L, and
+Cayley-Hamilton gives it as a rational function of L and the invariants of A^{1/2}. No eigenvector
+occurs, so it is smooth where eigenvalues coincide (planar, linear and single-atom molecules), where
+the gradient of an SVD or an eigendecomposition is not defined.
+
+The condition number of A is the square of that of C. So the Cholesky factor is taken in two steps
+(CholeskyQR2): a first one, constant for derivatives, makes the vectors nearly white; what is then
+left to whiten, and to differentiate, is well conditioned. Rounding grows with the root of the
+condition number of A.
 """
 
 from __future__ import annotations
@@ -14,45 +16,53 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_ITERATIONS = 18  # 9**-18 < 1e-17: float64 rounding
+
+def polar_factor(lower: Tensor) -> Tensor:
+    """Orthogonal factor W of ``L = P W`` with P = (L Lᵀ)^{1/2}, for lower triangular L.
+
+    ``W = (i1 cof(L) + (i1² − i2) L − L Lᵀ L) / (i1 i2 − i3)`` with the invariants i of P. The
+    denominator is the product of the three sums of two singular values.
+
+    Args:
+        lower: (N, 3, 3) with positive diagonal, so that ``i3 = det L`` suffers no cancellation.
+    """
+    one, two, three = lower.unbind(-2)
+    cross = torch.linalg.cross
+    cofactors = torch.stack([cross(two, three), cross(three, one), cross(one, two)], dim=-2)
+    i3 = lower.diagonal(dim1=-2, dim2=-1).prod(-1)
+    i1, i2 = _root_invariants(lower.square().sum((-2, -1)), cofactors.square().sum((-2, -1)), i3)
+    numerator = i1[:, None, None] * cofactors + (i1**2 - i2)[:, None, None] * lower
+    numerator = numerator - lower @ lower.mT @ lower
+    return numerator / (i1 * i2 - i3)[:, None, None]
 
 
-def inverse_sqrt_3x3(matrix: Tensor) -> Tensor:
-    """Inverse square root of symmetric positive definite (N, 3, 3), in float64."""
-    square = matrix @ matrix
-    trace = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)  # (N,) first invariant
-    second = 0.5 * (trace**2 - square.diagonal(dim1=-2, dim2=-1).sum(-1))
-    i3 = _determinant(matrix).clamp(min=1e-300).sqrt()
-    i1 = _first_invariant_of_root(trace, second, i3)
-    i2 = (second + 2.0 * i3 * i1).sqrt()
-    identity = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
-    i1, i2, i3 = i1[:, None, None], i2[:, None, None], i3[:, None, None]
-    root = (i1 * i3 * identity + (i1**2 - i2) * matrix - square) / (i1 * i2 - i3)
-    return (matrix - i1 * root + i2 * identity) / i3
+def _root_invariants(trace: Tensor, second: Tensor, i3: Tensor) -> tuple[Tensor, Tensor]:
+    """First two invariants of P from those of P² and the third of P: (N,) each.
 
-
-def _first_invariant_of_root(trace: Tensor, second: Tensor, i3: Tensor) -> Tensor:
-    """tr(A^{1/2}) from the invariants of A, (N,): the root of ``(i1² − I1)²/4 = I2 + 2 i3 i1``."""
+    They obey ``i1² = I1 + 2 i2`` and ``i2² = I2 + 2 i3 i1``. Inserting one into the other contracts
+    by at least 9 a step, whatever the singular values; Newton steps finish. The last two carry the
+    derivatives: exact to third order.
+    """
     with torch.no_grad():
         i1 = (3.0 * trace).sqrt()
-        for _ in range(_ITERATIONS):
-            i1 = (trace + 2.0 * (second + 2.0 * i3 * i1).sqrt()).sqrt()
+        for _ in range(3):
+            i2 = (second + 2.0 * i3 * i1).sqrt()
+            i1 = (trace + 2.0 * i2).sqrt()
+        for _ in range(2):
+            i1, i2 = _newton(i1, i2, trace, second, i3)
     for _ in range(2):
-        excess = i1**2 - trace
-        i1 = i1 - (0.25 * excess**2 - second - 2.0 * i3 * i1) / (i1 * excess - 2.0 * i3)
-    return i1
+        i1, i2 = _newton(i1, i2, trace, second, i3)
+    return i1, i2
 
 
-def _determinant(m: Tensor) -> Tensor:
-    """Determinant of symmetric positive definite (N, 3, 3) as the product of its LDLᵀ pivots.
-
-    Cofactors would lose κ² digits to cancellation, pivots lose κ, the condition number.
-    """
-    pivot1 = m[:, 0, 0]
-    pivot2 = m[:, 1, 1] - m[:, 0, 1] ** 2 / pivot1
-    off = m[:, 1, 2] - m[:, 0, 1] * m[:, 0, 2] / pivot1
-    pivot3 = m[:, 2, 2] - m[:, 0, 2] ** 2 / pivot1 - off**2 / pivot2
-    return pivot1 * pivot2 * pivot3
+def _newton(
+    i1: Tensor, i2: Tensor, trace: Tensor, second: Tensor, i3: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One Newton step on both equations."""
+    error1 = i1**2 - trace - 2.0 * i2
+    error2 = i2**2 - second - 2.0 * i3 * i1
+    scale = 2.0 * (i1 * i2 - i3)
+    return i1 - (i2 * error1 + error2) / scale, i2 - (i3 * error1 + i1 * error2) / scale
 
 
 class WhitenedVectorNorm(nn.Module):
@@ -78,6 +88,19 @@ class WhitenedVectorNorm(nn.Module):
         """(N, 3, F) → (N, 3, F)."""
         centred = vec.to(torch.float64)
         centred = centred - centred.mean(-1, keepdim=True)
-        identity = torch.eye(3, dtype=torch.float64, device=vec.device)
-        covariance = centred @ centred.transpose(1, 2) / vec.shape[-1] + self.eps * identity
-        return (inverse_sqrt_3x3(covariance) @ centred).to(vec.dtype) * self.weight
+        first, inverse = self._nearly_white(centred.detach())
+        white = inverse @ centred  # (N, 3, F), covariance near 1
+        covariance = white @ white.mT / vec.shape[-1] + self.eps * (inverse @ inverse.mT)
+        second = torch.linalg.cholesky_ex(covariance).L  # A = (first second)(first second)ᵀ
+        rotation = polar_factor(first @ second)
+        mix = torch.linalg.solve_triangular(second, rotation, upper=False, left=False)
+        return (mix @ white).to(vec.dtype) * self.weight
+
+    @torch.no_grad()
+    def _nearly_white(self, centred: Tensor) -> tuple[Tensor, Tensor]:
+        """A Cholesky factor of the covariance and its inverse, (N, 3, 3) each; any will do."""
+        identity = torch.eye(3, dtype=centred.dtype, device=centred.device)
+        covariance = centred @ centred.mT / centred.shape[-1] + self.eps * identity
+        trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
+        factor = torch.linalg.cholesky_ex(covariance + 1e-14 * trace * identity).L
+        return factor, torch.linalg.solve_triangular(factor, identity, upper=False)
