@@ -71,8 +71,18 @@ def split_store(wildcards):
     return manifest(split_plan(wildcards)["store"])
 
 
-def split_exclude(wildcards):
-    return split_plan(wildcards)["exclude"]
+def split_inputs(wildcards):
+    """Lists of rows, and the test sets that pre-training must not see."""
+    plan = split_plan(wildcards)
+    lists = {file["name"] for file in plan.get("indices", {}).values()}
+    tests = plan.get("tests", [])
+    stores = dict.fromkeys(manifest(entry["store"]) for entry in tests)
+    splits = [entry["split"] for entry in tests]
+    return [raw_file(wildcards.dataset, name) for name in lists] + [*stores, *splits]
+
+
+def raw_folder(wildcards):
+    return f"{paths.RAW}/{wildcards.dataset}"
 
 
 def store_manifest(wildcards):
@@ -80,7 +90,7 @@ def store_manifest(wildcards):
 
 
 def pretrain_store(wildcards):
-    return manifest(paths.STORE.format(dataset=experiments.dataset_of("pretrain")))
+    return manifest(experiments.pretrain_store())
 
 
 def pretrain_split(wildcards):

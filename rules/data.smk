@@ -67,7 +67,7 @@ use rule preprocess as preprocess_target with:
 rule split:
     input:
         store=split_store,
-        exclude=split_exclude,
+        others=split_inputs,
     output:
         split=paths.SPLIT,
         sidecar=paths.SPLIT.replace(".npz", ".json"),
@@ -78,6 +78,7 @@ rule split:
         ENVIRONMENT
     params:
         plan=split_plan,
+        raw=raw_folder,
         code=code_digest("split"),
     script:
         "../workflow/scripts/split.py"

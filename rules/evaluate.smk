@@ -4,6 +4,7 @@
 rule evaluate:
     input:
         outputs=here(f"{paths.FINETUNE}/outputs.safetensors"),
+        split=finetune_split,
     output:
         predictions=here(f"{paths.FINETUNE}/predictions.parquet"),
         metrics=here(f"{paths.FINETUNE}/metrics.json"),

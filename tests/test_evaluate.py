@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 from safetensors.numpy import save_file
 
+from georecon.data.split import Split, write_split
 from georecon.evaluate import errors, evaluate, prediction_table
 from georecon.files import read_json
 
@@ -28,12 +29,42 @@ def outputs(forces: bool) -> dict[str, np.ndarray]:
     return found
 
 
+META = {"rule": "toy", "seed": 0, "store_sha256": ""}
+
+
+def whole(given: dict[str, np.ndarray], folder: Path) -> Path:
+    """The split of a run without test parts."""
+    write_split(folder / "s.npz", Split(np.array([1]), np.array([2]), given["ids"]), META)
+    return folder / "s.npz"
+
+
+def test_parts_of_a_test_set_have_errors_of_their_own(tmp_path: Path) -> None:
+    given = outputs(True)
+    save_file(given, tmp_path / "outputs.safetensors")
+    parts = {"cold": np.array([3]), "hot": np.array([9, 7])}
+    split = Split(np.array([1]), np.array([2]), np.array([3, 9, 7]), parts)
+    write_split(tmp_path / "s.npz", split, META)
+    paths = tmp_path / "predictions.parquet", tmp_path / "metrics.json"
+    evaluate(tmp_path / "outputs.safetensors", tmp_path / "s.npz", *paths, unit="eV")
+    metrics = read_json(paths[1])
+    assert list(metrics["parts"]) == ["cold", "hot"]
+    cold, hot = metrics["parts"]["cold"], metrics["parts"]["hot"]
+    # ids are 7, 3, 9 with 2, 1, 3 atoms
+    energy = given["prediction"] - given["label"]
+    force = given["force_prediction"] - given["force_label"]
+    assert cold["property"]["rmse"] == pytest.approx(abs(energy[1]), rel=1e-14)
+    assert cold["force"]["rmse"] == pytest.approx(np.sqrt((force[2] ** 2).mean()), rel=1e-14)
+    assert hot["property"]["rmse"] == pytest.approx(np.sqrt((energy[[0, 2]] ** 2).mean()))
+    assert hot["force"]["mae"] == pytest.approx(np.abs(force[[0, 1, 3, 4, 5]]).mean())
+    assert (cold["force"]["n"], hot["force"]["n"], metrics["force"]["n"]) == (3, 15, 18)
+
+
 @pytest.mark.parametrize("forces", [False, True])
 def test_files_hold_every_prediction_and_the_errors_over_them(forces: bool, tmp_path: Path) -> None:
     given = outputs(forces)
     save_file(given, tmp_path / "outputs.safetensors")
     paths = tmp_path / "a" / "predictions.parquet", tmp_path / "a" / "metrics.json"
-    evaluate(tmp_path / "outputs.safetensors", *paths, unit="eV")
+    evaluate(tmp_path / "outputs.safetensors", whole(given, tmp_path), *paths, unit="eV")
     table = pyarrow.parquet.read_table(paths[0])
     assert table.schema.metadata[b"unit"] == b"eV"
     assert table.column_names == ["kind", "id", "atom", "axis", "label", "prediction", "baseline"]
@@ -84,6 +115,10 @@ def test_non_finite_predictions_are_not_written_as_numbers(tmp_path: Path) -> No
     save_file(given, tmp_path / "outputs.safetensors")
     with pytest.raises(Exception, match=r"(?i)finite|nan|JSON"):
         evaluate(
-            tmp_path / "outputs.safetensors", tmp_path / "p.parquet", tmp_path / "m.json", unit="eV"
+            tmp_path / "outputs.safetensors",
+            whole(given, tmp_path),
+            tmp_path / "p.parquet",
+            tmp_path / "m.json",
+            unit="eV",
         )
     assert not (tmp_path / "m.json").exists()

@@ -175,7 +175,84 @@ def test_settings_hold_what_numbers_depend_on(laptop: Experiments) -> None:
 def test_pretraining_leaves_out_what_fine_tuning_validates_and_tests(laptop: Experiments) -> None:
     plan = laptop.split_plan("qm9", "pretrain_laptop")
     assert plan["rule"] == "pretrain"
-    assert plan["exclude"] == [laptop.split("qm9", "homo")]
+    (held_out,) = plan["tests"]
+    assert held_out == {
+        "store": "resources/store/qm9", "split": laptop.split("qm9", "homo"), "same": True
+    }  # fmt: skip
+    assert plan["exclude_leaks"] is False
+
+
+def test_exclude_leaks_looks_at_every_test_set() -> None:
+    found = experiments(pretrain={"exclude_leaks": True})
+    plan = found.split_plan("qm9", "pretrain_laptop")
+    assert plan["exclude_leaks"] is True
+    splits = {entry["split"]: entry["same"] for entry in plan["tests"]}
+    expected = {found.split("qm9", "homo"): True}
+    expected |= {found.split("xmd17", name): False for name in found.targets("xmd17")}
+    assert splits == expected
+
+
+# train + validation frames / all frames of the sGDML protocol, docs/method.md
+MD22 = {
+    "Ac-Ala3-NHMe": (6000, 85109), "DHA": (8000, 69753), "stachyose": (8000, 27272),
+    "AT-AT": (3000, 20001), "AT-AT-CG-CG": (2000, 10153), "buckyball-catcher": (600, 6102),
+    "double-walled_nanotube": (800, 5032),
+}  # fmt: skip
+
+
+def test_md22_has_the_sizes_of_its_protocol() -> None:
+    paper = experiments("paper")
+    assert set(paper.targets("md22")) == set(MD22)
+    for name, (fitted, frames) in MD22.items():
+        plan = paper.split_plan("md22", f"{name}_sgdml")
+        assert plan["train"] + plan["val"] == fitted
+        assert plan["val"] == fitted // 10
+        assert plan["test"] is None
+        file = paper.card("md22")["sources"]["official"]["files"][name]
+        assert file["expected_molecules"] == frames
+
+
+def test_3bpa_has_a_column_for_each_test_part_and_measure() -> None:
+    paper = experiments("paper")
+    parts = ["300K", "600K", "1200K", "dihedrals"]
+    assert [c.key for c in paper.columns("3bpa")] == [
+        f"{part}_{metric}" for metric in ("rmse", "mae") for part in parts
+    ]
+    cells = {(c["row"], c["column"]): c for c in paper.table_spec("3bpa")["cells"]}
+    cell = cells["force_georecon", "600K_rmse"]
+    assert cell["key"] == ["parts", "600K", "force", "rmse"]
+    assert cell["unit"] == "eV/Å"
+    assert cells["energy_baseline", "1200K_mae"]["key"] == [
+        "parts", "1200K", "property", "baseline_mae"
+    ]  # fmt: skip
+    assert {row["unit"] for row in paper.table_spec("3bpa")["rows"]} == {"meV", "meV/Å"}
+    plan = paper.split_plan("3bpa", "3bpa_train300K")
+    assert (plan["rule"], plan["train"], plan["val"]) == ("files", 450, 50)
+    assert plan["files"]["train"] == "train_300K"
+    assert list(plan["files"]["test"]) == parts
+    assert paper.raw_names("3bpa", "3bpa") == [
+        f"{name}.xyz" for name in ("train_300K", "test_300K", "test_600K", "test_1200K", "test_dih")
+    ]
+
+
+def test_missing_test_file_gives_empty_cells_and_the_other_parts_stay() -> None:
+    found = experiments("paper", datasets={"3bpa": {"default_source": "inferred"}})
+    cells = found.table_spec("3bpa")["cells"]
+    empty = {c["column"].rpartition("_")[0]: c["reason"] for c in cells if "reason" in c}
+    assert set(empty) == {"300K", "dihedrals"}
+    assert "test_300K.xyz" in empty["300K"]
+    plan = found.split_plan("3bpa", "3bpa_train300K")
+    assert list(plan["files"]["test"]) == ["inferred_600K", "inferred_1200K"]
+    assert "test_300K.xyz" not in found.raw_names("3bpa", "3bpa")
+
+
+def test_missing_training_file_leaves_nothing() -> None:
+    files = {"train_300K": {"missing": "lost"}}
+    sources = {"official": {"files": files}}
+    found = experiments("paper", datasets={"3bpa": {"sources": sources}})
+    assert {c["reason"] for c in found.table_spec("3bpa")["cells"]} == {"lost"}
+    assert found.table_files("3bpa") == found.table_leaks("3bpa") == []
+    assert found.tested("3bpa") == []
 
 
 @pytest.mark.parametrize(

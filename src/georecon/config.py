@@ -10,10 +10,14 @@ from typing import Any
 
 import yaml
 
+from georecon.data.cards import complete, findings
 from georecon.errors import ConfigError
 
 _OBJECTIVES = Path(__file__).parent / "objectives"
 _SHARED = ("methods", "tables", "datasets")
+_SIZES = ("train", "val", "test")
+# Kinds of data that can play a part; all other parts are force sets.
+_KINDS = {"pretrain": ("geometries", "properties", "forces"), "property": ("properties",)}
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -82,8 +86,11 @@ def load_config(folder: Path, overrides: dict[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = {name: _read_mapping(folder / f"{name}.yaml") for name in _SHARED}
     config = merge(config, _read_mapping(folder / "editions" / f"{edition}.yaml"))
     config = merge(config, overrides)
-    config["datasets"] = {name: {"name": name, **card} for name, card in config["datasets"].items()}
+    for entry in config["sets"].values() if isinstance(config.get("sets"), dict) else ():
+        if isinstance(entry, dict) and entry.get("missing", "") is None:
+            del entry["missing"]  # `missing: null` takes an edition's reason away
     check(config, read_yaml(folder / "schema.yaml"))
+    config["datasets"] = {name: complete(name, card) for name, card in config["datasets"].items()}
     check_references(config)
     return config
 
@@ -203,6 +210,49 @@ def _check_tables(config: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _check_sets(config: dict[str, Any]) -> list[str]:
+    """Datasets that cannot play their part, and splits larger than their dataset."""
+    lines = []
+    for part, entry in config["sets"].items():
+        card = config["datasets"].get(entry["dataset"])
+        if card is None or "missing" in entry:
+            continue
+        kinds = _KINDS.get(part, ("forces",))
+        if card["kind"] not in kinds:
+            lines.append(
+                f"sets.{part}.dataset: {entry['dataset']} is of kind {card['kind']}; "
+                f"allowed: {', '.join(kinds)}"
+            )
+        elif part in config["finetune"]:
+            lines += _check_split(config["finetune"][part]["split"], card, part)
+    return lines
+
+
+def _check_split(split: dict[str, Any], card: dict[str, Any], part: str) -> list[str]:
+    """Sizes against the counts that the card states; other counts are known at the split only."""
+    lines = []
+    source = card["sources"].get(card["default_source"], {})
+    whole = source.get("expected_molecules", card["expected_molecules"])
+    for target in card["targets"]:
+        fixed = target in (source.get("parts") or {})
+        if fixed != (split.get("rule") == "files"):
+            lines.append(
+                f"finetune.{part}.split.rule: is {split.get('rule', 'random')!r}; target {target} "
+                f"{'has files of its own to test on: files' if fixed else 'has one file: random'}"
+            )
+        role = source["parts"][target]["train"] if fixed else target
+        file = source.get("files", {}).get(role, {}) if card["store_per_file"] else {}
+        count = file.get("expected_molecules", whole)
+        wanted = sum(split.get(key) or 0 for key in (("train", "val") if fixed else _SIZES))
+        if "val_fraction" in split and "train" not in split:
+            wanted = card["targets"][target].get("train_val", 0)
+            if not wanted:
+                lines.append(f"datasets.{card['name']}.targets.{target}.train_val: missing")
+        if count is not None and wanted > count:
+            lines.append(f"finetune.{part}.split: {wanted} molecules wanted, {target} has {count}")
+    return lines
+
+
 def check_references(config: dict[str, Any]) -> None:
     """Check what a schema cannot: names that must exist elsewhere, sizes that must fit together.
 
@@ -227,5 +277,7 @@ def check_references(config: dict[str, Any]) -> None:
             f"({encoder['heads']})"
         )
     lines += _check_tables(config)
+    lines += [line for card in config["datasets"].values() for line in findings(card)]
+    lines += _check_sets(config)
     if lines:
         raise ConfigError("configuration refused:\n  " + "\n  ".join(lines))

@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from georecon.data.split import read_split
 from georecon.files import atomic_path, write_json
 
 
-def evaluate(outputs_path: Path, predictions_path: Path, metrics_path: Path, *, unit: str) -> None:
-    """Write every prediction with its label, and the errors over them.
+def evaluate(
+    outputs_path: Path, split_path: Path, predictions_path: Path, metrics_path: Path, *, unit: str
+) -> None:
+    """Write every prediction with its label, and the errors over them and over each test part.
 
     Args:
         outputs_path: ``outputs.safetensors`` of a fine-tuning run.
+        split_path: the split of that run, which names the parts of its test set.
         predictions_path: parquet to write: one row per molecule (``energy`` or the property) and,
             for force sets, one row per force component (kind "force").
         metrics_path: JSON to write.
@@ -30,7 +34,13 @@ def evaluate(outputs_path: Path, predictions_path: Path, metrics_path: Path, *, 
     arrow = pyarrow.table(columns).replace_schema_metadata({"unit": unit})
     with atomic_path(predictions_path) as temporary:
         pyarrow.parquet.write_table(arrow, temporary)
-    write_json(metrics_path, {"unit": unit, **errors(table)})
+    parts = {
+        name: errors({column: values[chosen] for column, values in table.items()})
+        for name, ids in read_split(split_path).test_parts.items()
+        for chosen in (np.isin(table["id"], ids),)
+    }
+    found = {"unit": unit, **errors(table), **({"parts": parts} if parts else {})}
+    write_json(metrics_path, found)
 
 
 def prediction_table(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

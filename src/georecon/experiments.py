@@ -121,9 +121,20 @@ class Experiments(Runs):
             quantity = spec.get("quantity")
             several = "quantities" in rows  # then the unit stands in the row's label
             unit = "" if several else _unit(entry, quantity or "energy", "table_")
-            key = f"{target}_{quantity}" if quantity else target
-            label = entry.get("title", target) + (f" {quantity}" if quantity else "")
-            found.append(Column(key=key, label=label, unit=unit, spec={**spec, "target": target}))
+            title, metric = entry.get("title", target), spec.get("metric", "")
+            parts = self.parts(dataset, target)
+            for part in parts or [None]:
+                # A part says nothing where it is the only one, the target where it is.
+                names = [target] * (len(named) > 1 or len(parts) < 2) + [part] * (len(parts) > 1)
+                words = [title if name == target else str(name).replace("_", " ") for name in names]
+                found.append(
+                    Column(
+                        key="_".join(filter(None, (*map(str, names), quantity, metric))),
+                        label=" ".join(filter(None, (*words, quantity, metric.upper()))),
+                        unit=unit,
+                        spec={**spec, "target": target, "part": part},
+                    )
+                )
         return found
 
     def _smoothness_columns(self, spec: dict[str, Any]) -> list[Column]:
@@ -144,6 +155,10 @@ class Experiments(Runs):
         reason = self.config["tables"][table].get("missing")
         if reason is None and "set" in column.spec:
             reason = self.config["sets"][column.spec["set"]].get("missing")
+            part = column.spec.get("part")
+            if reason is None and part is not None:
+                dataset = self.dataset_of(column.spec["set"])
+                reason = self.parts(dataset, column.spec["target"])[part]
         return reason
 
     def cell(self, table: str, row: Row, column: Column) -> dict[str, Any]:
@@ -194,8 +209,11 @@ class Experiments(Runs):
         quantity = row.quantity or column.spec.get("quantity") or "property"
         kind = "force" if quantity == "force" else "property"
         unit = _unit(entry, quantity, "")
-        name = "baseline_mae" if row.baseline else "mae"
-        return {"files": files, "key": [kind, name], "unit": unit}
+        metric = column.spec.get("metric", "mae")
+        part = column.spec["part"]
+        place = ["parts", part, kind] if part else [kind]
+        name = f"baseline_{metric}" if row.baseline else metric
+        return {"files": files, "key": [*place, name], "unit": unit}
 
     def table_spec(self, table: str) -> dict[str, Any]:
         """A whole table, ready to be filled: title, caption, rows, columns, cells."""
@@ -253,7 +271,9 @@ class Experiments(Runs):
         split, train = section["split"], section["train"]
         title = self.card(self.dataset_of(set_name))["title"]
         sizes = "the dataset's own training sizes, all other frames test"
-        if "train" in split:
+        if split.get("rule") == "files":
+            sizes = f"{split['train']} training, {split['val']} validation, other files test"
+        elif "train" in split:
             test = "all other" if split.get("test") is None else split["test"]
             sizes = f"{split['train']} training, {split['val']} validation, {test} test"
         return f"Fine-tuning on {title}: {sizes}; {train['steps']} steps of {train['batch_size']}."

@@ -40,14 +40,16 @@ STAGES: dict[str, tuple[str, ...]] = {
     "fetch": ("data/fetch.py",),
     "xmd17": ("data/xmd17.py", "units.py"),
     "preprocess": ("units.py", *(f"data/{name}.py" for name in (
-        "archives", "checks", "elements", "extxyz", "md17", "molecules", "preprocess", "qm9",
-        "qm9_raw", "sdf", "sdf_block", "sdf_record", "sdf_workers", "store"))),
-    "split": ("data/partition.py", "data/split.py", "data/structure_key.py", "data/store.py"),
+        "archives", "cards", "checks", "elements", "extxyz", "md17", "molecules", "preprocess",
+        "qm9", "qm9_raw", "raw", "sdf", "sdf_block", "sdf_record", "sdf_workers", "store"))),
+    "split": tuple(f"data/{name}.py" for name in (
+        "archives", "cards", "checks", "elements", "molecules", "partition", "raw", "split",
+        "structure_key", "store")),
     "pretrain": (*_MODEL, "objectives/__init__.py", "pretrain.py"),
     "finetune": (*_MODEL, "finetune.py"),
-    "evaluate": ("evaluate.py",),
+    "evaluate": ("evaluate.py", "data/split.py"),
     "smoothness": (*_MODEL, "smoothness.py"),
-    "table": ("tables.py", "experiments.py", "runs.py", "units.py"),
+    "table": ("tables.py", "experiments.py", "runs.py", "units.py", "data/cards.py"),
     "figure": ("figure*.py", "render.py", "html_page.py", "units.py"),
     "summary": ("report.py", "html_page.py", "tables.py", "units.py"),
 }  # fmt: skip

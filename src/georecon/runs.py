@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from georecon import paths
+from georecon.data.cards import ALL, card_source, missing_file, parts, source_files
 from georecon.data.elements import ATOMIC_NUMBER
-from georecon.data.preprocess import card_source, source_files
 from georecon.errors import ConfigError
 from georecon.provenance import code_digest
 
@@ -97,14 +97,30 @@ class Runs:
             "expected_molecules",
             "units",
             "ranges",
+            "outliers",
+            "kind",
             "default_source",
         )
-        return {name: card[name] for name in names} | {"sources": {source: entry}}
+        reading = {name: card[name] for name in names} | {"sources": {source: entry}}
+        labels = {name: {"label": target["label"]} for name, target in card["targets"].items()}
+        return reading | {"targets": labels}
 
     def raw_names(self, dataset: str, target: str | None) -> list[str]:
         """Names of the raw files that a store is made from."""
         files = source_files(self.card(dataset), target)
         return list(dict.fromkeys(file["name"] for file in files.values()))
+
+    def parts(self, dataset: str, target: str) -> dict[str, str | None]:
+        """Test parts of a target that has several, each with why its file is missing, or None.
+
+        All have a reason where the training file is missing.
+        """
+        card = self.card(dataset)
+        split = parts(card, target)
+        if split is None:
+            return {}
+        no_train = missing_file(card, split["train"])
+        return {name: no_train or missing_file(card, role) for name, role in split["test"].items()}
 
     def card_file(self, dataset: str, name: str) -> dict[str, Any]:
         """Entry of a raw file in its dataset card."""
@@ -118,12 +134,16 @@ class Runs:
     def store(self, dataset: str, target: str) -> str:
         """Folder of the store that holds a target's labels."""
         base = paths.STORE.format(dataset=dataset)
-        return f"{base}/{target}" if self.has_forces(dataset) else base
+        return f"{base}/{target}" if self.card(dataset)["store_per_file"] else base
+
+    def pretrain_store(self) -> str:
+        """Folder of the store that pre-training reads: every file of its dataset."""
+        return self.store(self.dataset_of("pretrain"), ALL)
 
     def split(self, dataset: str, target: str) -> str:
         """Split file of a target."""
         name = self.config["finetune"][self.set_of(dataset)]["split"]["name"]
-        name = f"{target}_{name}" if self.has_forces(dataset) else name
+        name = f"{target}_{name}" if self.card(dataset)["store_per_file"] else name
         return paths.SPLIT.format(dataset=dataset, split=name)
 
     def pretrain_split(self) -> str:
@@ -134,40 +154,79 @@ class Runs:
     def split_sizes(self, dataset: str, target: str) -> dict[str, Any]:
         """Sizes and seed of a fine-tuning split; MD22's sizes are those of its own protocol."""
         split = dict(self.config["finetune"][self.set_of(dataset)]["split"])
-        name = split.pop("name")
         fraction = split.pop("val_fraction", None)
-        if fraction is not None:
+        if fraction is not None and "train" not in split:
             total = self.card(dataset)["targets"][target]["train_val"]
             split["val"] = round(fraction * total)
             split["train"] = total - split["val"]
-        return {"name": name, "rule": "random", "test": None, "seed": 1, **split}
+        return {"rule": "random", "test": None, "seed": 1, **split}
 
     def split_plan(self, dataset: str, name: str) -> dict[str, Any]:
         """How the split ``resources/splits/<dataset>/<name>.npz`` is made.
 
         Returns:
-            ``rule`` ("pvd", "random" or "pretrain"), ``store``, sizes, and ``exclude``: splits
-            whose validation and test parts pre-training must not see.
+            ``rule`` (a key of ``georecon.data.partition.RULES``), ``store``, sizes, seed, and
+            what the rule needs besides: see there.
         """
         path = paths.SPLIT.format(dataset=dataset, split=name)
         if path == self.pretrain_split():
-            same = [
-                self.split(self.dataset_of(part), self.targets(dataset)[0])
-                for part in self.finetune_sets()
-                if self.dataset_of(part) == dataset
-            ]
-            return {
-                "rule": "pretrain",
-                "store": paths.STORE.format(dataset=dataset),
-                "exclude": same,
-                "val": self.config["pretrain"]["validation"],
-                "seed": 1,
-            }
+            return self._pretrain_plan(dataset)
         for target in self.targets(dataset):
             if path == self.split(dataset, target):
-                sizes = self.split_sizes(dataset, target)
-                return {"store": self.store(dataset, target), "exclude": [], **sizes}
+                return self._finetune_plan(dataset, target)
         raise ConfigError(f"edition {self.edition!r} has no split {path}")
+
+    def _finetune_plan(self, dataset: str, target: str) -> dict[str, Any]:
+        plan = {"store": self.store(dataset, target), **self.split_sizes(dataset, target)}
+        card = self.card(dataset)
+        if plan["rule"] == "files":
+            split = parts(card, target) or {}
+            gone = self.parts(dataset, target)
+            present = {name: role for name, role in split["test"].items() if not gone[name]}
+            return plan | {"files": {"train": split["train"], "test": present}}
+        if plan["rule"] == "index":
+            _, source = card_source(card)
+            number = plan.get("number", 1)
+            return plan | {
+                "indices": {
+                    part: {key: value.format(number=number) for key, value in file.items()
+                           if key in ("name", "member")}
+                    for part, file in source["indices"].items()
+                }
+            }  # fmt: skip
+        return plan
+
+    def _pretrain_plan(self, dataset: str) -> dict[str, Any]:
+        """Pre-training leaves out what fine-tuning on the same set validates and tests on and,
+        with ``exclude_leaks``, every structure that any test set has.
+        """
+        section = self.config["pretrain"]
+        tests = [
+            {
+                "store": self.store(name, target),
+                "split": self.split(name, target),
+                "same": name == dataset,
+            }
+            for name in dict.fromkeys(self.dataset_of(part) for part in self.finetune_sets())
+            for target in self.tested(name)
+        ]
+        wanted = tests if section["exclude_leaks"] else [t for t in tests if t["same"]]
+        return {
+            "rule": "pretrain",
+            "store": self.pretrain_store(),
+            "tests": list({entry["split"]: entry for entry in wanted}.values()),
+            "exclude_leaks": section["exclude_leaks"],
+            "val": section["validation"],
+            "seed": 1,
+        }
+
+    def tested(self, dataset: str) -> list[str]:
+        """Targets of a fine-tuning dataset that have data to be tested on."""
+        return [
+            target
+            for target in self.targets(dataset)
+            if not (found := self.parts(dataset, target)) or not all(found.values())
+        ]
 
     def finetune_sets(self) -> list[str]:
         """Parts that have data in this edition, pre-training apart."""

@@ -39,7 +39,10 @@ _UNITS: dict[str, tuple[str, float]] = {
     "eV/Å": ("force", 1.0),
     "meV/Å": ("force", 1e-3),
     "Ha/a0": ("force", HARTREE_TO_EV / BOHR_TO_ANGSTROM),
+    "Ha/Å": ("force", HARTREE_TO_EV),
     "kcal/mol/Å": ("force", 1.0 / EV_TO_KCAL_MOL),
+    "kJ/mol/Å": ("force", 1.0 / (EV_TO_KCAL_MOL * KCAL_MOL_TO_KJ_MOL)),
+    "kJ/mol/nm": ("force", 0.1 / (EV_TO_KCAL_MOL * KCAL_MOL_TO_KJ_MOL)),
     "D": ("dipole moment", 1.0),
     "mD": ("dipole moment", 1e-3),
     "a0^2": ("area", 1.0),
@@ -65,7 +68,10 @@ UNIT_LATEX: dict[str, str] = {
     "eV/Å": r"\mathrm{eV\,\AA^{-1}}",
     "meV/Å": r"\mathrm{meV\,\AA^{-1}}",
     "Ha/a0": r"E_\mathrm{h}\,a_0^{-1}",
+    "Ha/Å": r"E_\mathrm{h}\,\mathrm{\AA}^{-1}",
     "kcal/mol/Å": r"\mathrm{kcal\,mol^{-1}\,\AA^{-1}}",
+    "kJ/mol/Å": r"\mathrm{kJ\,mol^{-1}\,\AA^{-1}}",
+    "kJ/mol/nm": r"\mathrm{kJ\,mol^{-1}\,nm^{-1}}",
     "D": r"\mathrm{D}",
     "mD": r"\mathrm{mD}",
     "a0^2": r"a_0^2",
@@ -74,6 +80,27 @@ UNIT_LATEX: dict[str, str] = {
     "mcal/mol/K": r"\mathrm{mcal\,mol^{-1}\,K^{-1}}",
     "1": "1",
 }
+
+
+# Other spellings of the parts of a unit, as people write them in configuration files.
+_SPELLINGS = {
+    **dict.fromkeys(("Hartree", "hartree", "Eh"), "Ha"),
+    **dict.fromkeys(("Angstrom", "angstrom", "Ang", "A"), "Å"),
+    **dict.fromkeys(("Bohr", "bohr"), "a0"),
+    **dict.fromkeys(("Debye", "debye"), "D"),
+}
+
+
+def unit_name(text: str) -> str:
+    """This project's name of a unit that may be spelt otherwise, ``"Hartree/bohr"`` → ``"Ha/a0"``.
+
+    Raises:
+        ConfigError: no known unit; lists the known ones.
+    """
+    parts = (part.partition("^") for part in str(text).split("/"))
+    name = "/".join(_SPELLINGS.get(base, base) + mark + power for base, mark, power in parts)
+    quantity_of(name)
+    return name
 
 
 def allowed_units(quantity: str | None = None) -> list[str]:

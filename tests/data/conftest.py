@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
+from georecon.config import load_config
 from georecon.data.molecules import Molecules
-from georecon.data.preprocess import load_cards
 from georecon.data.qm9 import find_qm9pack, read_qm9pack
 from georecon.errors import DataError
 
-CARDS = Path(__file__).resolve().parents[2] / "config" / "datasets.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 @pytest.fixture(scope="session")
 def cards() -> dict[str, dict[str, Any]]:
-    return load_cards(CARDS)
+    found: dict[str, dict[str, Any]] = load_config(CONFIG, {"edition": "laptop"})["datasets"]
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -38,9 +38,14 @@ def test_3bpa(mirror: Path, cards: dict[str, Any]) -> None:
 
 def test_isolated_atoms_have_no_forces(mirror: Path, cards: dict[str, Any]) -> None:
     file = mirror / "3bpa/dataset_3BPA/iso_atoms.xyz"
-    got = read_extxyz(file, ranges=cards["3bpa"]["ranges"], units=cards["3bpa"]["units"])
+    card = cards["3bpa"]
+    got = read_extxyz(file, ranges=card["ranges"], units=card["units"], forces=False)
     assert got.z.tolist() == [6, 1, 7, 8]
     assert got.forces is None
+    energies = dict(zip(["C", "H", "N", "O"], got.labels["energy"].tolist(), strict=True))
+    assert card["atomrefs"]["energy"] == energies
+    with pytest.raises(DataError, match=r"record 0: has no forces, expected .* it has: energy"):
+        read_extxyz(file, ranges={}, units=card["units"])
 
 
 def test_md22_energy_key(mirror: Path, cards: dict[str, Any]) -> None:
@@ -67,7 +72,7 @@ def test_units_of_another_dataset_are_refused(mirror: Path, cards: dict[str, Any
         (lambda t: t.replace("2.04866", "x", 1), "record 0"),
         (lambda t: t.replace("H  2.04866", "Xx  2.04866", 1), "record 0"),
         (lambda t: t.replace("Energy=-620726.002662 ", "", 1), "record 0: has no energy"),
-        (lambda t: t.replace(":forces:R:3", ":other:R:3", 1), "record 1: forces in some frames"),
+        (lambda t: t.replace(":forces:R:3", ":other:R:3", 1), "record 0: has no forces"),
         (lambda t: "", "holds no frames|record 0"),
     ],
 )

@@ -5,17 +5,33 @@ from __future__ import annotations
 import io
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from georecon.data.molecules import Molecules
+from georecon.data import qm9_raw
+from georecon.data.molecules import Molecules, Rejected
 from georecon.data.qm9 import LABELS, PACK_FILES, find_qm9pack, read_qm9pack
-from georecon.data.qm9_raw import read_gdb9, read_qm9_xyz, read_uncharacterized
+from georecon.data.qm9_raw import read_uncharacterized
 from georecon.errors import DataError
 from georecon.units import HARTREE_TO_EV
+
+
+def read_qm9_xyz(*given: Any, **options: Any) -> Molecules:
+    return one_chunk(qm9_raw.read_qm9_xyz(*given, **options))
+
+
+def read_gdb9(*given: Any, **options: Any) -> Molecules:
+    return one_chunk(qm9_raw.read_gdb9(*given, **options))
+
+
+def one_chunk(items: Iterator[Any]) -> Molecules:
+    (chunk,) = [item for item in items if isinstance(item, Molecules)]
+    return chunk
+
 
 NONE = np.zeros(0, dtype=np.int64)
 METHANE = """5
@@ -107,6 +123,8 @@ def pack(tmp_path: Path) -> Path:
 
 
 EDITS = [
+    ("one label in eV", ",-40.47893,", ",-1101.4877,", "record 1: u0 = -29973"),
+    ("one label in Ha twice", ",0.5048,", ",0.018551,", "record 1: gap"),
     ("nan", "13.21,", "nan,", "record 1: label alpha is nan"),
     ("text", "13.21,", "abc,", r"part1\.csv, record 1: not a qm9pack"),
     ("element", "['C','H','H','H','H']", "['C','H','H','H','X']", "record 1: unknown element 'X'"),
@@ -180,7 +198,9 @@ def test_xyz_record_with_star_exponent(tmp_path: Path, cards: dict[str, Any]) ->
     file = tar_of(tmp_path / "a.tar.bz2", {NAME: METHANE})
     got = read_qm9_xyz(file, NONE, ranges=cards["qm9"]["ranges"])
     assert got.pos[2, 2] == np.float32(2.765748e-4)
-    assert len(read_qm9_xyz(file, np.array([1]), ranges={})) == 0
+    none, left_out = list(qm9_raw.read_qm9_xyz(file, np.array([1]), ranges={}))
+    assert len(none) == 0
+    assert left_out == Rejected(NAME, qm9_raw.UNCHARACTERIZED)
 
 
 XYZ_EDITS = [
@@ -218,7 +238,7 @@ def test_truncated_archive_is_refused(tmp_path: Path, mirror: Path) -> None:
     whole = (mirror / "qm9/raw/dsgdb9nsd_subset12000.xyz.tar.bz2").read_bytes()
     file = tmp_path / "cut.tar.bz2"
     file.write_bytes(whole[:300_000])
-    with pytest.raises(DataError, match=r"cut\.tar\.bz2.*not a whole tar archive"):
+    with pytest.raises(DataError, match=r"cut\.tar\.bz2.*not a whole tar"):
         read_qm9_xyz(file, NONE, ranges={})
 
 

@@ -9,7 +9,8 @@ from georecon.provenance import RunRecord
 with job(snakemake.log[0]):
     files, output = snakemake.input, snakemake.output
     settings = {"unit": snakemake.params.unit, "code": snakemake.params.code}
-    record = RunRecord("evaluate", settings, {"outputs": files.outputs})
+    record = RunRecord("evaluate", settings, dict(files.items()))
     paths = {"predictions": output.predictions, "metrics": output.metrics}
-    evaluate(Path(files.outputs), *map(Path, paths.values()), unit=snakemake.params.unit)
+    found = map(Path, (files.outputs, files.split, *paths.values()))
+    evaluate(*found, unit=snakemake.params.unit)
     record.write(output.run, paths)

@@ -8,9 +8,10 @@ from georecon.provenance import RunRecord
 
 with job(snakemake.log[0]) as log:
     files, output, params = snakemake.input, snakemake.output, snakemake.params
-    others = {f"exclude{k}": path for k, path in enumerate(files.get("exclude", []))}
+    others = {f"other{k}": path for k, path in enumerate(files.get("others", []))}
     settings = {"plan": params.plan, "code": params.code}
     record = RunRecord("split", settings, {"store": files.store, **others})
-    description = make_split(params.plan, Path(files.store).parent, output.split)
+    store = Path(files.store).parent
+    description = make_split(params.plan, store, output.split, Path(params.raw))
     log.write(f"{description['counts']}")
     record.write(output.record, {"split": output.split, "sidecar": output.sidecar})

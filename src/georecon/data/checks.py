@@ -2,7 +2,9 @@
 
 Ranges come from the dataset card (``ranges:``), in the units of the store, and are wide enough for
 every real record and too narrow for the same record in another common unit. Keys are label names
-or one of ``nearest_neighbour`` [Å], ``energy_per_atom`` and ``force_rms``.
+or one of ``nearest_neighbour`` [Å], ``bond_ratio`` (shortest distance over the sum of covalent
+radii, for any elements), ``energy_per_atom`` and ``force_rms``. A single record in another unit is
+noticed by its distance from all others (``outliers:``).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from georecon.data.elements import BOND_FACTOR, bond_lengths_squared
 from georecon.data.molecules import Molecules, check_molecules
 from georecon.errors import DataError
 
@@ -61,10 +64,57 @@ def faults(
             )
 
 
+_FEWEST = 8
+
+
+def refuse_outliers(molecules: Molecules, limits: Mapping[str, float], file: str | Path) -> None:
+    """Refuse a value far from all others, as one record in another unit is.
+
+    The distance is from the mean of the other records, in their standard deviations: one wrong
+    record then cannot hide behind the spread it makes itself. Nothing is looked at in fewer than
+    eight records.
+
+    Args:
+        molecules: all molecules of a file, in store units.
+        limits: largest allowed distance by quantity, from the dataset card (``outliers:``).
+        file: raw file, named in the error.
+
+    Raises:
+        DataError: names the molecule id that is farthest off, and the key that allows it.
+    """
+    for name, limit in limits.items():
+        values = _quantity(molecules, name)
+        if values is None or len(values) < _FEWEST:
+            continue
+        distance = leave_one_out(values)
+        row = int(np.argmax(distance))
+        if distance[row] > limit:
+            raise DataError(
+                file,
+                int(molecules.ids[row]),
+                f"{name} = {values[row]:.6g} is {distance[row]:.3g} standard deviations from the "
+                f"mean of the others, allowed {limit:g} ({int((distance > limit).sum())} of "
+                f"{len(values)} records here); is the unit right? If it is: outliers.{name}",
+            )
+
+
+def leave_one_out(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of each value from the mean of the others, in their standard deviations, (M,)."""
+    centred = values - np.median(values)
+    scale = np.abs(centred).max() or 1.0
+    x, n = centred / scale, len(values) - 1
+    mean = (x.sum() - x) / n
+    variance = ((x * x).sum() - x * x) / n - mean * mean
+    spread = np.sqrt(np.maximum(variance, 1e-24))  # all others equal: rounding is no distance
+    return np.asarray(np.abs(x - mean) / spread)
+
+
 def _quantity(molecules: Molecules, name: str) -> NDArray[np.float64] | None:
     """Values to compare with a range, (M,), or None where the set has no such quantity."""
     if name == "nearest_neighbour":
         return nearest_neighbour(molecules)
+    if name == "bond_ratio":
+        return nearest_neighbour(molecules, relative=True)
     if name == "energy_per_atom":
         energy = molecules.labels.get("energy")
         if energy is None:
@@ -91,14 +141,21 @@ def same_size_blocks(
             yield int(size), group[first : first + step]
 
 
-def nearest_neighbour(molecules: Molecules) -> NDArray[np.float64]:
-    """Smallest distance within each molecule [Å], (M,); NaN for a single atom."""
+def nearest_neighbour(molecules: Molecules, *, relative: bool = False) -> NDArray[np.float64]:
+    """Smallest distance within each molecule [Å], (M,); NaN for a single atom.
+
+    Args:
+        molecules: with positions [Å].
+        relative: divide each distance by the sum of the two covalent radii first.
+    """
     nearest = np.full(len(molecules), np.nan)
     for size, rows in same_size_blocks(molecules.n_atoms()):
         if size < 2:
             continue
         atoms = molecules.offsets[rows][:, None] + np.arange(size)  # (B, n)
         squares = squared_distances(molecules.pos[atoms])  # (B, n, n)
+        if relative:
+            squares *= np.float32(BOND_FACTOR**2) / bond_lengths_squared(molecules.z[atoms])
         squares[:, np.arange(size), np.arange(size)] = np.inf
         nearest[rows] = np.sqrt(squares.min(axis=(1, 2)))
     return nearest

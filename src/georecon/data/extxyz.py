@@ -1,12 +1,13 @@
-"""Extended XYZ (3BPA, MD22): frames with an energy and, mostly, forces, read through ASE."""
+"""Extended XYZ (3BPA, MD22, a set of one's own): frames with labels and forces, through ASE."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from georecon.data.checks import Ranges, check
 from georecon.data.md17 import raw_hints
@@ -14,8 +15,10 @@ from georecon.data.molecules import Molecules
 from georecon.errors import DataError
 from georecon.units import convert
 
-_ENERGY_KEYS = ("energy", "Energy", "REF_energy", "E")
-_FORCE_KEYS = ("forces", "force", "Forces", "REF_forces")
+_KEYS = {
+    "energy": ("energy", "Energy", "REF_energy", "E"),
+    "forces": ("forces", "force", "Forces", "REF_forces"),
+}
 
 
 def read_extxyz(
@@ -24,41 +27,49 @@ def read_extxyz(
     ranges: Ranges,
     units: Mapping[str, str],
     raw_units: Mapping[str, str] | None = None,
+    keys: Mapping[str, str] | None = None,
+    labels: Sequence[str] = ("energy",),
+    forces: bool = True,
 ) -> Molecules:
     """Read every frame; id = frame row, from 0.
 
     Args:
         path: extended XYZ file.
         ranges: plausible ``energy_per_atom``, ``force_rms``, ``nearest_neighbour`` in store units.
-        units: units of ``energy``, ``forces`` and ``pos`` in the store.
+        units: units of each label, of ``forces`` and of ``pos`` in the store.
         raw_units: units in the file where they differ from the store's.
+        keys: names in the file of ``forces`` or a label, where they are not the customary ones.
+        labels: labels to read; none for geometries alone.
+        forces: whether to read forces.
 
     Returns:
-        Frames with label ``energy``; forces where every frame has them, None where none has.
+        Frames with the labels and, if asked for, forces.
 
     Raises:
-        DataError: unreadable or truncated file, a frame without energy, forces in some frames
-            only, or implausible units; names the file and the frame.
+        DataError: unreadable or truncated file, a frame without a label or forces, not finite, or
+            implausible units; names the file, the frame and the keys it has.
     """
     file = Path(path)
-    z, pos, energy, forces = [], [], [], []
+    names = {name: (keys[name],) if keys and name in keys else _KEYS.get(name, (name,))
+             for name in (*labels, "forces")}  # fmt: skip
+    z, pos, force = [], [], []
+    values: dict[str, list[float]] = {name: [] for name in labels}
     for row, frame in enumerate(_frames(file)):
         z.append(frame.numbers)
         pos.append(frame.positions)
-        energy.append(_energy(frame, file, row))
-        forces.append(_forces(frame))
-        if (forces[row] is None) != (forces[0] is None):
-            raise DataError(file, row, "forces in some frames only, expected in all or none")
+        for name in labels:
+            values[name].append(_number(frame, names[name], file, row))
+        if forces:
+            force.append(_forces(frame, names["forces"], file, row))
     if not z:
         raise DataError(file, None, "holds no frames, expected at least one")
     raw = {**units, **(raw_units or {})}
-    some = [one for one in forces if one is not None]
     molecules = Molecules.from_list(
         np.arange(len(z)),
         z,
         [convert(one, raw["pos"], units["pos"]) for one in pos],
-        {"energy": convert(energy, raw["energy"], units["energy"])},
-        [convert(one, raw["forces"], units["forces"]) for one in some] if some else None,
+        {name: convert(one, raw[name], units[name]) for name, one in values.items()},
+        [convert(one, raw["forces"], units["forces"]) for one in force] if forces else None,
     )
     return check(molecules, ranges, file, raw_hints(raw))
 
@@ -80,22 +91,34 @@ def _frames(file: Path) -> Iterator[Any]:
         row += 1
 
 
-def _energy(frame: Any, file: Path, row: int) -> float:
+def _number(frame: Any, names: Sequence[str], file: Path, row: int) -> float:
+    """A label of the comment line, under the first of ``names`` that the frame has."""
     results = frame.calc.results if frame.calc is not None else {}
     for source in (results, frame.info):
-        for key in _ENERGY_KEYS:
+        for key in names:
             if key in source:
                 try:
                     return float(source[key])
                 except (TypeError, ValueError) as error:
                     raise DataError(file, row, f"{key} is {source[key]!r}, no number") from error
-    raise DataError(file, row, f"has no energy, expected one of {', '.join(_ENERGY_KEYS)}")
+    raise DataError(file, row, f"has no {_absent(names, {**results, **frame.info})}")
 
 
-def _forces(frame: Any) -> Any:
+def _forces(frame: Any, names: Sequence[str], file: Path, row: int) -> NDArray[np.float64]:
     results = frame.calc.results if frame.calc is not None else {}
     for source in (results, frame.arrays):
-        for key in _FORCE_KEYS:
+        for key in names:
             if key in source:
-                return source[key]
-    return None
+                values = np.asarray(source[key])
+                if values.shape != (len(frame), 3) or values.dtype.kind not in "fi":
+                    reason = f"{key} has shape {values.shape}, expected 3 numbers for each atom"
+                    raise DataError(file, row, reason)
+                return values.astype(np.float64)
+    raise DataError(file, row, f"has no {_absent(names, {**results, **frame.arrays})}")
+
+
+def _absent(names: Sequence[str], found: Mapping[str, Any]) -> str:
+    return (
+        f"{names[0]}, expected one of {', '.join(names)} or a name given in `keys:`; "
+        f"it has: {', '.join(sorted(found))}"
+    )

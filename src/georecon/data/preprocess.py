@@ -2,74 +2,45 @@
 
 from __future__ import annotations
 
-import shutil
-import tarfile
-import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
+from numpy.typing import NDArray
 
+from georecon.data.cards import (
+    FILE_STRIDE,
+    READER_ROLES,
+    Card,
+    card_source,
+    quantities,
+    source_files,
+)
+from georecon.data.checks import refuse_outliers
 from georecon.data.extxyz import read_extxyz
 from georecon.data.md17 import read_md17
 from georecon.data.molecules import Molecules, Rejected
 from georecon.data.qm9 import read_qm9pack
-from georecon.data.qm9_raw import read_gdb9, read_qm9_xyz, read_uncharacterized
+from georecon.data.qm9_raw import (
+    UNCHARACTERIZED,
+    read_gdb9,
+    read_qm9_xyz,
+    read_uncharacterized,
+)
+from georecon.data.raw import unpacked
 from georecon.data.sdf import iter_sdf
 from georecon.data.store import Store, StoreWriter
-from georecon.errors import ConfigError, DataError
+from georecon.errors import DataError
 from georecon.files import sha256_file
 
-Card = Mapping[str, Any]
-
-
-def load_cards(path: str | Path) -> dict[str, dict[str, Any]]:
-    """Dataset cards of ``config/datasets.yaml`` by name; each also holds its ``name``."""
-    cards = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    return {name: {"name": name, **card} for name, card in cards.items()}
-
-
-def card_source(card: Card, source: str | None = None) -> tuple[str, Card]:
-    """Name and entry of a card's source; by default the one that ``default_source`` names.
-
-    Raises:
-        ConfigError: the card has no such source; lists those it has.
-    """
-    name = source or card["default_source"]
-    if name not in card["sources"]:
-        raise ConfigError(
-            f"dataset {card['name']} has no source {name!r}; allowed: {', '.join(card['sources'])}"
-        )
-    return name, card["sources"][name]
-
-
-def source_files(
-    card: Card, target: str | None = None, source: str | None = None
-) -> dict[str, dict[str, Any]]:
-    """Raw files of a source by role; only that of ``target`` for cards with ``store_per_file``.
-
-    Raises:
-        ConfigError: no such source or target.
-    """
-    _, entry = card_source(card, source)
-    files = dict(entry["files"])
-    if not card["store_per_file"]:
-        return files
-    if target is None or target not in files:
-        raise ConfigError(
-            f"dataset {card['name']} has one store per raw file, none for {target!r}; "
-            f"allowed: {', '.join(files)}"
-        )
-    return {target: files[target]}
+Parsed = Iterator[Molecules | Rejected]
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What a reader needs: the card, its source entry and the raw files by role."""
+    """What a reader needs: the card, its source entry, raw files by role, expected molecules."""
 
     card: Card
     source: Card
@@ -81,8 +52,10 @@ class _Job:
         (path,) = self.paths.values()
         return path
 
-
-Parsed = Iterator[Molecules | Rejected]
+    def uncharacterized(self) -> NDArray[np.int64]:
+        """Gdb indices to leave out; none without a list."""
+        file = self.paths.get("uncharacterized")
+        return np.zeros(0, dtype=np.int64) if file is None else read_uncharacterized(file)
 
 
 def _qm9pack(job: _Job) -> Parsed:
@@ -91,27 +64,36 @@ def _qm9pack(job: _Job) -> Parsed:
 
 
 def _qm9_xyz(job: _Job) -> Parsed:
-    skip = read_uncharacterized(job.paths["uncharacterized"])
-    ranges = job.card["ranges"]
-    yield read_qm9_xyz(job.paths["archive"], skip, ranges=ranges, expected_molecules=job.expected)
+    yield from read_qm9_xyz(
+        job.paths["archive"],
+        job.uncharacterized(),
+        ranges=job.card["ranges"],
+        expected_molecules=job.expected,
+    )
 
 
 def _gdb9(job: _Job) -> Parsed:
-    skip = read_uncharacterized(job.paths["uncharacterized"])
-    sdf = job.paths.get("sdf") or job.paths["archive"]
-    csv = job.paths.get("csv") or job.paths["archive"]
-    ranges = job.card["ranges"]
-    yield read_gdb9(sdf, csv, skip, ranges=ranges, expected_molecules=job.expected)
+    yield from read_gdb9(
+        job.paths.get("sdf") or job.paths["archive"],
+        job.paths.get("csv") or job.paths["archive"],
+        job.uncharacterized(),
+        ranges=job.card["ranges"],
+        expected_molecules=job.expected,
+    )
 
 
 def _frames(job: _Job) -> Parsed:
-    path = job.only_path()
+    path, card = job.only_path(), job.card
     read = read_md17 if path.suffix == ".npz" else read_extxyz
+    wanted = quantities(card)
     yield read(
         path,
-        ranges=job.card["ranges"],
-        units=job.card["units"],
+        ranges=card["ranges"],
+        units=card["units"],
         raw_units=job.source.get("raw_units"),
+        keys=job.source.get("keys"),
+        labels=[name for name in wanted if name not in ("pos", "forces")],
+        forces="forces" in wanted,
     )
 
 
@@ -147,37 +129,41 @@ READERS: dict[str, Callable[[_Job], Parsed]] = {
 }
 
 
-@contextmanager
-def _unpacked(files: Mapping[str, Card], raw_dir: Path) -> Iterator[dict[str, Path]]:
-    """Path of each role; a file that names a ``member`` is taken out of its tar archive first."""
-    with tempfile.TemporaryDirectory() as folder:
-        paths = {}
-        for role, entry in files.items():
-            path = raw_dir / entry["name"]
-            if not path.is_file():
-                raise DataError(path, None, f"raw file of role {role!r} is missing; fetch it first")
-            if "member" in entry:
-                path = _extract(path, entry["member"], Path(folder))
-            paths[role] = path
-        yield paths
+def _checked(job: _Job) -> Parsed:
+    """A reader's molecules, after a look for labels far from all others, and its count."""
+    records = by_list = 0
+    for item in READERS[job.source["reader"]](job):
+        if isinstance(item, Rejected):
+            records += 1
+            by_list += item.reason == UNCHARACTERIZED
+        else:
+            records += len(item)
+            refuse_outliers(item, job.card["outliers"], next(iter(job.paths.values())))
+        yield item
+    if job.expected is not None and records - by_list != job.expected:
+        reason = f"holds {records} records, expected {job.expected}"
+        raise DataError(next(iter(job.paths.values())), None, reason)
 
 
-def _extract(archive: Path, member: str, folder: Path) -> Path:
-    """Copy one regular file out of a tar archive; nothing else in it is touched."""
-    target = folder / Path(member).name
-    try:
-        with tarfile.open(archive, "r|*") as tar:
-            for item in tar:
-                if item.name.removeprefix("./") == member:
-                    handle = tar.extractfile(item) if item.isreg() else None
-                    if handle is None:
-                        raise DataError(archive, member, "is not a regular file")
-                    with open(target, "wb") as out:
-                        shutil.copyfileobj(handle, out)
-                    return target
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise DataError(archive, member, f"not a whole tar archive ({error})") from error
-    raise DataError(archive, member, "is not in the archive")
+def _all_files(job: _Job, files: Mapping[str, Card]) -> Parsed:
+    """Molecules of every file of a store; ids of the second and later files are shifted."""
+    expected = job.source.get("expected_molecules", job.card["expected_molecules"])
+    if job.source["reader"] in READER_ROLES:
+        yield from _checked(replace(job, expected=expected))
+        return
+    for place, (role, path) in enumerate(job.paths.items()):
+        count = files[role].get("expected_molecules", expected)
+        for item in _checked(replace(job, paths={role: path}, expected=count)):
+            yield _shifted(item, place * FILE_STRIDE, path)
+
+
+def _shifted(item: Molecules | Rejected, shift: int, path: Path) -> Molecules | Rejected:
+    if isinstance(item, Rejected) or not shift:
+        return item
+    if len(item) and (item.ids.min() < 0 or item.ids.max() >= FILE_STRIDE):
+        reason = f"id outside 0 to {FILE_STRIDE - 1}, the limit for several files in one store"
+        raise DataError(path, int(item.ids[np.argmax(np.abs(item.ids))]), reason)
+    return replace(item, ids=item.ids + shift)
 
 
 def preprocess(
@@ -192,10 +178,10 @@ def preprocess(
     """Read raw files as a dataset card says and write the store.
 
     Args:
-        card: one card of ``load_cards``.
+        card: a completed card (``georecon.data.cards``).
         raw_dir: folder that holds the source's raw files under their card names.
         out_dir: folder of the store.
-        target: role of the raw file (mostly a molecule), for cards with ``store_per_file``.
+        target: of cards with ``store_per_file`` (mostly a molecule), or ``ALL``.
         source: a name among the card's sources; by default its ``default_source``.
         processes: at most so many, where a reader can use several; the store is the same.
 
@@ -203,34 +189,27 @@ def preprocess(
         The manifest of the store.
 
     Raises:
-        ConfigError: no such source, target or reader.
-        DataError: a raw file is missing or cannot be used, or the count is not the card's.
+        ConfigError: no such source or target.
+        DataError: a raw file is missing or cannot be used, the count is not the card's, or a
+            label is too far from all others; names the file and the record.
     """
     raw_dir = Path(raw_dir)
     name, entry = card_source(card, source)
     files = source_files(card, target, source)
-    if entry["reader"] not in READERS:
-        raise ConfigError(f"unknown reader {entry['reader']!r}; allowed: {', '.join(READERS)}")
-    expected = entry.get("expected_molecules", card.get("expected_molecules"))
-    if target is not None and target in files:
-        expected = files[target].get("expected_molecules", expected)
-    with _unpacked(files, raw_dir) as paths:
+    with unpacked(files, raw_dir) as paths:
         described = {
             "source": name,
             "target": target,
+            "roles": list(files),
             "raw": {role: _describe(raw_dir, file) for role, file in files.items()},
         }
-        job = _Job(card, entry, paths, expected, processes)
         units = dict(card["units"])
         with StoreWriter(out_dir, dataset=card["name"], source=described, units=units) as writer:
-            for item in READERS[entry["reader"]](job):
+            for item in _all_files(_Job(card, entry, paths, None, processes), files):
                 if isinstance(item, Rejected):
                     writer.reject(item)
                 else:
                     writer.append(item)
-            if expected is not None and writer.records != expected:
-                reason = f"holds {writer.records} records, expected {expected}"
-                raise DataError(next(iter(paths.values())), None, reason)
     return Store.open(out_dir).manifest
 
 

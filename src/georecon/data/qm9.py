@@ -67,11 +67,38 @@ def finish(raw: Molecules, ranges: Ranges, file: Path, expected_molecules: int |
         ids=raw.ids, z=raw.z, pos=raw.pos, offsets=raw.offsets, labels=labels, forces=None
     )
     check(molecules, ranges, file, {name: "Ha" for name in RAW_HARTREE})
+    _check_sums(molecules, file)
     if expected_molecules is not None and len(molecules) != expected_molecules:
         raise DataError(
             file, None, f"holds {len(molecules)} molecules, expected {expected_molecules}"
         )
     return molecules
+
+
+# What labels of one molecule have to do with each other [eV]: the gap to the printed digits,
+# H - U = RT at 298.15 K, and thermal terms between what a rigid and a floppy molecule can have.
+_SUMS: tuple[tuple[str, dict[str, int], float, float], ...] = (
+    ("gap - lumo + homo", {"gap": 1, "lumo": -1, "homo": 1}, -0.0045, 0.0045),
+    ("h - u", {"h": 1, "u": -1}, 0.0255, 0.0259),
+    ("u - u0", {"u": 1, "u0": -1}, 0.02, 1.0),
+    ("h - g", {"h": 1, "g": -1}, 0.3, 4.0),
+)
+
+
+def _check_sums(molecules: Molecules, file: Path) -> None:
+    """Refuse a molecule one of whose labels does not fit the others, as in another unit."""
+    for text, signs, low, high in _SUMS:
+        total = np.zeros(len(molecules))
+        for name, sign in signs.items():
+            total += sign * molecules.labels[name]
+        bad = np.flatnonzero((total < low) | (total > high))
+        if len(bad):
+            raise DataError(
+                file,
+                int(molecules.ids[bad[0]]),
+                f"{text} = {total[bad[0]]:.6g} eV, expected {low:g} to {high:g} ({len(bad)} of "
+                f"{len(molecules)} molecules here); one of them is wrong or in another unit",
+            )
 
 
 def read_qm9pack(

@@ -6,9 +6,6 @@ Same ids, labels and units as ``georecon.data.qm9``.
 from __future__ import annotations
 
 import re
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from georecon.data.archives import members, open_member
 from georecon.data.checks import Ranges
-from georecon.data.molecules import Molecules
+from georecon.data.molecules import Molecules, Rejected
 from georecon.data.qm9 import ELEMENTS, LABELS, finish, first_not_number
 from georecon.data.sdf import iter_sdf
 from georecon.errors import DataError
@@ -27,6 +25,7 @@ _GDB9_NAME = {"u": "u298", "h": "h298", "g": "g298"}
 _GDB9_COLUMNS = [_GDB9_NAME.get(name, name) for name in LABELS]
 # Fields of the second line of a dsgdb9nsd file after "gdb N A B C".
 _XYZ_FIELDS = ("mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u", "h", "g", "cv")
+UNCHARACTERIZED = "listed in uncharacterized.txt: failed QM9's consistency check"
 _XYZ_NAME = re.compile(r"dsgdb9nsd_(\d{6})\.xyz")
 
 
@@ -49,7 +48,7 @@ def read_qm9_xyz(
     *,
     ranges: Ranges,
     expected_molecules: int | None = None,
-) -> Molecules:
+) -> Iterator[Molecules | Rejected]:
     """Read figshare's ``dsgdb9nsd.xyz.tar.bz2`` as a stream; nothing is unpacked to disk.
 
     Args:
@@ -58,6 +57,9 @@ def read_qm9_xyz(
         ranges: plausible values in store units, from the dataset card.
         expected_molecules: refuse any other count.
 
+    Yields:
+        All molecules at once, then each one left out; together as many as the archive has.
+
     Raises:
         DataError: the archive is cut short, holds anything but such files, or a record cannot be
             used; names the archive and the member.
@@ -65,9 +67,11 @@ def read_qm9_xyz(
     file = Path(tar_path)
     skip = set(uncharacterized.tolist())
     ids, z, pos, labels = [], [], [], []
-    for name, text in _tar_members(file):
+    left_out = []
+    for name, text in _texts(file):
         index, numbers, positions, values = parse_xyz(text, file, name)
         if index in skip:
+            left_out.append(Rejected(name, UNCHARACTERIZED))
             continue
         ids.append(index)
         z.append(numbers)
@@ -76,21 +80,16 @@ def read_qm9_xyz(
     table = np.array(labels, dtype=np.float64).reshape(-1, len(_XYZ_FIELDS))
     by_name: dict[str, Any] = {name: table[:, i] for i, name in enumerate(_XYZ_FIELDS)}
     molecules = Molecules.from_list(ids, z, pos, by_name)
-    return finish(molecules, ranges, file, expected_molecules)
+    yield finish(molecules, ranges, file, expected_molecules)
+    yield from left_out
 
 
-def _tar_members(file: Path) -> Iterator[tuple[str, str]]:
-    try:
-        with tarfile.open(file, "r|*") as archive:
-            for member in archive:
-                if not member.isreg():
-                    reason = "is not a regular file, expected dsgdb9nsd_NNNNNN.xyz"
-                    raise DataError(file, member.name, reason)
-                handle = archive.extractfile(member)
-                if handle is not None:
-                    yield member.name, handle.read().decode("ascii")
-    except (OSError, EOFError, tarfile.TarError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(file, None, f"not a whole tar archive ({error})") from error
+def _texts(file: Path) -> Iterator[tuple[str, str]]:
+    for name, stream in members(file):
+        try:
+            yield name, stream.read().decode("ascii")
+        except UnicodeDecodeError as error:
+            raise DataError(file, name, f"not plain text ({error})") from error
 
 
 def parse_xyz(text: str, file: Path, name: str) -> tuple[int, list[int], Any, list[float]]:
@@ -129,14 +128,11 @@ def _read_gdb9_csv(csv: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
     columns = ["mol_id", *_GDB9_COLUMNS]
     try:
-        if csv.suffix == ".zip":
-            with zipfile.ZipFile(csv) as archive, archive.open("gdb9.sdf.csv") as handle:
-                table = pd.read_csv(handle, usecols=columns)
-        else:
-            table = pd.read_csv(csv, usecols=columns)
+        with open_member(csv, suffix=".csv") as handle:
+            table = pd.read_csv(handle, usecols=columns)
         ids = table["mol_id"].str.removeprefix("gdb_").to_numpy(dtype=np.int64)
         return ids, table[_GDB9_COLUMNS].to_numpy(dtype=np.float64)
-    except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         record = None if csv.suffix == ".zip" else first_not_number(csv, "mol_id", _GDB9_COLUMNS)
         raise DataError(csv, record, f"not a gdb9.sdf.csv table ({error})") from error
 
@@ -148,7 +144,7 @@ def read_gdb9(
     *,
     ranges: Ranges,
     expected_molecules: int | None = None,
-) -> Molecules:
+) -> Iterator[Molecules | Rejected]:
     """Read MoleculeNet's ``gdb9.sdf`` (plain or .gz) with ``gdb9.sdf.csv``.
 
     Both may also be the path of ``qm9.zip``, which holds the two.
@@ -159,6 +155,9 @@ def read_gdb9(
         uncharacterized: gdb indices to leave out.
         ranges: plausible values in store units, from the dataset card.
         expected_molecules: refuse any other count.
+
+    Yields:
+        All molecules at once, then each one left out; together as many as the files have.
 
     Raises:
         DataError: a file cannot be used, or the two do not list the same molecules.
@@ -180,5 +179,6 @@ def read_gdb9(
         offsets=raw.offsets,
         labels={name: values[:, i] for i, name in enumerate(LABELS)},
     )
-    molecules = labelled.keep(~np.isin(raw.ids, uncharacterized))
-    return finish(molecules, ranges, csv, expected_molecules)
+    skipped = np.isin(raw.ids, uncharacterized)
+    yield finish(labelled.keep(~skipped), ranges, csv, expected_molecules)
+    yield from (Rejected(f"gdb_{index}", UNCHARACTERIZED) for index in raw.ids[skipped])

@@ -6,8 +6,8 @@ order of the random permutation, so that the first n of a part are themselves a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,18 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Molecule ids of the three parts, each in permutation order."""
+    """Molecule ids of the three parts, each in permutation order.
+
+    Attributes:
+        train, val, test: ids, (M,) each.
+        test_parts: ids of the named parts that ``test`` consists of, such as temperatures; empty
+            for an ordinary test set.
+    """
 
     train: Int
     val: Int
     test: Int
+    test_parts: dict[str, Int] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Number of ids in each part."""
@@ -150,6 +157,40 @@ def pretrain_split(
     return Split(order[n_val:end], order[:n_val], order[:0])
 
 
+def files_split(
+    train_ids: ArrayLike,
+    test_ids: Mapping[str, ArrayLike],
+    n_train: int | None,
+    n_val: int,
+    seed: int,
+) -> Split:
+    """Train and validate on molecules of one file, test on those of others, each a named part.
+
+    Args:
+        train_ids: ids of the training file; permuted, the first ``n_val`` validate.
+        test_ids: ids of each test part; all are used, in increasing order.
+        n_train: molecules to train on; None takes all but the validation's.
+        n_val: molecules to validate on.
+        seed: of the permutation.
+
+    Raises:
+        ConfigError: the training file is too small, or there is nothing to test on.
+    """
+    array = _unique(train_ids)
+    needed = n_val + (1 if n_train is None else n_train)
+    if needed > len(array) or n_val < 0:
+        raise ConfigError(
+            f"{len(array)} molecules in the training file are too few for {n_val} val + "
+            f"{'at least 1' if n_train is None else n_train} train = {needed}"
+        )
+    parts = {name: _unique(ids) for name, ids in test_ids.items()}
+    if not parts or not all(map(len, parts.values())):
+        raise ConfigError(f"test parts {list(parts)} hold nothing to test on")
+    order = array[np.random.default_rng(seed).permutation(len(array))]
+    end = None if n_train is None else n_val + n_train
+    return Split(order[n_val:end], order[:n_val], np.concatenate(list(parts.values())), parts)
+
+
 def _sidecar(path: Path) -> Path:
     return path.with_suffix(".json")
 
@@ -163,16 +204,12 @@ def _check_disjoint(parts: dict[str, Int], file: Path) -> None:
         raise DataError(file, twice, f"id occurs twice (in {', '.join(where)}), expected once")
 
 
-def write_split(
-    path: str | Path, train: ArrayLike, val: ArrayLike, test: ArrayLike, meta: dict[str, Any]
-) -> dict[str, Any]:
+def write_split(path: str | Path, split: Split, meta: dict[str, Any]) -> dict[str, Any]:
     """Write ``<name>.npz`` and its description ``<name>.json``; equal input gives equal bytes.
 
     Args:
-        path: the ``.npz`` file.
-        train: ids to train on, in permutation order.
-        val: ids to validate on.
-        test: ids to test on.
+        path: the ``.npz`` file; a named test part is its array ``test_<name>``.
+        split: ids of each part.
         meta: must hold ``rule`` (how the split is made), ``seed`` and ``store_sha256``.
 
     Returns:
@@ -186,19 +223,29 @@ def write_split(
     missing = {"rule", "seed", "store_sha256"} - set(meta)
     if missing or path.suffix != ".npz":
         raise ConfigError(f"split {path}: .npz expected, meta lacks {sorted(missing)}")
-    given = (train, val, test)
-    parts = {n: np.asarray(ids, dtype="<i8") for n, ids in zip(_PARTS, given, strict=True)}
+    parts = {name: np.asarray(getattr(split, name), dtype="<i8") for name in _PARTS}
     _check_disjoint(parts, path)
+    named = {n: np.asarray(ids, dtype="<i8") for n, ids in split.test_parts.items()}
+    _check_test_parts(parts["test"], named, path)
     with atomic_path(path) as temporary, open(temporary, "wb") as handle:
-        np.savez(handle, allow_pickle=False, **parts)
+        arrays = {**parts, **{f"test_{name}": ids for name, ids in named.items()}}
+        np.savez(handle, allow_pickle=False, **arrays)
     description = {
         **meta,
         "format_version": FORMAT_VERSION,
         "counts": {name: len(ids) for name, ids in parts.items()},
+        **({"test_parts": {n: len(ids) for n, ids in named.items()}} if named else {}),
         "sha256": sha256_file(path),
     }
     write_json(_sidecar(path), description)
     return description
+
+
+def _check_test_parts(test: Int, named: dict[str, Int], file: Path) -> None:
+    if named:
+        _check_disjoint(named, file)
+        if not np.array_equal(np.sort(np.concatenate([*named.values()])), np.sort(test)):
+            raise DataError(file, None, f"test parts {list(named)} are not the test set")
 
 
 def read_split(path: str | Path) -> Split:
@@ -219,15 +266,13 @@ def read_split(path: str | Path) -> Split:
     if digest != expected:
         raise DataError(path, None, f"sha256 is {digest}, its .json says {expected}")
     with np.load(path, allow_pickle=False) as archive:
-        split = Split(*(archive[name] for name in _PARTS))
+        names = [name.removeprefix("test_") for name in archive.files if name not in _PARTS]
+        named = {name: archive[f"test_{name}"] for name in names}
+        train, val, test = (archive[name] for name in _PARTS)
+    split = Split(train, val, test, named)
     _check_disjoint({name: getattr(split, name) for name in _PARTS}, path)
+    _check_test_parts(split.test, named, path)
     return split
-
-
-def overlap(split: Split, pretrain_ids: ArrayLike) -> dict[str, int]:
-    """How many ids of each part also occur in a pre-training set of the same store."""
-    seen = np.asarray(pretrain_ids, dtype=np.int64)
-    return {name: int(np.isin(getattr(split, name), seen).sum()) for name in _PARTS}
 
 
 def _keys(store: Store, rows: ArrayLike) -> UInt:
@@ -235,6 +280,28 @@ def _keys(store: Store, rows: ArrayLike) -> UInt:
     chunks = [index[i : i + _KEY_CHUNK] for i in range(0, len(index), _KEY_CHUNK)]
     keys = [structure_keys(store.gather(chunk)) for chunk in chunks]
     return np.concatenate(keys) if keys else np.zeros(0, dtype=np.uint64)
+
+
+def same_structure(store: Store, ids: ArrayLike, others: Iterable[tuple[Store, ArrayLike]]) -> Int:
+    """Those of ``ids`` whose connectivity key occurs among molecules of other stores.
+
+    Args:
+        store: holds ``ids``.
+        ids: ids to look at.
+        others: stores, each with the ids of it to compare with.
+    """
+    array = np.asarray(ids, dtype=np.int64)
+    wanted = [_keys(other, other.rows(theirs)) for other, theirs in others]
+    if not wanted:
+        return array[:0]
+    return array[np.isin(_keys(store, store.rows(array)), np.concatenate(wanted))]
+
+
+def geometry_keys(store: Store, ids: ArrayLike) -> list[bytes]:
+    """Elements and positions of each molecule as bytes: equal for the same frame in two files."""
+    part = store.gather(store.rows(ids))
+    bounds = zip(part.offsets[:-1], part.offsets[1:], strict=True)
+    return [part.z[a:b].tobytes() + part.pos[a:b].tobytes() for a, b in bounds]
 
 
 def leak_report(
