@@ -1,38 +1,62 @@
-"""Exchange encoder weights with TorchMD-NET 3.x (class ``TorchMD_ET``).
+"""Exchange encoder weights with TorchMD-NET 3.x and with PVD's Lightning checkpoints.
 
-The two differ in names of nothing but the order of rows: the 3F outputs of ``v_proj`` and
-``dv_proj`` are (heads, 3, D) there and (3, heads, D) here. Buffers of the radial basis are
-constants here.
+TorchMD-NET's and our tensors differ in names of nothing but the order of rows: the 3F outputs of
+``v_proj`` and ``dv_proj`` are (heads, 3, D) there and (3, heads, D) here. Buffers of the radial
+basis are constants here. PVD, whose ``denoised-pcqm4mv2.ckpt`` is the public Coord encoder, calls
+the final vector norm ``out_norm_vec``; TorchMD-NET 3 has none.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from georecon.errors import CheckpointError
-from georecon.models.encoder import EquivariantTransformer
+from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 
 _REORDERED = (".v_proj.", ".dv_proj.")
-_CONSTANTS = ("distance.", "distance_expansion.")
+_BASIS = ("distance_expansion.means", "distance_expansion.betas")
+_CONSTANTS = ("distance.", *_BASIS)
 _WHITENED = "vec_norm."
+_PVD_NORM = "out_norm_vec."
+_ENCODER_PREFIX = "model.representation_model."
+_LIBRARIES = ("pytorch_lightning.", "lightning.", "torchmdnet.")
+# Hyper-parameters that no tensor's shape tells, and what our encoder can do.
+_FIXED = {
+    "model": "equivariant-transformer",
+    "rbf_type": "expnorm",
+    "activation": "silu",
+    "attn_activation": "silu",
+    "neighbor_embedding": True,
+    "distance_influence": "both",
+    "cutoff_lower": 0.0,
+}
 
 
 def from_torchmdnet(state: Mapping[str, Tensor], encoder: EquivariantTransformer) -> None:
-    """Load a TorchMD-NET ET state dict into an encoder of the same sizes, in place.
+    """Load a TorchMD-NET (or PVD) ET state dict into an encoder of the same sizes, in place.
 
     Args:
-        state: ``TorchMD_ET.state_dict()``; constants of the radial basis and neighbour list are
-            ignored.
-        encoder: encoder whose ``vec_norm``, which TorchMD-NET 3 does not have, is left as it is.
+        state: ``TorchMD_ET.state_dict()``; its radial basis must be the encoder's.
+        encoder: encoder whose ``vec_norm`` is left as it is where the state dict has none.
 
     Raises:
-        CheckpointError: the first tensor that is missing, unknown or of another shape.
+        CheckpointError: the first tensor that is missing, unknown, of another shape or, for the
+            radial basis, of other values (trained, or for another cutoff).
     """
     heads = encoder.settings.heads
     expected = encoder.state_dict()
-    given = {name: tensor for name, tensor in state.items() if not name.startswith(_CONSTANTS)}
+    _check_basis(state, encoder)
+    given = {
+        name.replace(_PVD_NORM, _WHITENED): tensor
+        for name, tensor in state.items()
+        if not name.startswith(_CONSTANTS)
+    }
     for name in [*expected, *given]:
         if name not in given and not name.startswith(_WHITENED):
             raise CheckpointError(f"tensor {name!r} is missing from the TorchMD-NET state dict")
@@ -45,19 +69,31 @@ def from_torchmdnet(state: Mapping[str, Tensor], encoder: EquivariantTransformer
     encoder.load_state_dict(expected | renamed)
 
 
+def _check_basis(state: Mapping[str, Tensor], encoder: EquivariantTransformer) -> None:
+    for name in _BASIS:
+        ours = encoder.get_buffer(name)
+        theirs = state.get(name, ours)
+        if theirs.shape != ours.shape:
+            shapes = f"{tuple(theirs.shape)}, the encoder needs {tuple(ours.shape)}"
+            raise CheckpointError(f"tensor {name!r} is {shapes}")
+        if not torch.allclose(theirs.to(ours), ours, rtol=1e-5, atol=1e-7):
+            raise CheckpointError(
+                f"tensor {name!r} is not that of a fixed exponential-normal basis with cutoff "
+                f"{encoder.settings.cutoff} Å"
+            )
+
+
 def to_torchmdnet(encoder: EquivariantTransformer) -> dict[str, Tensor]:
     """State dict for ``TorchMD_ET.load_state_dict(…, strict=False)``: all but its constants.
 
-    Raises:
-        CheckpointError: the encoder whitens its vectors, which TorchMD-NET 3 cannot do.
+    A whitened norm is called as in PVD, ``out_norm_vec``: TorchMD-NET 3 has none, and
+    ``strict=False`` passes over it. Its features are then those before the norm.
     """
-    state = encoder.state_dict()
-    if any(name.startswith(_WHITENED) for name in state):
-        raise CheckpointError(
-            "TorchMD-NET 3 has no whitened vector norm: encoder.vector_norm must be none"
-        )
     heads = encoder.settings.heads
-    return {name: _swap(name, tensor, 3, heads) for name, tensor in state.items()}
+    return {
+        name.replace(_WHITENED, _PVD_NORM): _swap(name, tensor, 3, heads)
+        for name, tensor in encoder.state_dict().items()
+    }
 
 
 def _swap(name: str, tensor: Tensor, outer: int, inner: int) -> Tensor:
@@ -66,3 +102,79 @@ def _swap(name: str, tensor: Tensor, outer: int, inner: int) -> Tensor:
         return tensor
     blocks = tensor.reshape(outer, inner, -1, *tensor.shape[1:])
     return blocks.transpose(0, 1).reshape(tensor.shape)
+
+
+class LightningEncoder(NamedTuple):
+    """What :func:`from_lightning` found.
+
+    Attributes:
+        encoder: the encoder, its sizes taken from the tensors.
+        dropped: names of the tensors that are not the encoder's: heads, noise normaliser.
+    """
+
+    encoder: EquivariantTransformer
+    dropped: list[str]
+
+
+def from_lightning(path: Path) -> LightningEncoder:
+    """Encoder of a PVD checkpoint, e.g. the public Coord weights ``denoised-pcqm4mv2.ckpt``.
+
+    Nothing in the file is run: it is read with ``weights_only``, and classes of Lightning or
+    TorchMD-NET that it mentions are replaced by empty ones, not imported.
+
+    Raises:
+        CheckpointError: not such a file, a reference to any other code, an option that our
+            encoder does not have, or the first tensor that does not fit.
+    """
+    content = _read_tensors(path)
+    try:
+        tensors, options = content["state_dict"], content["hyper_parameters"]
+        state = {
+            name.removeprefix(_ENCODER_PREFIX): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_ENCODER_PREFIX)
+        }
+        dropped = [name for name in tensors if not name.startswith(_ENCODER_PREFIX)]
+        encoder = EquivariantTransformer(_sizes(state, options))
+        from_torchmdnet(state, encoder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"not the layout of a PVD checkpoint ({type(error).__name__}: {error})"
+        raise CheckpointError(f"{path}: {reason}") from None
+    return LightningEncoder(encoder, dropped)
+
+
+def _read_tensors(path: Path) -> Any:
+    """A ``torch.save`` file's tensors and plain values; its library classes become empty ones."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        foreign = [name for name in names if not name.startswith(_LIBRARIES)]
+        if foreign:
+            raise CheckpointError(f"{path}: refers to code, which is not run: {foreign[0]}")
+        empty: list[Any] = [(type(name.split(".")[-1], (), {}), name) for name in names]
+        with torch.serialization.safe_globals(empty):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a whole torch checkpoint ({reason})") from None
+
+
+def _sizes(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> EncoderSettings:
+    """Sizes from shapes; heads, cutoff and neighbour cap from the hyper-parameters."""
+    for name, only in _FIXED.items():
+        if options.get(name, only) != only:
+            raise CheckpointError(f"hyper-parameter {name} is {options[name]!r}; needed: {only!r}")
+    max_z, channels = state["embedding.weight"].shape
+    layers = {name.split(".")[1] for name in state if name.startswith("attention_layers.")}
+    whitened = any(name.startswith(_PVD_NORM) for name in state)
+    return EncoderSettings(
+        channels=channels,
+        layers=len(layers),
+        heads=int(options["num_heads"]),
+        rbf=state["neighbor_embedding.distance_proj.weight"].shape[1],
+        cutoff=float(options["cutoff_upper"]),
+        max_neighbors=int(options["max_num_neighbors"]),
+        max_z=max_z,
+        vector_norm="whitened" if whitened else "none",
+    )
