@@ -35,7 +35,7 @@ MAX_RATIO = 100
 """Unpacked size over archive size that is refused; official sets have 3 to 15."""
 _SLACK = 16 << 20  # bytes that any archive may unpack to
 _LONGEST_META = 64 << 10  # long names and pax records; tarfile reads them whole
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16  # larger buffers leave the cache, and the C library maps each anew
 _META = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),

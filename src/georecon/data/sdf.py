@@ -6,10 +6,11 @@ memory. Bonds, charges and properties are not read: pre-training needs positions
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from georecon.data.archives import members
 from georecon.data.checks import Ranges
@@ -18,6 +19,7 @@ from georecon.data.sdf_workers import Reading, read_parts
 from georecon.errors import DataError
 
 BLOCK = 1 << 20  # bytes; larger ones leave the processor's cache and are slower
+_PIECE = 1 << 16  # bytes read at a time; larger ones leave the cache
 _LONGEST_RECORD = 16 << 20
 
 
@@ -25,7 +27,7 @@ class _CutShortError(ValueError):
     """The file is damaged or ends within a record."""
 
 
-def _blocks(file: Path, block_bytes: int) -> Iterator[bytes]:
+def _blocks(file: Path, block_bytes: int) -> Iterator[memoryview]:
     """Blocks of the only .sdf file in an archive, or of a plain file, in one pass.
 
     Members are checked as they come; nothing else in the archive is read or written.
@@ -41,37 +43,51 @@ def _blocks(file: Path, block_bytes: int) -> Iterator[bytes]:
         raise DataError(file, None, f"expected one .sdf file inside, found {found}")
 
 
-def _whole_records(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
-    """Cut a stream into blocks that each end with a ``$$$$`` line."""
-    rest = b""
-    while chunk := _read(stream, block_bytes):
-        line = rest.rfind(b"\n") + 1  # no record ends before the last line known
-        rest += chunk
-        end = _last_end(rest, line)
+def _whole_records(stream: BinaryIO, block_bytes: int) -> Iterator[memoryview]:
+    """Cut a stream into blocks that each end with a ``$$$$`` line.
+
+    All are views of one buffer: each must be used before the next is asked for.
+    """
+    buffer, held = bytearray(), 0
+    while True:
+        if held + block_bytes > len(buffer):
+            buffer = buffer[:held] + bytes(held + 2 * block_bytes)
+        count = _fill(memoryview(buffer)[held : held + block_bytes], stream)
+        if not count:
+            break
+        line = buffer.rfind(b"\n", 0, held) + 1  # no record ends before the last line held
+        held += count
+        end = _last_end(buffer, line, held)
         if end:
-            yield rest[:end]
-            rest = rest[end:]
-        elif len(rest) > _LONGEST_RECORD:
+            yield memoryview(buffer)[:end]
+            buffer[: held - end] = buffer[end:held]
+            held -= end
+        elif held > _LONGEST_RECORD:
             raise _CutShortError(f"no $$$$ line within {_LONGEST_RECORD} bytes, expected records")
+    rest = bytes(buffer[:held])
     if rest.rpartition(b"\n")[2].rstrip() == b"$$$$":
-        yield rest + b"\n"
+        yield memoryview(rest + b"\n")
     elif rest.strip():
         raise _CutShortError("record cut short: the file ends before $$$$")
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
+def _fill(buffer: memoryview, stream: BinaryIO) -> int:
+    """Read until the buffer is full or the stream ends; returns the bytes read."""
+    place = 0
     try:
-        return stream.read(size)
-    except DataError as error:  # damage in the middle of a file: its record is known further up
+        while count := cast(io.BufferedIOBase, stream).readinto(buffer[place : place + _PIECE]):
+            place += count
+    except DataError as error:  # the record it stands in is known further up
         raise _CutShortError(error.reason) from error
+    return place
 
 
-def _last_end(data: bytes, start: int) -> int:
+def _last_end(data: bytearray, start: int, stop: int) -> int:
     """End of the last ``$$$$`` line that begins at ``start`` or later; 0 if there is none."""
-    before = len(data)
+    before = stop
     while (place := data.rfind(b"$$$$", start, before)) >= 0:
-        newline = data.find(b"\n", place)
-        if newline >= 0 and (place == 0 or data[place - 1 : place] == b"\n"):
+        newline = data.find(b"\n", place, stop)
+        if newline >= 0 and (place == 0 or data[place - 1] == ord("\n")):
             return newline + 1
         before = place + 3
     return 0

@@ -91,7 +91,7 @@ class Block:
     """What the records of a block hold.
 
     Attributes:
-        data: the bytes.
+        data: the bytes; may be used anew after this block.
         rows: rows that the records take up: one each, except where a ``$$$$`` is missing.
         row: row within the block of each molecule read, increasing, (M,).
         z: atomic numbers, (N,).
@@ -101,7 +101,7 @@ class Block:
         rejected: row within the block, title and reason of each record left out.
     """
 
-    data: bytes
+    data: memoryview
     rows: int
     row: Int
     z: NDArray[np.uint8]
@@ -113,7 +113,7 @@ class Block:
     def title(self, molecule: int) -> str:
         """Title line of a molecule, without blanks around it."""
         start, end = self.title_span[molecule]
-        return self.data[start:end].decode("latin-1").strip()
+        return bytes(self.data[start:end]).decode("latin-1").strip()
 
 
 class _Found(NamedTuple):
@@ -139,12 +139,13 @@ class _Lines(NamedTuple):
         return self.end[lines] - self.start[lines]
 
 
-def parse_block(data: bytes) -> Block:
+def parse_block(data: bytes | memoryview) -> Block:
     """Read whole records: ``data`` ends with the newline of a ``$$$$`` line.
 
     Every record is either read or rejected; one without ``$$$$`` between it and the next takes up
     the rows of both, so that later rows stay what they are.
     """
+    data = memoryview(data)
     lines = _split(data)
     first, last = _record_lines(lines)
     n_atoms, plain = _plain_records(lines, first, last)
@@ -156,7 +157,7 @@ def parse_block(data: bytes) -> Block:
     rejected: list[tuple[int, str, str]] = []
     if not plain.all():
         unusual = {
-            int(record): data[lines.start[first[record]] : lines.start[last[record]]]
+            int(record): bytes(data[lines.start[first[record]] : lines.start[last[record]]])
             for record in np.flatnonzero(~plain)
         }
         found = _merge(_keep(found, plain), _read_unusual(unusual, rows, rejected))
@@ -174,7 +175,7 @@ def parse_block(data: bytes) -> Block:
     )
 
 
-def _split(data: bytes) -> _Lines:
+def _split(data: memoryview) -> _Lines:
     buffer = np.full(len(data) + _PAD, ord("\n"), dtype=np.uint8)
     buffer[: len(data)] = np.frombuffer(data, dtype=np.uint8)
     end = np.flatnonzero(buffer[: len(data)] == ord("\n"))

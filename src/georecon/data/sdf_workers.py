@@ -7,6 +7,7 @@ time, so memory is bounded by their number.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class Part(NamedTuple):
     rejected: list[tuple[int, str]]
 
 
-def read_part(data: bytes, reading: Reading) -> Part:
+def read_part(data: memoryview, reading: Reading) -> Part:
     """Parse a block and set aside what has no id or is implausible."""
     block = parse_block(data)
     rejected = block.rejected
@@ -84,10 +85,11 @@ def read_part(data: bytes, reading: Reading) -> Part:
     return Part(block.rows, molecules, reasons)
 
 
-def read_parts(blocks: Iterable[bytes], reading: Reading, processes: int) -> Iterator[Part]:
+def read_parts(blocks: Iterable[memoryview], reading: Reading, processes: int) -> Iterator[Part]:
     """Parse blocks, in this process or in ``processes - 1`` others while this one reads on.
 
-    If ``blocks`` raises, the parts before come first.
+    A block is done with before the next is asked for. If ``blocks`` raises, the parts before it
+    come first.
 
     Raises:
         ChildProcessError: a worker ended before its work did.
@@ -136,7 +138,7 @@ class _Worker:
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
 
-    def send(self, block: bytes) -> None:
+    def send(self, block: memoryview) -> None:
         try:
             self._stdin.write(len(block).to_bytes(8, "little"))
             self._stdin.write(block)
@@ -209,11 +211,14 @@ def _work() -> None:
     """Answer blocks until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     reading = Reading(**json.loads(sys.argv[1]))
-    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+    stdin, stdout = cast(io.BufferedIOBase, sys.stdin.buffer), sys.stdout.buffer
+    buffer = bytearray()
     while head := stdin.read(8):
         size = int.from_bytes(head, "little")
-        block = stdin.read(size)
-        if len(block) != size:
+        if size > len(buffer):
+            buffer = bytearray(size)
+        block = memoryview(buffer)[:size]
+        if stdin.readinto(block) != size:
             return
         _write_answer(stdout, read_part(block, reading))
 
