@@ -17,6 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from georecon.errors import DataError
+
+_PAIRS_PER_BLOCK = 2**24  # distances held at once: 200 MB in float32
+
 MIN_DISTANCE = 1e-6
 """Shortest distance [Å] that an edge is given: two coincident atoms then have finite gradients."""
 
@@ -69,6 +73,29 @@ def make_graph(z: Tensor, pos: Tensor, counts: Tensor, ids: Tensor) -> MolGraph:
     return MolGraph(z.to(torch.int64), pos, batch, ptr, ids.to(torch.int64))
 
 
+def check_graph(graph: MolGraph, max_z: int) -> None:
+    """Refuse molecules that no encoder could read; a single transfer from the device.
+
+    Args:
+        graph: molecules about to be encoded.
+        max_z: size of the table of elements.
+
+    Raises:
+        DataError: a position is not finite or an element is unknown; names the molecule id.
+    """
+    finite = graph.pos.detach().isfinite()
+    low, high, sound = torch.stack([graph.z.amin(), graph.z.amax(), finite.all().long()]).tolist()
+    if 1 <= low and high < max_z and sound:
+        return
+    for bad, reason in (
+        (~finite.all(1), "a position is NaN or infinite, expected finite numbers"),
+        ((graph.z < 1) | (graph.z >= max_z), f"unknown element, expected Z in 1..{max_z - 1}"),
+    ):
+        for atom in bad.nonzero()[:1, 0].tolist():
+            what = f"atom {int(graph.atom_index[atom])} (Z = {int(graph.z[atom])}): {reason}"
+            raise DataError("molecules to encode", int(graph.ids[graph.batch[atom]]), what)
+
+
 class Edges(NamedTuple):
     """Directed edges within the cutoff, self loops included.
 
@@ -109,12 +136,29 @@ def radius_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
 
 @torch.no_grad()
 def _pairs(graph: MolGraph, cutoff: float, max_neighbors: int) -> tuple[Tensor, Tensor]:
-    counts = graph.ptr[1:] - graph.ptr[:-1]
+    """Source and target atoms, (E,) each; blocks of molecules keep memory within bounds."""
+    size = int((graph.ptr[1:] - graph.ptr[:-1]).max())
+    step = max(1, _PAIRS_PER_BLOCK // size**2)
+    blocks = [
+        _dense_pairs(graph.pos, graph.ptr[start : start + step + 1], cutoff, max_neighbors)
+        for start in range(0, graph.num_graphs, step)
+    ]
+    if len(blocks) == 1:
+        return blocks[0]
+    sources, targets = zip(*blocks, strict=True)
+    return torch.cat(sources), torch.cat(targets)
+
+
+def _dense_pairs(
+    pos: Tensor, ptr: Tensor, cutoff: float, max_neighbors: int
+) -> tuple[Tensor, Tensor]:
+    """Pairs of consecutive molecules, all padded to the largest of them."""
+    counts = ptr[1:] - ptr[:-1]
     size = int(counts.max())
-    slots = torch.arange(size, device=graph.pos.device)
+    slots = torch.arange(size, device=pos.device)
     filled = slots < counts[:, None]  # (B, A)
-    atom = (graph.ptr[:-1, None] + slots).clamp(max=graph.z.shape[0] - 1)  # (B, A)
-    padded = graph.pos[atom]  # (B, A, 3)
+    atom = (ptr[:-1, None] + slots).clamp(max=pos.shape[0] - 1)  # (B, A)
+    padded = pos[atom]  # (B, A, 3)
     squared = (padded[:, :, None] - padded[:, None]).square().sum(-1)  # (B, A, A)
     near = (squared < cutoff**2) & filled[:, :, None] & filled[:, None, :]
     if size > max_neighbors:
@@ -122,7 +166,7 @@ def _pairs(graph: MolGraph, cutoff: float, max_neighbors: int) -> tuple[Tensor, 
         farthest = masked.kthvalue(max_neighbors, dim=-1).values
         near &= squared <= farthest[..., None]
     molecule, i, j = near.nonzero(as_tuple=True)
-    return graph.ptr[molecule] + j, graph.ptr[molecule] + i
+    return ptr[molecule] + j, ptr[molecule] + i
 
 
 def scatter_sum(values: Tensor, index: Tensor, size: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from georecon.graph import MolGraph, radius_edges, scatter_sum
+from georecon.graph import MolGraph, check_graph, radius_edges, scatter_sum
 from georecon.models.radial import ExpNormalBasis, cosine_cutoff
 from georecon.models.whiten import WhitenedVectorNorm
 
@@ -174,8 +174,13 @@ class EquivariantTransformer(nn.Module):
         self.vec_norm = WhitenedVectorNorm(settings.channels) if whitened else nn.Identity()
 
     def edges(self, graph: MolGraph) -> EdgeFeatures:
-        """Radius graph of ``graph.pos`` with its radial features."""
+        """Radius graph of ``graph.pos`` with its radial features.
+
+        Raises:
+            DataError: a molecule with positions that are not finite or with an unknown element.
+        """
         settings = self.settings
+        check_graph(graph, settings.max_z)
         edges = radius_edges(graph, settings.cutoff, settings.max_neighbors)
         return EdgeFeatures(
             edges.source,
@@ -189,7 +194,7 @@ class EquivariantTransformer(nn.Module):
         """Features of each atom.
 
         Args:
-            graph: molecules; atomic numbers must be below ``max_z``.
+            graph: molecules; atomic numbers from 1 to ``max_z - 1``.
             edges: radius graph of ``graph`` if it has been built already.
 
         Returns:

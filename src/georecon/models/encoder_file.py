@@ -30,7 +30,7 @@ def load_encoder(path: Path, encoder: EquivariantTransformer) -> None:
 
     Raises:
         CheckpointError: not an encoder file, or the first tensor that is missing or differs in
-        shape.
+            shape, or the first setting that differs.
     """
     try:
         with safe_open(path, framework="pt") as handle:
@@ -48,4 +48,8 @@ def load_encoder(path: Path, encoder: EquivariantTransformer) -> None:
         if found[name].shape != expected[name].shape:
             shapes = f"{tuple(found[name].shape)}, the model needs {tuple(expected[name].shape)}"
             raise CheckpointError(f"{path}: tensor {name!r} is {shapes}")
+    for name, value in header["settings"].items():  # those that no shape tells: heads, cutoff, …
+        own = getattr(encoder.settings, name, None)
+        if value != own:
+            raise CheckpointError(f"{path}: encoder.{name} is {value}, the model has {own}")
     encoder.load_state_dict(found)
