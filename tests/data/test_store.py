@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,11 +84,11 @@ def test_manifest_says_what_is_inside(tmp_path: Path) -> None:
     assert manifest["dataset"] == "toy"
     assert manifest["units"] == UNITS
     assert set(manifest["files"]) == {
-        f"{name}.npy" for name in ("ids", "z", "pos", "offsets", "labels_energy", "forces")
+        f"{name}.npy" for name in ("ids", "z", "pos", "offsets", "labels_energy", "forces", "order")
     }
 
 
-@pytest.mark.parametrize("name", ["ids", "z", "pos", "offsets", "labels_energy", "forces"])
+@pytest.mark.parametrize("name", ["ids", "z", "pos", "offsets", "labels_energy", "forces", "order"])
 def test_flipped_bit_is_found_by_verify(tmp_path: Path, name: str) -> None:
     write(tmp_path / "s", make_molecules())
     file = tmp_path / "s" / f"{name}.npy"
@@ -119,8 +122,27 @@ def test_other_format_version_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "s", make_molecules())
     file = tmp_path / "s" / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
-    with pytest.raises(DataError, match="format 99"):
+    with pytest.raises(DataError, match=r"format 99, this code reads 2; delete .*and run"):
         Store.open(tmp_path / "s")
+
+
+def test_rows_of_ids_in_any_order(tmp_path: Path) -> None:
+    """Also where they increase within chunks only; ids that increase need no second array."""
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(9_000)[:3_000]
+    for name, wanted in (("sorted", np.sort(ids)), ("mixed", ids)):
+        chunks = [replace(make_molecules(), ids=part) for part in wanted.reshape(-1, 3)]
+        store = write(tmp_path / name, *chunks)
+        assert (tmp_path / name / "order.npy").exists() == (name == "mixed")
+        asked = rng.permutation(wanted)
+        assert np.array_equal(store.ids[store.rows(asked)], asked)
+        absent = int(np.setdiff1d(np.arange(9_000), ids)[7])
+        for unknown in (absent, -1, 9_000):
+            with pytest.raises(DataError, match=f"record {unknown}: unknown molecule id \\(1 of 2"):
+                store.rows([int(ids[0]), unknown])
+    halves = make_molecules(10), make_molecules(5)
+    increasing = [replace(half, ids=np.sort(half.ids)) for half in halves]
+    assert write(tmp_path / "halves", *increasing).rows([5, 12]).tolist() == [3, 2]
 
 
 def test_unknown_id_is_named(tmp_path: Path) -> None:
@@ -177,3 +199,104 @@ def test_writing_again_replaces(tmp_path: Path) -> None:
 def test_empty_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no molecules"):
         write(tmp_path / "s")
+
+
+# In a process of its own. "eager" and "dictionary" are broken twins of the store.
+MEMORY = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from georecon.data.molecules import Molecules
+from georecon.data.store import Store, StoreWriter
+
+folder, molecules, twin = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+
+def resident():
+    status = Path("/proc/self/status").read_text()
+    pick = lambda key: int(status.split(key + ":")[1].split()[0]) / 1024
+    return np.array([pick("RssAnon"), pick("RssFile"), pick("VmHWM")])
+
+def write():
+    sizes = np.arange(50_000) % 8 + 1
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    rng = np.random.default_rng(0)
+    z = rng.integers(1, 10, offsets[-1]).astype(np.uint8)
+    pos = rng.normal(size=(offsets[-1], 3)).astype(np.float32)
+    with StoreWriter(folder, dataset="toy", source={}, units={"pos": "Å"}) as writer:
+        for first in range(0, molecules, 50_000):
+            ids = 7 * np.arange(first, first + 50_000)
+            writer.append(Molecules(ids=ids, z=z, pos=pos, offsets=offsets, labels={"y": ids / 2}))
+
+def read():
+    started = resident()
+    if twin == "eager":
+        load = np.load
+        np.load = lambda file, mmap_mode=None, allow_pickle=False: load(file)
+    store = Store.open(folder)
+    if twin == "dictionary":
+        row_of = {int(one): row for row, one in enumerate(store.ids)}
+        store.rows = lambda ids: np.array([row_of[int(one)] for one in ids])
+    opened = resident()
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        ids = 7 * rng.integers(0, molecules, 16)
+        got = store.gather(store.rows(ids))
+        assert np.array_equal(got.ids, ids) and np.array_equal(got.labels["y"], ids / 2)
+        assert np.array_equal(got.n_atoms(), ids // 7 % 8 + 1)
+    return {"opened": list(opened - started), "read": list(resident() - opened)}
+
+if not folder.exists():
+    write()
+    print(json.dumps({"peak": resident()[2]}))
+else:
+    print(json.dumps(read()))
+"""
+
+
+def measure(folder: Path, molecules: int, twin: str = "none") -> dict[str, Any]:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux's /proc for the memory of a process")
+    command = [sys.executable, "-c", MEMORY, str(folder), str(molecules), twin]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def check_memory(found: dict[str, Any]) -> None:
+    """MiB that opening and reading 80 molecules take.
+
+    Own memory, and pages of the files: those are the kernel's cache, shared by all processes and
+    taken back when memory runs short; it maps 64 KiB around each place that is read.
+    """
+    own, mapped, _ = found["opened"]
+    assert own < 4
+    assert mapped < 4
+    own, mapped, _ = found["read"]
+    assert own < 4
+    assert mapped < 120
+
+
+@pytest.fixture(scope="module")
+def large_store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A store of three million molecules, and the writer's peak memory [MiB]."""
+    folder = tmp_path_factory.mktemp("large") / "store"
+    return folder, measure(folder, 3_000_000)["peak"]
+
+
+def test_memory_does_not_grow_with_the_store(large_store: tuple[Path, float]) -> None:
+    check_memory(measure(large_store[0], 3_000_000))
+
+
+@pytest.mark.parametrize("twin", ["eager", "dictionary"])
+def test_stores_that_load_everything_fail_the_check(
+    large_store: tuple[Path, float], twin: str
+) -> None:
+    with pytest.raises(AssertionError):
+        check_memory(measure(large_store[0], 3_000_000, twin))
+
+
+def test_memory_of_the_writer_does_not_grow(
+    large_store: tuple[Path, float], tmp_path: Path
+) -> None:
+    assert large_store[1] - measure(tmp_path / "s", 150_000)["peak"] < 8

@@ -2,8 +2,13 @@
 
 A store is a folder of plain ``.npy`` files: ``ids`` (M,), ``z`` (N,), ``pos`` (N, 3) [Å],
 ``offsets`` (M+1,), one ``labels_<name>`` (M,) per label, ``forces`` (N, 3) where the set has them,
-and ``manifest.json``. Atoms of row ``i`` are ``offsets[i]:offsets[i+1]``. Opening costs the same
-for a thousand molecules as for millions, and any process may open it at once.
+``order`` (M,), the rows by increasing id, where ids do not increase anyway, and ``manifest.json``.
+Atoms of row ``i`` are ``offsets[i]:offsets[i+1]``.
+
+Opening reads the manifest and the headers, nothing else, so it costs the same for a thousand
+molecules as for millions; any number of processes may do so at once and share the pages they read.
+Opening compares sizes and shapes. Hashes are written with the store and compared with
+``verify=True`` and by ``snakemake audit``, which read every byte.
 """
 
 from __future__ import annotations
@@ -11,7 +16,6 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -25,7 +29,8 @@ from georecon.files import read_json, sha256_file, sha256_json, write_json
 
 __all__ = ["FORMAT_VERSION", "Molecules", "Rejected", "Store", "StoreWriter"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Raised with every change of the layout; stores of another version are refused, and made again."""
 
 
 class _Column:
@@ -64,6 +69,9 @@ class _Column:
 class StoreWriter:
     """Context manager that writes a store; nothing is left at ``path`` unless it succeeds.
 
+    Chunks go straight to files, so memory does not grow with the set; only ids that do not
+    increase are read back at the end, at 16 bytes a molecule, to sort them.
+
     Args:
         path: folder of the store.
         dataset: name of the dataset card.
@@ -83,9 +91,10 @@ class StoreWriter:
         self._temporary = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp"
         self._columns: dict[str, _Column] = {}
         self._rejected: list[Rejected] = []
-        self._ids: list[Int] = []
         self._elements: set[int] = set()
-        self._atoms = 0
+        self._molecules = self._atoms = 0
+        self._last_id: int | None = None
+        self._increasing = True
 
     def __enter__(self) -> StoreWriter:
         self._temporary.mkdir(parents=True)
@@ -133,14 +142,18 @@ class StoreWriter:
             )
         for name, (values, _, _) in arrays.items():
             self._columns[name].append(values)
-        self._ids.append(np.array(molecules.ids))
-        self._elements.update(int(number) for number in np.unique(molecules.z))
+        earlier = [] if self._last_id is None else [self._last_id]
+        self._increasing &= bool(np.all(np.diff([*earlier, *molecules.ids[:1]]) > 0))
+        self._increasing &= bool(np.all(np.diff(molecules.ids) > 0))
+        self._last_id = int(molecules.ids[-1])
+        self._elements.update(np.flatnonzero(np.bincount(molecules.z)).tolist())
+        self._molecules += len(molecules)
         self._atoms += len(molecules.z)
 
     @property
     def records(self) -> int:
         """Records seen so far: molecules written and records left out."""
-        return sum(map(len, self._ids)) + len(self._rejected)
+        return self._molecules + len(self._rejected)
 
     def reject(self, rejected: Rejected) -> None:
         """Note a record that was left out; it is listed in the manifest."""
@@ -149,10 +162,10 @@ class StoreWriter:
     def _finish(self) -> None:
         if not self._columns:
             raise DataError(self.path, None, "no molecules were written, expected at least one")
-        values, counts = np.unique(np.concatenate(self._ids), return_counts=True)
-        if len(values) != counts.sum():
-            twice = int(values[np.flatnonzero(counts > 1)[0]])
-            raise DataError(self.path, twice, "id occurs more than once, expected unique ids")
+        self._columns["ids"].close()
+        if not self._increasing:
+            self._columns["order"] = _Column(self._temporary / "order.npy", "<i8", ())
+            self._columns["order"].append(self._order())
         files = {}
         for column in self._columns.values():
             column.close()
@@ -166,7 +179,7 @@ class StoreWriter:
             **self._head,
             "format_version": FORMAT_VERSION,
             "counts": {
-                "molecules": int(counts.sum()),
+                "molecules": self._molecules,
                 "atoms": self._atoms,
                 "rejected": len(self._rejected),
             },
@@ -177,6 +190,17 @@ class StoreWriter:
         }
         write_json(self._temporary / "manifest.json", manifest)
         _replace_folder(self._temporary, self.path)
+
+    def _order(self) -> Int:
+        """Rows by increasing id; refuses an id that came twice."""
+        ids: Int = np.load(self._columns["ids"].path, allow_pickle=False)
+        order = np.argsort(ids)
+        ids = ids[order]
+        twice = np.flatnonzero(ids[1:] == ids[:-1])
+        if len(twice):
+            reason = "id occurs more than once, expected unique ids"
+            raise DataError(self.path, int(ids[twice[0]]), reason)
+        return order
 
 
 def _identity(files: dict[str, dict[str, Any]]) -> str:
@@ -201,6 +225,7 @@ class Store:
         self.z: NDArray[np.uint8] = arrays["z"]
         self.pos: NDArray[np.float32] = arrays["pos"]
         self.offsets: Int = arrays["offsets"]
+        self._order: Int | None = arrays.get("order")  # None: ids increase
         self.forces: Float | None = arrays.get("forces")
         self.labels: dict[str, Float] = {
             name.removeprefix("labels_"): array
@@ -251,22 +276,17 @@ class Store:
         """Identity of the data: a digest over the hashes of all arrays."""
         return str(self.manifest["sha256"])
 
-    @cached_property
-    def _order(self) -> Int | None:
-        """Row order by id, or None when ids already increase."""
-        return None if np.all(self.ids[1:] > self.ids[:-1]) else np.argsort(self.ids)
-
     def rows(self, ids: ArrayLike) -> Int:
-        """Row numbers of molecule ids, (M,) → (M,).
+        """Row numbers of molecule ids, (M,) → (M,), by binary search on disk.
 
         Raises:
             DataError: an id is not in the store; the error names it.
         """
         wanted = np.asarray(ids, dtype=np.int64)
-        order = self._order
-        keys = self.ids if order is None else self.ids[order]
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        missing = np.flatnonzero(keys[place] != wanted)
+        place = np.searchsorted(self.ids, wanted, sorter=self._order)
+        place = np.minimum(place, len(self) - 1)
+        rows = place if self._order is None else _take(self._order, place)
+        missing = np.flatnonzero(_take(self.ids, rows) != wanted)
         if len(missing):
             raise DataError(
                 self.path,
@@ -274,7 +294,7 @@ class Store:
                 f"unknown molecule id ({len(missing)} of {len(wanted)} not among "
                 f"{len(self)} stored molecules)",
             )
-        return np.asarray(place if order is None else order[place], dtype=np.int64)
+        return np.asarray(rows, dtype=np.int64)
 
     def n_atoms(self, rows: ArrayLike) -> Int:
         """Atoms of each row, (M,) → (M,)."""
@@ -320,7 +340,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise DataError(file, None, f"no readable store here ({error})") from error
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
     if version != FORMAT_VERSION:
-        raise DataError(file, None, f"store format {version}, this code reads {FORMAT_VERSION}")
+        raise DataError(
+            file,
+            None,
+            f"store format {version}, this code reads {FORMAT_VERSION}; delete {path} and run the "
+            "same target again to make it anew from the raw files",
+        )
     return dict(manifest)
 
 
