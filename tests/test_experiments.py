@@ -190,6 +190,8 @@ def test_exclude_leaks_looks_at_every_test_set() -> None:
     expected = {found.split("qm9", "homo"): True}
     expected |= {found.split("xmd17", name): False for name in found.targets("xmd17")}
     assert splits == expected
+    assert "removed from pre-training" in found.table_spec("qm9")["caption"]
+    assert "removed from pre-training" not in experiments().table_spec("qm9")["caption"]
 
 
 # train + validation frames / all frames of the sGDML protocol, docs/method.md

@@ -251,6 +251,8 @@ class Experiments(Runs):
                 f"Pre-training: {title}, {train['steps']} steps of {train['batch_size']} "
                 f"molecules, seed {self.config['pretrain']['seed']}."
             )
+            if self.config["pretrain"]["exclude_leaks"]:
+                parts.append("Structures of the test sets were removed from pre-training.")
         sets = {
             c.spec["set"]
             for c in columns

@@ -48,9 +48,10 @@ _COMMON_KEYS = ("reader", "files", "expected_molecules", "parts", "indices")
 # Weights of energies, forces and Noisy Nodes in the force lineage (docs/method.md).
 _FORCE_RECIPE = {"label": "energy", "energy_weight": 0.2, "force_weight": 0.8}
 _STORE_UNITS = {"length": "Å", "energy": "eV", "force": "eV/Å"}
+_MEASURES = {"pos": "length", "energy": "energy", "forces": "force"}
 # Shortest distance over the sum of the two covalent radii: 0.75 to 1.2 in real molecules, even
 # hot ones; a file in bohr or nanometres gives 1.5 to 2.2 or 0.1.
-_DEFAULT_RANGES = {"bond_ratio": [0.55, 1.4]}
+DEFAULT_RANGES = {"bond_ratio": [0.55, 1.4]}
 _DEFAULT_OUTLIERS = 10.0
 
 
@@ -74,7 +75,7 @@ def complete(name: str, card: Card) -> dict[str, Any]:
         "store_per_file": card["kind"] == "forces",
         "expected_molecules": None,
         "default_source": next(iter(sources), None),
-        "ranges": _DEFAULT_RANGES,
+        "ranges": DEFAULT_RANGES,
         **card,
         "name": name,
         "sources": sources,
@@ -136,7 +137,8 @@ def _units(card: Card) -> dict[str, str]:
     raw = {"pos": "Å", **source.get("raw_units", {})}
     for name in quantities(card):
         if name not in units and name in raw:
-            units[name] = _STORE_UNITS.get(quantity_of(raw[name]), raw[name])
+            kind = _MEASURES.get(name, quantity_of(raw[name]))
+            units[name] = _STORE_UNITS.get(kind, raw[name])
     return units
 
 
@@ -179,6 +181,10 @@ def findings(card: Card) -> list[str]:
                 f"{base}.units.{quantity}: missing; say it here or, for the unit in the file, in "
                 f"sources.{card['default_source']}.raw_units"
             )
+    for quantity, kind in _MEASURES.items():
+        unit = card["units"].get(quantity)
+        if unit is not None and quantity_of(unit) != kind:
+            lines.append(f"{base}.units.{quantity}: {_choice(unit, allowed_units(kind))}")
     if card["units"].get("pos", "Å") != "Å":
         lines.append(f"{base}.units.pos: must be Å; say the file's unit in a source's raw_units")
     if card["kind"] == "forces":
