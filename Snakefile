@@ -35,6 +35,10 @@ localrules:
     tables,
     figures,
     report,
+    audit,
+    bundle,
+    verify_bundle,
+    rerun,
 
 
 include: "rules/common.smk"
@@ -45,11 +49,10 @@ include: "rules/evaluate.smk"
 include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
+include: "rules/audit.smk"
 
 
 rule all:
     default_target: True
     input:
-        rules.tables.input,
-        rules.figures.input,
-        rules.report.input,
+        everything(rules.tables.input, rules.figures.input, rules.report.input),

@@ -8,8 +8,9 @@ from georecon.figure_inputs import (
 )
 from georecon.provenance import code_digest
 from georecon.report import banner, load_expected
+from georecon.rerun import cell_files
 
-EDITION = experiments.edition
+EDITION = experiments.place  # of a cell that is made again: a folder of its own
 ENVIRONMENT = "../envs/georecon.yaml"
 MANIFEST = "manifest.json"
 GPU = experiments.config["gpus"]
@@ -272,6 +273,17 @@ def report_records():
         for file in experiments.table_files(name)
     ]
     return list(dict.fromkeys(f"{file.rsplit('/', 1)[0]}/run.json" for file in files))
+
+
+def rerun_files(wildcards):
+    """Files of the cell that is made again."""
+    cell = experiments.config.get("cell")
+    return cell_files(experiments, cell) if cell else []
+
+
+def everything(*inputs):
+    """Inputs of the target `all`; only the cell's where one cell is made again."""
+    return rerun_files if experiments.config.get("cell") else list(inputs)
 
 
 def report_expected():

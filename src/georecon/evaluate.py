@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,19 @@ def evaluate(
     arrow = pyarrow.table(columns).replace_schema_metadata({"unit": unit})
     with atomic_path(predictions_path) as temporary:
         pyarrow.parquet.write_table(arrow, temporary)
+    write_json(metrics_path, {"unit": unit, **all_errors(table, read_split(split_path).test_parts)})
+
+
+def all_errors(
+    table: dict[str, np.ndarray], test_parts: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Errors over all of a table, and over each named part of the test set under ``parts``."""
     parts = {
         name: errors({column: values[chosen] for column, values in table.items()})
-        for name, ids in read_split(split_path).test_parts.items()
+        for name, ids in test_parts.items()
         for chosen in (np.isin(table["id"], ids),)
     }
-    found = {"unit": unit, **errors(table), **({"parts": parts} if parts else {})}
-    write_json(metrics_path, found)
+    return {**errors(table), **({"parts": parts} if parts else {})}
 
 
 def prediction_table(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -21,6 +21,9 @@ class Runs:
     def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
         self.edition: str = config["edition"]
+        # a cell that is made again has its own results folder: georecon.rerun
+        again = f"/rerun/{config['cell']}" if config.get("cell") else ""
+        self.place = self.edition + again
 
     # ---- methods -----------------------------------------------------------------------------
 
@@ -245,7 +248,7 @@ class Runs:
 
     def folder(self, pattern: str, **wildcards: Any) -> str:
         """Results folder of this edition from a pattern of :mod:`georecon.paths`."""
-        return pattern.format(edition=self.edition, **wildcards)
+        return pattern.format(edition=self.place, **wildcards)
 
     def pretrain_folder(self, method: str) -> str:
         """Folder of a method's pre-trained encoder."""

@@ -7,12 +7,18 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
+import numpy as np
+
 from georecon.errors import DataError
 
 JSON_LIMIT = 16 << 20
 """Largest JSON file that is read [bytes]; a table of a large edition has some hundred kilobytes."""
 _DEPTH = 64
 _PRINTABLE = 200
+MISFORMED: tuple[type[Exception], ...] = (
+    AttributeError, KeyError, TypeError, ValueError, IndexError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What code raises on values of another type or form than it was written for."""
 _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 
 
@@ -89,3 +95,22 @@ def read_strict_json(path: Path, name: str | None = None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(file, None, f"holds {type(value).__name__}, expected an object")
     return value
+
+
+def read_safetensors(path: Path, name: str | None = None) -> dict[str, np.ndarray]:
+    """All arrays of a safetensors file, whose reader checks header, sizes and overlaps.
+
+    Raises:
+        DataError: missing, or not a whole safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    file = name or str(path)
+    try:
+        return dict(load_file(path))
+    except FileNotFoundError:
+        raise DataError(file, None, "is missing") from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        text = f"not a whole safetensors file ({str(error)[:_PRINTABLE]})"
+        raise DataError(file, None, text) from None

@@ -1,0 +1,53 @@
+# Every number followed home and computed again; results as one file that anybody can verify. These rules have no
+# output: what was verified once is verified again each time.
+
+
+rule audit:
+    log:
+        f"logs/{EDITION}/audit.log",
+    conda:
+        ENVIRONMENT
+    params:
+        folder=here(paths.AUDIT),
+        config=experiments.config,
+        expected=report_expected(),
+    script:
+        "../workflow/scripts/audit.py"
+
+
+rule bundle:
+    log:
+        f"logs/{EDITION}/bundle.log",
+    conda:
+        ENVIRONMENT
+    params:
+        file=here(paths.BUNDLE),
+        config=experiments.config,
+        expected=report_expected(),
+    script:
+        "../workflow/scripts/bundle.py"
+
+
+rule verify_bundle:
+    log:
+        "logs/verify_bundle.log",
+    conda:
+        ENVIRONMENT
+    params:
+        file=config.get("bundle", ""),
+    script:
+        "../workflow/scripts/verify_bundle.py"
+
+
+rule rerun:
+    input:
+        rerun_files,
+    log:
+        f"logs/{EDITION}/rerun.log",
+    conda:
+        ENVIRONMENT
+    params:
+        folder=here(paths.RESULTS),
+        config=experiments.config,
+    script:
+        "../workflow/scripts/rerun.py"

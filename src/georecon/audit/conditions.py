@@ -1,0 +1,174 @@
+"""Equal conditions in a column, disjoint splits, unseen test sets, and the code behind each run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from georecon.audit.findings import NOTES, Context, Finding
+from georecon.audit.records import difference
+from georecon.chain import read_claims
+from georecon.data.split import Split, read_split
+from georecon.errors import GeoreconError
+from georecon.provenance import STAGES, code_digest
+from georecon.untrusted import read_strict_json
+
+_OWN = ("name", "method", "seed", "code", "objective", "params")
+"""Settings in which the runs of a column may differ."""
+
+
+def check_columns(context: Context, table: str) -> Iterator[Finding]:
+    """All rows of a column have the same seeds, data, split, lengths and fine-tuning settings."""
+    cells = [c for c in context.graph.cells() if c.facts["table"] == table and c.facts["runs"]]
+    for column in dict.fromkeys(cell.facts["column"] for cell in cells):
+        first: tuple[str, dict[str, Any]] | None = None
+        for cell in [c for c in cells if c.facts["column"] == column]:
+            terms = _terms(context, cell.path)
+            if isinstance(terms, Finding):
+                yield terms
+            elif first is None:
+                first = (cell.path, terms)
+            elif (text := _unequal(first[1], terms)) is not None:
+                text = f"{cell.path} and {first[0]} were not made alike: {text}"
+                yield Finding(
+                    kind="unequal conditions",
+                    path=cell.recorded_in or cell.path,
+                    text=text,
+                    touches=(cell.path,),
+                )
+
+
+def _unequal(first: dict[str, Any], second: dict[str, Any]) -> str | None:
+    shared = [stage for stage in first if stage in second]
+    for stage in shared:  # a method from scratch has no pre-training to compare
+        text = difference(second[stage], first[stage], stage)
+        if text is not None:
+            return text.replace("the configuration says", "there")
+    return None
+
+
+def _terms(context: Context, cell: str) -> dict[str, Any] | Finding:
+    """What a cell's runs have in common, by stage; a finding if its own seeds differ in it."""
+    found: dict[str, Any] = {}
+    seeds: dict[str, list[Any]] = {}
+    for link in context.graph.chain(cell):
+        stage = link.facts.get("stage")
+        if link.kind != "run" or stage not in ("pretrain", "finetune", "smoothness"):
+            continue
+        record = context.graph.records[link.path]
+        settings = {k: v for k, v in record["settings"].items() if k not in _OWN}
+        inputs = read_claims(record["inputs"], link.path)
+        data = {key: inputs[key].sha256 for key in ("store", "split") if key in inputs}
+        steps = record["training"]["steps"] if isinstance(record.get("training"), dict) else None
+        if settings.get("train", {}).get("patience"):
+            steps = None  # stopped by validation
+        terms = {"settings": settings, "data": data, "steps": steps}
+        seeds.setdefault(stage, []).append(record["seed"])
+        if stage in found and (text := difference(terms, found[stage])) is not None:
+            text = f"the seeds of {cell} differ: {text}".replace("the configuration says", "there")
+            return Finding(kind="unequal conditions", path=link.path, text=text, touches=(cell,))
+        found.setdefault(stage, terms)
+    if "finetune" in seeds:
+        found["seeds"] = sorted(map(str, seeds["finetune"]))
+    return found
+
+
+def check_splits(context: Context) -> Iterator[Finding]:
+    """No test molecule in training or validation, none in pre-training on the same store."""
+    splits: dict[str, tuple[Split, str]] = {}
+    for path in [p for p, link in context.scope.items() if link.kind == "split"]:
+        try:
+            split, store = _read(context, path)
+        except (GeoreconError, OSError, ValueError, KeyError) as error:
+            kind = "test set seen" if "occurs twice" in str(error) else "file unreadable"
+            yield Finding(kind=kind, path=path, text=str(error).replace(f"{context.root}/", ""))
+            continue
+        splits[path] = (split, store)
+    pretrain = {p for _, r in context.runs("pretrain") for p in _split_of(r)}
+    for path in pretrain & set(splits):
+        seen, store = splits[path]
+        for other, (split, of) in splits.items():
+            if other in pretrain or of != store:
+                continue
+            both = np.intersect1d(seen.train, np.concatenate([split.val, split.test]))
+            if len(both):
+                text = (
+                    f"{len(both)} validation or test molecules of {other} are among the "
+                    f"pre-training molecules, the first is {both[0]}"
+                )
+                yield Finding(kind="test set seen", path=path, text=text, touches=(path, other))
+    yield from _check_leaks(context, {path: split for path, (split, _) in splits.items()})
+
+
+def _split_of(record: dict[str, Any]) -> list[str]:
+    inputs = read_claims(record["inputs"], "")
+    return [inputs["split"].path] if "split" in inputs else []
+
+
+def _read(context: Context, path: str) -> tuple[Split, str]:
+    split = read_split(context.root / path)
+    sidecar = read_strict_json(context.root / path.replace(".npz", ".json"), path)
+    for part, number in split.counts().items():
+        said = sidecar["counts"].get(part) if isinstance(sidecar.get("counts"), dict) else None
+        if said != number:
+            raise ValueError(f"{path}: holds {number} ids of {part}, its .json says {said}")
+    return split, str(sidecar.get("store_sha256"))
+
+
+def _check_leaks(context: Context, splits: dict[str, Split]) -> Iterator[Finding]:
+    """A leak report counts the molecules of its splits."""
+    for name, record in context.runs("leak"):
+        inputs = read_claims(record["inputs"], name)
+        report = read_claims(record["outputs"], name).get("leak")
+        if report is None:
+            continue
+        try:
+            content = read_strict_json(context.root / report.path, report.path)
+            wanted = {
+                "test_molecules": len(splits[inputs["split"].path].test),
+                "pretrain_molecules": len(splits[inputs["pretrain_split"].path].train),
+            }
+        except (GeoreconError, KeyError):
+            continue  # said by the checks of files and records
+        found = {key: content.get(key) for key in wanted}
+        if found != wanted:
+            text = f"counts {json.dumps(found)}, its splits hold {json.dumps(wanted)}"
+            yield Finding(kind="leak report differs", path=report.path, text=text)
+
+
+def check_code(context: Context) -> Iterator[Finding]:
+    """Every run was made by committed code, and by the code that is here."""
+    for name, record in context.runs():
+        code = record.get("code")
+        code = code if isinstance(code, dict) else {}
+        if code.get("commit") is None:
+            text = "made without a checkout: no commit says which code this was"
+            yield _note("unknown commit", name, text)
+        elif code.get("dirty") is not False:
+            files = ", ".join(map(str, code.get("changed") or ["files"]))
+            text = f"made by code that was not committed: {files:.300} differed from the commit"
+            yield _note("uncommitted code", name, text)
+        digest = record["settings"].get("code")
+        here = _digest_here(record)
+        if digest is not None and here is not None and digest != here:
+            advice = "" if context.bundle else "; `make` redoes it"
+            text = f"made by other code ({digest:.16}) than is here ({here}){advice}"
+            yield Finding(kind="other code", path=name, text=text, breaks=not context.bundle)
+
+
+def _note(kind: str, path: str, text: str) -> Finding:
+    return Finding(kind=kind, path=path, text=text, breaks=kind not in NOTES)
+
+
+def _digest_here(record: dict[str, Any]) -> str | None:
+    stage = {"leak": "split"}.get(record["stage"], record["stage"])
+    if stage not in STAGES or not isinstance(record["settings"].get("code"), str):
+        return None
+    objective = record["settings"].get("objective")
+    if stage == "pretrain":
+        named = isinstance(objective, str) and objective.isidentifier()
+        return code_digest(stage, f"objectives/{objective}.py") if named else None
+    return code_digest(stage)

@@ -1,0 +1,112 @@
+"""audit/index.html: the verdict of every cell on one static page, without scripts."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from georecon.audit import Audit
+from georecon.audit.findings import KINDS, NOTES
+from georecon.files import write_json, write_text
+from georecon.html_page import html_page
+from georecon.tables import number_text
+
+_STYLE = """table { border-collapse: collapse; font-size: 13px; width: 100%; }
+th, td { padding: .3em .6em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+code { font-size: 12px; word-break: break-all; }
+.status { padding: .6em 1em; border-radius: 4px; font-size: 17px; }
+.intact, .reproduced { background: #dff3e0; } .broken, .differs { background: #fbdcdc; }
+.incomplete, .missing { background: #eee; } .loud, .not-comparable { background: #fdf0c8; }
+td.verdict { white-space: nowrap; }
+@media (prefers-color-scheme: dark) {
+  body { background: #1b1d20; color: #ddd; } a { color: #8ab4f8; }
+  th, td { border-color: #444; }
+  .intact, .reproduced { background: #1e3d24; } .broken, .differs { background: #57211f; }
+  .incomplete, .missing { background: #333; } .loud, .not-comparable { background: #4d3f12; }
+}"""
+
+
+def write_audit(audit: Audit, folder: Path) -> None:
+    """Write ``index.html`` and ``audit.json``."""
+    write_text(folder / "index.html", page(audit))
+    write_json(folder / "audit.json", audit.as_json())
+
+
+def page(audit: Audit) -> str:
+    """The whole page; everything that comes from files is escaped."""
+    body = "\n".join([*_head(audit), *_findings(audit), *_cells(audit)])
+    return html_page(f"Audit of {audit.edition}", body, width=80, style=_STYLE)
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value))
+
+
+def _head(audit: Audit) -> Iterator[str]:
+    yield f"<h1>Audit of edition {_text(audit.edition)}</h1>"
+    yield f'<p class="status {_text(audit.status)}">{_text(audit.outcome())}</p>'
+    for kind in NOTES:
+        number = sum(finding.kind == kind for finding in audit.findings)
+        if number:
+            yield (
+                f'<p class="status loud">{_text(kind.capitalize())}: {number} jobs. Their files '
+                "and numbers are intact, but nobody else can have the code that made them; their "
+                "cells are not comparable.</p>"
+            )
+    if audit.tables_missing:
+        yield f"<p>Tables not made: {_text(', '.join(audit.tables_missing))}.</p>"
+    commit = audit.code["commit"] or "unknown"
+    changed = " with changes that are not committed" if audit.code["dirty"] else ""
+    yield f"<p>Audited by code of commit <code>{_text(commit)}</code>{changed}.</p>"
+
+
+def _findings(audit: Audit) -> Iterator[str]:
+    breaks = [finding for finding in audit.findings if finding.breaks]
+    yield f"<h2>Broken links: {len(breaks)}</h2>"
+    shown = [*breaks, *(finding for finding in audit.findings if not finding.breaks)]
+    if not shown:
+        return
+    yield "<table><tr><th>Kind</th><th>File</th><th>What is wrong</th><th>Cells</th></tr>"
+    for finding in shown:
+        cells = finding.cells
+        some = ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
+        yield (
+            f'<tr class="{_class(KINDS[finding.kind])}"><td>{_text(finding.kind)}</td>'
+            f"<td><code>{_text(finding.path)}</code></td><td>{_text(finding.text)}</td>"
+            f"<td>{_text(some)}</td></tr>"
+        )
+    yield "</table>"
+
+
+def _class(verdict: str) -> str:
+    return verdict.replace(" ", "-")
+
+
+def _cells(audit: Audit) -> Iterator[str]:
+    for table in dict.fromkeys(place.split("/")[0] for place in audit.cells):
+        yield f'<h2 id="{_text(table)}">{_text(table)}</h2><table>'
+        yield (
+            "<tr><th>Cell</th><th>Value</th><th>Verdict</th><th>Why</th><th>Paper</th>"
+            "<th>To recompute it</th></tr>"
+        )
+        for place, cell in audit.cells.items():
+            if place.split("/")[0] == table:
+                yield _cell(place, cell)
+        yield "</table>"
+
+
+def _cell(place: str, cell: dict[str, Any]) -> str:
+    try:
+        value = "–" if cell["value"] is None else number_text(cell["value"], cell["std"])
+    except (TypeError, ValueError, OverflowError):
+        value = str(cell["value"])
+    why = "; ".join(cell["why"][:3])
+    rerun = f"<code>{_text(cell['rerun'])}</code>" if cell["value"] is not None else ""
+    return (
+        f'<tr id="{_text(place)}"><td>{_text(place)}</td>'
+        f"<td>{_text(value)} {_text(cell['unit'] if cell['value'] is not None else '')}</td>"
+        f'<td class="verdict {_class(cell["verdict"])}">{_text(cell["verdict"])}</td>'
+        f"<td>{_text(why)}</td><td>{_text(cell['paper']['text'])}</td><td>{rerun}</td></tr>"
+    )

@@ -1,0 +1,124 @@
+"""Records: whole, unedited, of the right run, with the settings and inputs that config asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from georecon import paths
+from georecon.audit.expected_records import Wanted, cell_records, table_record
+from georecon.audit.findings import Context, Finding
+from georecon.files import sha256_json
+from georecon.provenance import RECORD_VERSION, record_digest
+
+WantedRecords = dict[str, tuple[Wanted, list[str]]]
+
+
+def check_records(context: Context, wanted: WantedRecords) -> Iterator[Finding]:
+    """All checks of records.
+
+    Args:
+        context: what to check.
+        wanted: from :func:`wanted_records`.
+    """
+    yield from _shown(context)
+    for name, record in context.runs():
+        yield from _whole(name, record)
+    bad = {fault.path for fault in context.graph.faults if fault.kind != "record missing"}
+    for name, (entry, cells) in wanted.items():
+        if name in context.graph.records:
+            yield from _as_configured(name, context.graph.records[name], entry)
+        elif name not in bad:
+            text = "the record of a job is gone"
+            yield Finding(kind="record missing", path=name, text=text, touches=tuple(cells))
+
+
+def wanted_records(context: Context) -> WantedRecords:
+    """Records that the configuration asks for behind the tables there are, each with its cells."""
+    e = context.experiments
+    found: WantedRecords = {}
+    for table in [name for name in context.graph.tables if name in e.config["tables"]]:
+        for name, entry in table_record(e, table).items():
+            found[name] = (entry, [])
+        for row in e.rows(table):
+            for column in e.columns(table):
+                if "reason" in e.cell(table, row, column):
+                    continue
+                for name, entry in cell_records(e, row, column).items():
+                    cells = found.setdefault(name, (entry, []))[1]
+                    cells.append(f"{table}/{row.key}/{column.key}")
+    return found
+
+
+def _shown(context: Context) -> Iterator[Finding]:
+    """Figures and the summary that lie there have records."""
+    e = context.experiments
+    figures = e.folder(paths.FIGURE, figure="x").rpartition("/")[0]
+    summary = f"{e.folder(paths.REPORT)}/summary.md"
+    records = e.folder(paths.RESULT_RECORD, stage="figure")
+    wanted = {
+        f"{records}/{path.stem}.json": f"{figures}/{path.name}"
+        for path in sorted((context.root / figures).glob("*.pdf"))
+    }
+    if (context.root / summary).exists():
+        wanted[f"{e.folder(paths.RESULT_RECORD, stage='summary')}/summary.json"] = summary
+    for record, file in wanted.items():
+        if record not in context.graph.records:
+            yield Finding(kind="record missing", path=record, text=f"the record of {file} is gone")
+
+
+def _whole(name: str, record: dict[str, Any]) -> Iterator[Finding]:
+    version = record.get("format_version")
+    if version != RECORD_VERSION:
+        text = f"has format {version!r}, this code reads {RECORD_VERSION}"
+        yield Finding(kind="record edited", path=name, text=text)
+    elif record.get("settings_sha256") != sha256_json(record["settings"]):
+        text = "its settings are not those whose digest it holds: the configuration was changed"
+        yield Finding(kind="record edited", path=name, text=text)
+    elif record.get("sha256") != record_digest(record):
+        text = "its content is not that whose digest it holds"
+        yield Finding(kind="record edited", path=name, text=text)
+
+
+def difference(found: Any, wanted: Any, key: str = "") -> str | None:
+    """First place where two JSON values differ, in words; None if they are equal."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for name in sorted({*found, *wanted}):
+            place = f"{key}.{name}" if key else name
+            if name not in found:
+                return f"{place} is not recorded, the configuration says {_short(wanted[name])}"
+            if name not in wanted:
+                return f"{place} is {_short(found[name])}, unknown to the configuration"
+            if (text := difference(found[name], wanted[name], place)) is not None:
+                return text
+        return None
+    if type(found) is type(wanted) and found == wanted:
+        return None
+    if isinstance(found, int | float) and isinstance(wanted, int | float) and found == wanted:
+        return None
+    return f"{key} is {_short(found)}, the configuration says {_short(wanted)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 80 else f"{text[:77]}…"
+
+
+def _as_configured(name: str, record: dict[str, Any], wanted: Wanted) -> Iterator[Finding]:
+    settings = {key: value for key, value in record["settings"].items() if key != "code"}
+    expected = json.loads(json.dumps(wanted.settings))
+    expected.pop("code", None)
+    if (text := difference(settings, expected)) is not None:
+        yield Finding(kind="settings differ", path=name, text=f"made with other settings: {text}")
+    if not wanted.inputs:
+        return
+    read = {entry["path"] for entry in record["inputs"].values()}
+    needed = set(wanted.inputs.values())
+    if read != needed:
+        text = f"made from {_names(read - needed)} where it should be {_names(needed - read)}"
+        yield Finding(kind="other inputs", path=name, text=text)
+
+
+def _names(files: set[str]) -> str:
+    return ", ".join(sorted(files)) or "nothing"

@@ -1,0 +1,104 @@
+"""Tables: the rows, columns and runs that config asks for; CSV, Markdown and LaTeX of the JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from georecon import paths
+from georecon.audit.findings import Context, Finding
+from georecon.audit.records import difference
+from georecon.errors import DataError
+from georecon.tables import csv_text, latex, leak_sentences, markdown
+
+TEXTS = {".csv": csv_text, ".md": markdown, ".tex": latex}
+
+
+def check_table(context: Context, table: str) -> Iterator[Finding]:
+    """One table's JSON against the configuration, and its other forms against the JSON."""
+    content = context.graph.tables[table]
+    stem = context.experiments.folder(paths.TABLE, table=table)
+    spec = context.experiments.table_spec(table)
+    try:
+        wanted = _frame(context, spec, table)
+        found = {key: content.get(key) for key in wanted}
+        text = difference(found, wanted)
+    except (DataError, KeyError, TypeError) as error:
+        text = f"cannot be compared with the configuration: {error}"
+    if text is not None:
+        yield Finding(kind="table edited", path=f"{stem}.json", text=text)
+    for place, text in _other_cells(content, spec):
+        touches = (f"{table}/{place}",)
+        yield Finding(kind="table edited", path=f"{stem}.json", text=text, touches=touches)
+    for suffix, render in TEXTS.items():
+        path = stem + suffix
+        try:
+            stored = (context.root / path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            continue  # said by the check of files
+        except (OSError, ValueError) as error:
+            yield Finding(kind="file unreadable", path=path, text=str(error))
+            continue
+        try:
+            rendered = render(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            text = f"is not a whole table ({type(error).__name__}: {error})"
+            yield Finding(kind="table unreadable", path=f"{stem}.json", text=text)
+            return
+        if stored != rendered:
+            text = f"is not the table of {table}.json: {_first_difference(stored, rendered)}"
+            yield Finding(kind="table edited", path=path, text=text)
+
+
+def _frame(context: Context, spec: dict[str, Any], table: str) -> dict[str, Any]:
+    """All of a table's JSON but its cells."""
+    leaks = [str(context.root / path) for path in context.experiments.table_leaks(table)]
+    caption = " ".join([spec["caption"], *leak_sentences(leaks)])
+    names = ("table", "edition", "title", "rows", "columns")
+    return {name: spec[name] for name in names} | {"caption": caption}
+
+
+def _other_cells(content: dict[str, Any], spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Cells that are not once there, with the runs, key and reason of the specification."""
+
+    def wanted(cell: dict[str, Any]) -> dict[str, Any]:
+        files = cell.get("files", {})
+        pairs = [[files[seed], *_divisor(cell, seed)] for seed in files]
+        runs = [name for pair in pairs for name in pair]
+        return {"runs": runs, "key": cell.get("key"), "reason": cell.get("reason")}
+
+    def found(cell: dict[str, Any]) -> dict[str, Any]:
+        runs = [run["path"] for run in cell["runs"]]
+        return {"runs": runs, "key": cell.get("key"), "reason": cell.get("reason")}
+
+    try:
+        there = {f"{c['row']}/{c['column']}": found(c) for c in content["cells"]}
+        if len(there) != len(content["cells"]):
+            yield "", "a cell comes twice"
+    except (KeyError, TypeError) as error:
+        yield "", f"has a cell of another form ({error})"
+        return
+    expected = {f"{cell['row']}/{cell['column']}": wanted(cell) for cell in spec["cells"]}
+    for place in sorted({*there, *expected}):
+        text = difference(there.get(place), expected.get(place), place)
+        if text is not None:
+            yield place, text
+
+
+def _divisor(cell: dict[str, Any], seed: Any) -> list[str]:
+    return [cell["divide_by"][seed]] if "divide_by" in cell else []
+
+
+def _first_difference(stored: str, rendered: str) -> str:
+    lines, wanted = stored.splitlines(), rendered.splitlines()
+    for number, (line, other) in enumerate(zip(lines, wanted, strict=False), 1):
+        if line != other:
+            return f"line {number} is {_near(line, other)!r}, expected {_near(other, line)!r}"
+    return f"it has {len(lines)} lines, expected {len(wanted)}"
+
+
+def _near(line: str, other: str) -> str:
+    """The part of a line around its first difference from another."""
+    same = zip(line, other, strict=False)
+    start = next((k for k, (a, b) in enumerate(same) if a != b), min(len(line), len(other)))
+    return line[max(0, start - 20) : start + 20]

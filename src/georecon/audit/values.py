@@ -1,0 +1,283 @@
+"""Recompute every number from the stored predictions, and the labels from the stores."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from georecon.audit.findings import Context, Finding
+from georecon.chain import Claim, read_claims
+from georecon.data.split import read_split
+from georecon.data.store import Store
+from georecon.errors import DataError, GeoreconError
+from georecon.evaluate import all_errors, prediction_table
+from georecon.tables import lookup
+from georecon.units import convert
+from georecon.untrusted import read_safetensors, read_strict_json
+
+TOLERANCE = 1e-9
+"""Relative; the same numbers summed by another NumPy may differ in the last digits."""
+_TYPES = {"kind": "string", "id": "int64", "label": "double", "prediction": "double"}
+_TYPES |= {"baseline": "double"}
+_RATIO = 30
+
+
+@dataclass(slots=True)
+class Recomputed:
+    """Errors recomputed from predictions by the path of their metrics.json, and by cell its value.
+
+    Attributes:
+        metrics: what metrics.json should hold.
+        cells: value, standard deviation, number of seeds and value by seed of each cell.
+    """
+
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def close(first: Any, second: Any) -> bool:
+    """Whether two numbers (or nulls) are the same up to rounding."""
+    if first is None or second is None:
+        return first is second
+    return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=0.0)
+
+
+def read_predictions(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
+    """Columns of predictions.parquet and the label unit.
+
+    Raises:
+        DataError: not a parquet file of the columns and types that evaluation writes, or a value
+            that is not finite.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            groups = (file.metadata.row_group(k) for k in range(file.metadata.num_row_groups))
+            size = max(sum(group.total_byte_size for group in groups), file.metadata.num_rows)
+            if size > _RATIO * path.stat().st_size:  # real predictions hardly compress
+                raise DataError(name, None, f"unpacks to {size} bytes or more, too many to be real")
+            table = file.read(columns=list(_TYPES))
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise DataError(name, None, f"not readable as Parquet ({str(error)[:120]})") from None
+    types = {column.name: str(column.type) for column in table.schema}
+    if types != _TYPES or any(column.null_count for column in table.columns):
+        raise DataError(name, None, f"holds {types}, expected {_TYPES} without nulls")
+    columns = {key: table[key].to_numpy() for key in _TYPES}
+    for key in ("label", "prediction", "baseline"):
+        if not np.isfinite(columns[key]).all():
+            row = int(np.flatnonzero(~np.isfinite(columns[key]))[0])
+            raise DataError(name, row, f"{key} is {columns[key][row]}, expected a finite number")
+    if not set(np.unique(columns["kind"]).tolist()) <= {"property", "force"}:
+        raise DataError(name, None, "holds a kind that is neither property nor force")
+    return columns, (table.schema.metadata or {}).get(b"unit", b"").decode("utf-8", "replace")
+
+
+def check_predictions(context: Context, found: Recomputed) -> Iterator[Finding]:
+    """Errors of every fine-tuned run recomputed; test set and labels as split and store say."""
+    for name, record in context.runs("evaluate"):
+        outputs = read_claims(record["outputs"], name)
+        if not {"predictions", "metrics"} <= set(outputs):
+            continue
+        predictions, metrics = outputs["predictions"].path, outputs["metrics"].path
+        if not (context.root / predictions).is_file():
+            continue  # said by the check of files
+        try:
+            columns, unit = read_predictions(context.root / predictions, predictions)
+        except DataError as error:
+            yield Finding(kind="file unreadable", path=predictions, text=str(error))
+            continue
+        parts = _test_parts(context, read_claims(record["inputs"], name))
+        found.metrics[metrics] = {"unit": unit, **all_errors(columns, parts)}
+        yield from _compare_metrics(context, metrics, found.metrics[metrics])
+        inputs = read_claims(record["inputs"], name)
+        if not context.bundle and "outputs" in inputs:
+            yield from _compare_outputs(context, predictions, inputs["outputs"].path, columns)
+        yield from _compare_labels(context, name.replace("evaluate.run", "run"), columns)
+
+
+def _compare_metrics(context: Context, name: str, again: dict[str, Any]) -> Iterator[Finding]:
+    try:
+        stored = read_strict_json(context.root / name, name)
+    except DataError as error:
+        yield Finding(kind="file unreadable", path=name, text=str(error))
+        return
+    was_flat = dict(_flat(stored))
+    for place, value in _flat(again):
+        was = was_flat.get(place)
+        if isinstance(was, bool) or not isinstance(was, int | float) or not close(was, value):
+            text = f"{place} is {was!r:.40}, the stored predictions give {value:.12g}"
+            yield Finding(kind="metrics differ", path=name, text=text)
+    if stored.get("unit") != again["unit"]:
+        text = f"unit is {stored.get('unit')!r:.40}, the predictions are in {again['unit']!r:.40}"
+        yield Finding(kind="metrics differ", path=name, text=text)
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Numbers of nested objects by dotted key; text is left out."""
+    for key, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif not isinstance(value, str):
+            yield f"{prefix}{key}", value
+
+
+def _test_parts(context: Context, inputs: dict[str, Claim]) -> dict[str, np.ndarray]:
+    """Named parts of a run's test set; none where its split cannot be read, which others say."""
+    try:
+        return read_split(context.root / inputs["split"].path).test_parts
+    except (GeoreconError, OSError, KeyError, ValueError):
+        return {}
+
+
+def _compare_outputs(
+    context: Context, path: str, outputs: str, columns: dict[str, np.ndarray]
+) -> Iterator[Finding]:
+    """Predictions are the test outputs that fine-tuning wrote."""
+    try:
+        wanted = prediction_table(read_safetensors(context.root / outputs, outputs))
+    except (DataError, KeyError, ValueError) as error:
+        yield Finding(kind="file unreadable", path=outputs, text=str(error))
+        return
+    if any(not np.array_equal(columns[key], wanted[key]) for key in _TYPES):
+        text = f"does not hold the test outputs of {outputs}"
+        yield Finding(kind="predictions differ", path=path, text=text)
+
+
+def _compare_labels(
+    context: Context, run: str, columns: dict[str, np.ndarray]
+) -> Iterator[Finding]:
+    """Predictions are of the split's test molecules, in order, with the store's labels."""
+    record = context.graph.records.get(run)
+    if record is None:
+        return
+    path = run.replace("run.json", "predictions.parquet")
+    inputs = read_claims(record["inputs"], run)
+    rows = columns["kind"] == "property"
+    try:
+        test = read_split(context.root / inputs["split"].path).test
+        if not np.array_equal(columns["id"][rows], test):
+            text = f"predictions are not of the test molecules of {inputs['split'].path}"
+            yield Finding(kind="predictions differ", path=path, text=text)
+            return
+        if context.bundle:
+            return
+        store = Store.open((context.root / inputs["store"].path).parent)
+        part = store.gather(store.rows(test))
+        labels = [part.labels[record["settings"]["label"]]]
+        if not rows.all() and part.forces is not None:
+            labels.append(part.forces.ravel())
+    except (GeoreconError, OSError, KeyError, ValueError) as error:
+        yield Finding(kind="predictions differ", path=path, text=f"test set not readable: {error}")
+        return
+    stored = np.concatenate([columns["label"][rows], columns["label"][~rows]])
+    if not np.array_equal(stored, np.concatenate(labels)):
+        text = f"its labels are not those of {inputs['store'].path}"
+        yield Finding(kind="predictions differ", path=path, text=text)
+
+
+def check_encoders(context: Context) -> Iterator[Finding]:
+    """Encoder files are whole safetensors files of finite numbers."""
+    for path in [path for path, link in context.scope.items() if link.kind == "encoder"]:
+        if not (context.root / path).is_file():
+            continue  # said by the check of files
+        try:
+            arrays = read_safetensors(context.root / path, path)
+        except DataError as error:
+            yield Finding(kind="file unreadable", path=path, text=str(error))
+            continue
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            text = "holds a number that is not finite"
+            yield Finding(kind="file unreadable", path=path, text=text)
+
+
+def check_curves(context: Context) -> Iterator[Finding]:
+    """The measures a training run reports are those of its best step on its curve."""
+    for name, record in context.runs("pretrain", "finetune"):
+        outputs = read_claims(record["outputs"], name)
+        curve = outputs.get("curve") or outputs.get("metrics")
+        final, training = record.get("final"), record.get("training")
+        if curve is None or not isinstance(final, dict) or not isinstance(training, dict):
+            yield Finding(kind="curve differs", path=name, text="names no curve or no result")
+            continue
+        try:
+            with open(context.root / curve.path, newline="", encoding="utf-8") as handle:
+                rows = {row["step"]: row for row in csv.DictReader(handle)}
+            row = rows[str(training.get("best_step"))]
+            same = {key: float(row[key]) for key in final} == final
+        except (OSError, ValueError, KeyError, TypeError, csv.Error):
+            same, rows = False, {}
+        if not same or str(training.get("steps")) not in rows:
+            text = f"does not hold the measures that {name} reports of its last and best step"
+            yield Finding(kind="curve differs", path=curve.path, text=text)
+
+
+def recompute_cells(context: Context, found: Recomputed, table: str) -> Iterator[Finding]:
+    """Value of every cell of a table from recomputed errors, or from the files of its runs."""
+    e = context.experiments
+    spec = e.table_spec(table)
+    units = {column["key"]: column["unit"] for column in spec["columns"]}
+    rows = {row["key"]: row.get("unit", "") for row in spec["rows"]}
+    for cell in spec["cells"]:
+        place = f"{table}/{cell['row']}/{cell['column']}"
+        if "reason" in cell:
+            continue
+        try:
+            unit = units[cell["column"]] or rows[cell["row"]]
+            values = _values(context, found, cell, unit)
+        except DataError as error:
+            yield Finding(kind="value differs", path=error.file, text=str(error), touches=(place,))
+            continue
+        numbers = list(values.values())
+        std = statistics.stdev(numbers) if len(numbers) > 1 else None
+        found.cells[place] = {"value": statistics.fmean(numbers), "std": std, "n": len(numbers)}
+        found.cells[place]["values"] = values
+        yield from _compare_cell(context, place, found.cells[place])
+
+
+def _values(
+    context: Context, found: Recomputed, cell: dict[str, Any], unit: str
+) -> dict[str, float]:
+    values = {}
+    for seed, file in cell["files"].items():
+        number = lookup(_document(context, found, file), cell["key"], file)
+        if "divide_by" in cell:
+            other = cell["divide_by"][seed]
+            number /= lookup(_document(context, found, other), cell["key"], other) or math.nan
+        elif cell["unit"] != unit:
+            number = float(convert(number, cell["unit"], unit))
+        values[str(seed)] = number
+    return values
+
+
+def _document(context: Context, found: Recomputed, file: str) -> Any:
+    return found.metrics.get(file) or read_strict_json(context.root / file, file)
+
+
+def _compare_cell(context: Context, place: str, again: dict[str, Any]) -> Iterator[Finding]:
+    link = context.graph.links.get(place)
+    if link is None:
+        return
+    path = link.recorded_in or place
+    facts = link.facts
+    numbers = {key: facts[key] for key in ("value", "std", "n")}
+    values = facts["values"] if isinstance(facts["values"], dict) else {}
+    numbers |= {f"values.{seed}": value for seed, value in values.items()}
+    wanted = {key: again[key] for key in ("value", "std", "n")}
+    wanted |= {f"values.{seed}": value for seed, value in again["values"].items()}
+    for key in {**wanted, **numbers}:
+        was, now = numbers.get(key), wanted.get(key)
+        if not (was is None or (isinstance(was, int | float) and not isinstance(was, bool))) or (
+            not close(was, now)
+        ):
+            text = f"{place}: {key} is {was!r:.40} in the table, {now!r} from the stored results"
+            yield Finding(kind="value differs", path=path, text=text, touches=(place,))
+            return

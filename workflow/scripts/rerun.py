@@ -1,0 +1,20 @@
+"""Say old, new and difference of a cell whose runs were made again."""
+
+from pathlib import Path
+
+from georecon.errors import ConfigError
+from georecon.experiments import Experiments
+from georecon.files import write_json
+from georecon.job import job
+from georecon.rerun import compare, lines
+
+with job(snakemake.log[0]) as log:
+    config = dict(snakemake.params.config)
+    cell = config.pop("cell", None)
+    if cell is None:
+        raise ConfigError("which cell? snakemake rerun --config cell=<table>/<row>/<column>")
+    found = compare(Experiments(config), Experiments(snakemake.params.config), cell)
+    write_json(f"{snakemake.params.folder}/comparison.json", found)
+    for line in lines(found):
+        log.say(line)
+    log.say(f"remove {Path(snakemake.params.folder)} to compute it anew")
