@@ -24,8 +24,10 @@ from georecon.models.encoder_file import load_encoder
 from georecon.models.heads import VectorHead
 from georecon.models.potential import PropertyModel
 from georecon.noise import NoiseSource
-from georecon.training.batches import Batch, ShuffledBatches, in_order
+from georecon.training.batches import Batch, Share, ShuffledBatches, in_order
 from georecon.training.loop import FitResult, TrainSettings, fit
+from georecon.training.precision import check_precision
+from georecon.training.world import World
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": functional.mse_loss,
@@ -82,40 +84,37 @@ class FinetuneTask:
         validation: list[Batch],
         *,
         seed: int,
-        device: str,
     ) -> None:
-        self.model, self.recipe = model.to(device), recipe
-        self.batches, self.validation, self.seed, self.device = batches, validation, seed, device
+        self.model, self.recipe = model.to(batches.world.device), recipe
+        self.batches, self.validation, self.seed = batches, validation, seed
 
     def molecules(self, step: int) -> list[int]:
         """Molecule ids of this step's batch."""
-        return self.batches.at(step).graph.ids.tolist()
+        return self.batches.ids_at(step)
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """Property loss, force loss where there are forces, Noisy Nodes loss."""
-        batch = to_device(self.batches.at(step), self.device)
+        batch, share = self.batches.at(step), self.batches.share(step)
         noise = NoiseSource(self.seed, step)
-        return (
-            self._force_loss(batch, noise)
-            if self.recipe.forces
-            else self._property_loss(batch, noise)
-        )
+        loss = self._force_loss if self.recipe.forces else self._property_loss
+        return loss(batch, share, noise)
 
-    def _property_loss(self, batch: Batch, noise: NoiseSource) -> dict[str, Tensor]:
+    def _property_loss(self, batch: Batch, share: Share, noise: NoiseSource) -> dict[str, Tensor]:
         """One pass: the property and the noise are both read off the noisy molecule (PVD)."""
         recipe, model = self.recipe, self.model.property_model
         graph, epsilon = noise.displace(batch.graph, "noisy_nodes", recipe.noise_sigma)
         x, vec = model.encoder(graph)
         target = model.normalise(batch.label, graph)
         property_loss = LOSSES[recipe.loss](model.head(x, vec, graph), target)
-        parts = {"property": property_loss}
-        loss = property_loss
+        loss = share.of("molecules", property_loss)
+        parts = {"property": loss}
         if recipe.noise_sigma:
-            parts["noise"] = functional.mse_loss(self.model.noise_head(x, vec, graph), epsilon)
+            noise_loss = functional.mse_loss(self.model.noise_head(x, vec, graph), epsilon)
+            parts["noise"] = share.of("atoms", noise_loss)
             loss = loss + recipe.noise_weight * parts["noise"]
         return {"loss": loss, **parts}
 
-    def _force_loss(self, batch: Batch, noise: NoiseSource) -> dict[str, Tensor]:
+    def _force_loss(self, batch: Batch, share: Share, noise: NoiseSource) -> dict[str, Tensor]:
         """Energies and forces of the clean molecule; the noise in a pass of its own (SliDe).
 
         DEVIATION: both losses are on labels divided by the training standard deviation, where the
@@ -126,20 +125,23 @@ class FinetuneTask:
         target = (batch.forces / model.scale).to(forces.dtype)
         measure = LOSSES[recipe.loss]
         parts = {
-            "energy": measure(energy, model.normalise(batch.label, batch.graph)),
-            "force": measure(forces, target),
+            "energy": share.of(
+                "molecules", measure(energy, model.normalise(batch.label, batch.graph))
+            ),
+            "force": share.of("atoms", measure(forces, target)),
         }
         loss = recipe.energy_weight * parts["energy"] + recipe.force_weight * parts["force"]
         if recipe.noise_sigma:
             graph, epsilon = noise.displace(batch.graph, "noisy_nodes", recipe.noise_sigma)
             predicted = self.model.noise_head(*model.encoder(graph), graph)
-            parts["noise"] = functional.mse_loss(predicted, epsilon)
+            parts["noise"] = share.of("atoms", functional.mse_loss(predicted, epsilon))
             loss = loss + recipe.noise_weight * parts["noise"]
         return {"loss": loss, **parts}
 
     def validate(self) -> dict[str, float]:
         """Mean absolute errors on validation molecules [label unit]; the score is minimised."""
-        predicted = predict(self.model.property_model, self.validation, self.recipe, self.device)
+        model, world = self.model.property_model, self.batches.world
+        predicted = predict(model, self.validation, self.recipe, world)
         errors = absolute_errors(predicted)
         if not self.recipe.forces:
             return {"score": errors["mae"], **errors}
@@ -150,42 +152,59 @@ class FinetuneTask:
         return {"score": score, **errors}
 
 
-def to_device(batch: Batch, device: str) -> Batch:
-    """Copy a batch to a device."""
-    return Batch(batch.graph.to(device), batch.label.to(device), batch.forces.to(device))
-
-
 def predict(
-    model: PropertyModel, batches: list[Batch], recipe: Recipe, device: str
+    model: PropertyModel,
+    batches: list[Batch],
+    recipe: Recipe,
+    world: World,
 ) -> dict[str, Tensor]:
     """Predictions and labels for all batches, float64 on the CPU.
 
+    Args:
+        model: what predicts.
+        batches: molecules, on the host.
+        recipe: says whether there are forces.
+        world: processes that share the batches out, whole; all get the same result, to the bit.
+
     Returns:
         ``ids``, ``label``, ``prediction`` (M,) and, with forces, ``atoms`` (M,), ``force_label``
-        and
-        ``force_prediction`` (N, 3), in label units.
+        and ``force_prediction`` (N, 3), in label units.
     """
     parts: dict[str, list[Tensor]] = {}
     model.eval()
-    for host in batches:
-        batch = to_device(host, device)
-        graph = batch.graph
-        found = {"ids": graph.ids, "label": batch.label}
+    for k, host in enumerate(batches):
+        found = {"ids": host.graph.ids, "label": host.label}
         if recipe.forces:
-            energy, forces = model.energy_and_forces(graph, training=False)
             found |= {
-                "prediction": model.denormalise(energy, graph),
-                "atoms": graph.ptr[1:] - graph.ptr[:-1],
-                "force_label": batch.forces,
-                "force_prediction": forces.to(torch.float64) * model.scale,
+                "atoms": host.graph.ptr[1:] - host.graph.ptr[:-1],
+                "force_label": host.forces,
             }
-        else:
-            with torch.no_grad():
-                found["prediction"] = model.denormalise(model(graph), graph)
+        if k % world.size == world.rank:
+            found |= _predict_batch(model, host.to(world.device), recipe)
+        else:  # another process's: adding its numbers to zero changes no bit
+            found["prediction"] = torch.zeros_like(host.label)
+            if recipe.forces:
+                found["force_prediction"] = torch.zeros_like(host.forces)
         for name, value in found.items():
-            parts.setdefault(name, []).append(value.detach().cpu())
+            parts.setdefault(name, []).append(value)
     model.train()
-    return {name: torch.cat(values) for name, values in parts.items()}
+    whole = {name: torch.cat(values) for name, values in parts.items()}
+    for name in ("prediction", "force_prediction"):
+        if name in whole:
+            world.sum(whole[name])
+    return whole
+
+
+def _predict_batch(model: PropertyModel, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    graph = batch.graph
+    if not recipe.forces:
+        with torch.no_grad():
+            return {"prediction": model.denormalise(model(graph), graph).cpu()}
+    energy, forces = model.energy_and_forces(graph, training=False)
+    return {
+        "prediction": model.denormalise(energy, graph).cpu(),
+        "force_prediction": (forces.to(torch.float64) * model.scale).detach().cpu(),
+    }
 
 
 def absolute_errors(predicted: dict[str, Tensor]) -> dict[str, float]:
@@ -231,7 +250,7 @@ def finetune(
     output: Path,
     *,
     state: Path,
-    device: str,
+    world: World,
     say: Callable[[str], None],
 ) -> FitResult:
     """Fine-tune, then predict the test set once; writes model.safetensors, outputs.safetensors,
@@ -244,11 +263,12 @@ def finetune(
         encoder_path: pre-trained encoder, or None to start from scratch.
         output: folder for the files.
         state: folder of unfinished runs.
-        device: "cpu" or "cuda".
+        world: the processes that train together; the first one writes the files.
         say: takes one progress line.
     """
     store, split = Store.open(store_path), read_split(split_path)
     recipe, train = Recipe(**settings["recipe"]), TrainSettings(**settings["train"])
+    check_precision(train.precision, world.device)
     encoder_sha = None if encoder_path is None else sha256_file(encoder_path)
     data = {"store": store.sha256, "split": sha256_file(split_path), "encoder": encoder_sha}
     digest = sha256_json({"settings": settings, **data})
@@ -258,16 +278,22 @@ def finetune(
     if encoder_path is not None:
         load_encoder(encoder_path, model.property_model.encoder)
     batches = ShuffledBatches(
-        store, split.train, batch_size=train.batch_size, seed=seed, label=label
+        store,
+        split.train,
+        batch_size=train.batch_size,
+        seed=seed,
+        label=label,
+        world=world,
     )
     validation = in_order(store, split.val, settings["evaluation_batch"], label)
-    task = FinetuneTask(model, recipe, batches, validation, seed=seed, device=device)
-    folder = state / digest[:24]
-    result = fit(task, train, folder=folder, digest=digest, name=settings["name"], say=say)
+    task = FinetuneTask(model, recipe, batches, validation, seed=seed)
+    folder, name = state / digest[:24], settings["name"]
+    result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
     test = in_order(store, split.test, settings["evaluation_batch"], label)
-    outputs = predict(model.property_model, test, recipe, device)
+    outputs = predict(model.property_model, test, recipe, world)
     outputs["baseline"] = _training_mean_baseline(model.property_model, mean, test)
-    _write(output, model, outputs, folder / "curve.csv")
+    if world.first:
+        _write(output, model, outputs, folder / "curve.csv")
     return result
 
 

@@ -28,6 +28,9 @@ class Log:
         self.handle.write(line + "\n")
         self.handle.flush()
 
+    def ignore(self, line: str) -> None:
+        """Nothing: for all but one of the processes that share a job."""
+
     def say(self, line: str) -> None:
         """One line to the log file and to the terminal."""
         self.write(line)

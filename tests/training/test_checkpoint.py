@@ -207,6 +207,6 @@ def test_failed_save_leaves_the_others(folder: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "write_json", no_space)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(CheckpointError, match=r"step-000000030: cannot be written.*No space left"):
         save(folder, content(30), DIGEST)
     assert sorted(p.name for p in folder.iterdir()) == ["step-000000010", "step-000000020"]

@@ -55,7 +55,7 @@ def make_task(store: Path, *, channels: int = 8, objective: str = "denoise") -> 
     model = objectives.build(objective, encoder, {"sigma": 0.04})
     ids = np.asarray(data.ids)
     batches = ShuffledBatches(data, ids[:20], batch_size=4, seed=1)
-    return PretrainTask(model, batches, in_order(data, ids[20:], 4, None), seed=1, device="cpu")
+    return PretrainTask(model, batches, in_order(data, ids[20:], 4, None), seed=1)
 
 
 class Interposed:

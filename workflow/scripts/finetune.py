@@ -2,25 +2,23 @@
 
 from pathlib import Path
 
-from georecon.finetune import finetune
-from georecon.job import job, prepare_torch
+from georecon.job import job
 from georecon.provenance import RunRecord
+from georecon.torchrun import train
 
 with job(snakemake.log[0]) as log:
-    device = prepare_torch(snakemake.threads)
     files, output, settings = snakemake.input, snakemake.output, snakemake.params.settings
     encoder = files.get("encoder")
     record = RunRecord("finetune", settings, dict(files.items()))
-    result = finetune(
-        settings,
-        Path(files.store).parent,
-        Path(files.split),
-        encoder and Path(encoder),
-        Path(output.run).parent,
-        state=Path(snakemake.params.state),
-        device=device,
-        say=log.say,
-    )
+    arguments = {
+        "settings": settings,
+        "store_path": Path(files.store).parent,
+        "split_path": Path(files.split),
+        "encoder_path": encoder and Path(encoder),
+        "output": Path(output.run).parent,
+        "state": Path(snakemake.params.state),
+    }
+    result = train("finetune", arguments, snakemake.resources, snakemake.threads, log)
     outputs = {name: path for name, path in output.items() if name != "run"}
     record.write(output.run, outputs, result.facts())
     result.forget_state()

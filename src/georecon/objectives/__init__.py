@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -24,7 +24,13 @@ class PretrainingObjective(nn.Module):
 
     Args:
         encoder: the encoder it trains, the only part that fine-tuning keeps.
+
+    Attributes:
+        mean_over: "atoms" or "molecules": what the losses of ``forward`` are means over. Several
+            processes that share a batch weight their losses by it (tested for every objective).
     """
+
+    mean_over: ClassVar[str] = "atoms"
 
     def __init__(self, encoder: EquivariantTransformer) -> None:
         super().__init__()

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from georecon.data.store import Store
+from georecon.errors import ConfigError
 from georecon.graph import MolGraph, make_graph
+from georecon.training.world import World
+
+RESIDENT_FRACTION = 0.4
+"""Part of a GPU's free memory that a store may take up to be kept there."""
 
 
 class Batch(NamedTuple):
@@ -24,6 +29,30 @@ class Batch(NamedTuple):
     graph: MolGraph
     label: Tensor
     forces: Tensor
+
+    def to(self, device: str) -> Batch:
+        """Copy to a device; on a GPU by way of pinned memory, without waiting for the copy."""
+        batch = self
+        if device == "cuda":
+            pinned = MolGraph(*(field.pin_memory() for field in self.graph))
+            batch = Batch(pinned, self.label.pin_memory(), self.forces.pin_memory())
+        label, forces = (t.to(device, non_blocking=True) for t in (batch.label, batch.forces))
+        return Batch(batch.graph.to(device), label, forces)
+
+
+class Share(NamedTuple):
+    """What part of the global batch's molecules and atoms this process has; 1 for one process.
+
+    A mean over the share times the part is this process's summand of the mean over the batch.
+    """
+
+    molecules: float
+    atoms: float
+
+    def of(self, kind: str, mean: Tensor) -> Tensor:
+        """Summand of the global mean over ``kind``, "atoms" or "molecules"."""
+        part = self.atoms if kind == "atoms" else self.molecules
+        return mean if part == 1.0 else mean * part
 
 
 def load_batch(store: Store, rows: np.ndarray, label: str | None = None) -> Batch:
@@ -44,37 +73,135 @@ def load_batch(store: Store, rows: np.ndarray, label: str | None = None) -> Batc
     return Batch(graph, torch.from_numpy(labels), torch.from_numpy(forces))
 
 
+class Resident:
+    """A store's arrays as tensors on one device; batches are gathered there.
+
+    Args:
+        store: opened store.
+        label: label to take along, or None.
+        device: any torch device.
+    """
+
+    def __init__(self, store: Store, label: str | None, device: str) -> None:
+        self.device, self.label = device, label
+        self.columns = {
+            name: torch.from_numpy(np.array(values)).to(device)  # a copy: maps are read-only
+            for name, values in _columns(store, label).items()
+        }
+
+    def gather(self, rows: np.ndarray, atoms: int) -> Batch:
+        """The same batch as :func:`load_batch`; the host waits for nothing.
+
+        Args:
+            rows: row numbers, (B,).
+            atoms: number of their atoms N, which the host knows from the store.
+        """
+        columns = self.columns
+        row = torch.from_numpy(rows).to(self.device, non_blocking=True)
+        start = columns["offsets"][row]
+        counts = columns["offsets"][row + 1] - start
+        ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        molecule = torch.arange(len(rows), device=self.device)
+        batch = molecule.repeat_interleave(counts, output_size=atoms)
+        atom = torch.arange(atoms, device=self.device) + (start - ptr[:-1])[batch]
+        z, pos, ids = columns["z"][atom].to(torch.int64), columns["pos"][atom], columns["ids"][row]
+        empty = torch.zeros(0, dtype=torch.float64, device=self.device)
+        label = columns["label"][row] if "label" in columns else empty
+        forces = columns["forces"][atom] if "forces" in columns else empty.view(0, 3)
+        return Batch(MolGraph(z, pos, batch, ptr, ids), label, forces)
+
+
+def _columns(store: Store, label: str | None) -> dict[str, np.ndarray]:
+    columns: dict[str, np.ndarray] = {
+        **{"offsets": store.offsets, "ids": store.ids},
+        **{"z": store.z, "pos": store.pos},
+    }
+    if label is not None:
+        columns["label"] = store.labels[label]
+        if store.forces is not None:
+            columns["forces"] = store.forces
+    return columns
+
+
+def fits(store: Store, label: str | None, free: int) -> bool:
+    """Whether a store may be kept in ``free`` bytes of a GPU's memory."""
+    size = sum(values.nbytes for values in _columns(store, label).values())
+    return size <= RESIDENT_FRACTION * free
+
+
 class ShuffledBatches:
-    """Endless shuffled batches of a subset of a store.
+    """Endless shuffled batches of a subset of a store, or one process's share of each.
 
     Epoch e visits the molecules in the order ``default_rng([seed, e]).permutation``; a last batch
-    smaller than the rest is left out of its epoch.
+    smaller than the rest is left out of its epoch. Of every batch, process k of W takes the
+    molecules k, k + W, k + 2W, …
 
     Args:
         store: opened store.
         ids: molecule ids of the subset, (M,).
-        batch_size: molecules per batch, at most M.
+        batch_size: molecules per batch of all processes together, at most M.
         seed: seed of the order.
         label: label to take along, or None.
+        world: the processes that share each batch, and their device. A GPU keeps the store if it
+            fits; otherwise batches are gathered in the memory-mapped files and copied.
+
+    Raises:
+        ConfigError: fewer molecules in a batch than processes.
     """
 
     def __init__(
-        self, store: Store, ids: np.ndarray, *, batch_size: int, seed: int, label: str | None = None
+        self,
+        store: Store,
+        ids: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        label: str | None = None,
+        world: World | None = None,
     ) -> None:
         self.store, self.label, self.seed = store, label, seed
+        self.world = world or World()
         self.rows = store.rows(ids)
         self.batch_size = min(batch_size, len(self.rows))
+        if self.batch_size < self.world.size:
+            raise ConfigError(
+                f"batch_size is {self.batch_size}; must be at least the number of processes "
+                f"({self.world.size})"
+            )
         self.per_epoch = len(self.rows) // self.batch_size
         self._epoch, self._order = -1, self.rows
+        self._resident: Resident | None = None
+        on_gpu = self.world.device == "cuda"
+        if on_gpu and fits(store, label, torch.cuda.mem_get_info()[0]):
+            self._resident = Resident(store, label, self.world.device)
 
-    def at(self, step: int) -> Batch:
-        """Batch of optimiser step ``step`` (from 0)."""
+    def rows_at(self, step: int) -> np.ndarray:
+        """Rows of the whole batch of optimiser step ``step`` (from 0), of all processes."""
         epoch, index = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
             self._epoch, self._order = epoch, self.rows[order]
         start = index * self.batch_size
-        return load_batch(self.store, self._order[start : start + self.batch_size], self.label)
+        return self._order[start : start + self.batch_size]
+
+    def ids_at(self, step: int) -> list[int]:
+        """Molecule ids of the whole batch of a step."""
+        return list(map(int, self.store.ids[self.rows_at(step)]))
+
+    def at(self, step: int) -> Batch:
+        """This process's part of a step's batch, on the device."""
+        rows = self.rows_at(step)[self.world.rank :: self.world.size]
+        if self._resident is not None:
+            return self._resident.gather(rows, int(self.store.n_atoms(rows).sum()))
+        return load_batch(self.store, rows, self.label).to(self.world.device)
+
+    def share(self, step: int) -> Share:
+        """How much of a step's batch that part is."""
+        if self.world.size == 1:
+            return Share(1.0, 1.0)
+        rows = self.rows_at(step)
+        atoms, mine = self.store.n_atoms(rows), slice(self.world.rank, None, self.world.size)
+        return Share(len(rows[mine]) / len(rows), float(atoms[mine].sum() / atoms.sum()))
 
 
 def in_order(store: Store, ids: np.ndarray, batch_size: int, label: str | None) -> list[Batch]:

@@ -2,7 +2,8 @@
 
 One folder a save: ``state.safetensors`` (weights and optimiser moments) and ``manifest.json``
 (format version, step, digest of the run, sha256 of the tensors, small state). The folder is
-written under a temporary name, fsynced and renamed; the last two are kept.
+written under a temporary name, fsynced and renamed; the last two are kept, and each holds the best
+weights so far as well.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -39,36 +41,46 @@ def save(folder: Path, checkpoint: Checkpoint, digest: str) -> None:
         folder: the run's state folder.
         checkpoint: what to save; tensors on any device.
         digest: identity of the run (settings, data, code, seed); a later load must give the same.
+
+    Raises:
+        CheckpointError: it cannot be written (a full disk); earlier ones are as they were.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{checkpoint.step:09d}"
     temporary = folder / f".tmp-{checkpoint.step}-{os.getpid()}"
-    for unfinished in folder.glob(".tmp-*"):  # of a save that was killed
-        shutil.rmtree(unfinished, ignore_errors=True)
-    temporary.mkdir()
     try:
-        tensors = temporary / "state.safetensors"
-        save_file(
-            {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}, tensors
-        )
-        with open(tensors, "rb") as handle:
-            os.fsync(handle.fileno())
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "step": checkpoint.step,
-            "digest": digest,
-            "sha256": sha256_file(tensors),
-            "torch": torch.__version__,
-            "state": checkpoint.state,
-        }
-        write_json(temporary / "manifest.json", manifest | {"check": sha256_json(manifest)})
+        folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob(".tmp-*"):  # of a save that was killed
+            shutil.rmtree(unfinished, ignore_errors=True)
+        temporary.mkdir()
+        _write(temporary, checkpoint, digest)
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
         _fsync_folder(folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{final}: cannot be written ({error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for old in _saves(folder)[:-KEEP]:
         shutil.rmtree(old)
+
+
+def _write(folder: Path, checkpoint: Checkpoint, digest: str) -> None:
+    tensors = folder / "state.safetensors"
+    save_file(
+        {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}, tensors
+    )
+    with open(tensors, "rb") as handle:
+        os.fsync(handle.fileno())
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "step": checkpoint.step,
+        "digest": digest,
+        "sha256": sha256_file(tensors),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "state": checkpoint.state,
+    }
+    write_json(folder / "manifest.json", manifest | {"check": sha256_json(manifest)})
 
 
 def _fsync_folder(folder: Path) -> None:

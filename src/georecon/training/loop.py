@@ -6,29 +6,34 @@ the step, so a run that is killed and continued gives the numbers of one that wa
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from georecon.errors import TrainingError
+from georecon.progress import Progress
 from georecon.training import checkpoint
+from georecon.training.curve import Curve
 from georecon.training.optimizer import AdamW
+from georecon.training.precision import products
 from georecon.training.schedule import Plateau, warmup_cosine
+from georecon.training.world import World
 
 EXIT_INTERRUPTED = 75
 """Exit code of a run that was asked to stop, saved its state and can be continued (EX_TEMPFAIL)."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+"""What asks a run to stop; SIGUSR1 is for ``sbatch --signal=USR1@120``, ahead of a time limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +42,7 @@ class TrainSettings:
 
     Attributes:
         steps: optimiser steps.
-        batch_size: molecules per step.
+        batch_size: molecules per step, of all processes together.
         lr: peak learning rate of AdamW.
         weight_decay: of AdamW.
         warmup: steps of linear warm-up.
@@ -46,6 +51,8 @@ class TrainSettings:
         evaluations: how often to validate, evenly over the run, the last step included.
         patience: evaluations without improvement after which to stop; 0 never stops early.
         checkpoint_seconds: time between saves of the state.
+        precision: "float32", or "bf16" for matrix products in bfloat16 (training steps only;
+            validation is always in float32).
     """
 
     steps: int
@@ -58,6 +65,7 @@ class TrainSettings:
     evaluations: int
     patience: int
     checkpoint_seconds: float
+    precision: str = "float32"
 
 
 class Task(Protocol):
@@ -68,43 +76,23 @@ class Task(Protocol):
         """What is trained."""
 
     def loss(self, step: int) -> dict[str, Tensor]:
-        """``"loss"`` and named parts on the batch of this step."""
+        """``"loss"`` and named parts on this process's share of a step's batch.
+
+        Each is a summand: over all processes they add up to the mean over the whole batch.
+        """
 
     def molecules(self, step: int) -> list[int]:
-        """Molecule ids of the batch of this step, for error messages."""
+        """Molecule ids of the whole batch of this step, for error messages."""
 
     def validate(self) -> dict[str, float]:
-        """``"score"`` (smaller is better) and further measures on held-out molecules."""
+        """``"score"`` (smaller is better) and further measures on held-out molecules.
 
-
-@dataclass(slots=True)
-class Progress:
-    """What is left of a run: printed lines and numbers for run.json."""
-
-    total: int
-    name: str
-    say: Callable[[str], None]
-    molecules_per_step: int
-    started: float = field(default_factory=time.monotonic)
-    first_step: int = 0
-    _said: float = field(default_factory=time.monotonic)
-
-    def update(self, step: int, loss: float) -> None:
-        """Print rate, loss and time left, at most every 10 seconds."""
-        now = time.monotonic()
-        if now - self._said < 10.0:
-            return
-        self._said = now
-        rate = (step - self.first_step) / (now - self.started)
-        left = (self.total - step) / rate if rate else math.inf
-        self.say(
-            f"{self.name}: step {step}/{self.total}, {rate * self.molecules_per_step:.0f} "
-            f"molecules/s, loss {loss:.4f}, {left:.0f} s left"
-        )
+        The same numbers in every process.
+        """
 
 
 class _Stop:
-    """Set by SIGTERM or SIGINT; the loop saves and leaves at the next step."""
+    """Set by one of ``STOP_SIGNALS``; the loop saves and leaves at the next step."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -116,7 +104,7 @@ class _Stop:
 @contextmanager
 def _stop_on_signal() -> Iterator[_Stop]:
     stop = _Stop()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     try:
         yield stop
     finally:
@@ -124,57 +112,26 @@ def _stop_on_signal() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-class Curve:
-    """metrics.csv / curve.csv: appended and fsynced at each evaluation, cut back on resume."""
-
-    def __init__(self, path: Path, last_step: int) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept: list[dict[str, str]] = []
-        if path.exists():
-            with open(path, newline="") as handle:
-                kept = [row for row in csv.DictReader(handle) if _is_up_to(row, last_step)]
-        self.columns = list(kept[0]) if kept else []
-        with open(path, "w", newline="") as handle:
-            if kept:
-                writer = csv.DictWriter(handle, self.columns, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(kept)
-
-    def append(self, row: dict[str, Any]) -> None:
-        """Add one row; the first one fixes the columns."""
-        with open(self.path, "a", newline="") as handle:
-            if not self.columns:
-                self.columns = list(row)
-                csv.writer(handle, lineterminator="\n").writerow(self.columns)
-            csv.DictWriter(handle, self.columns, lineterminator="\n").writerow(row)
-            handle.flush()
-            os.fsync(handle.fileno())
-
-    def row(self, step: int) -> dict[str, float]:
-        """Measures of one evaluated step."""
-        with open(self.path, newline="") as handle:
-            (row,) = (row for row in csv.DictReader(handle) if int(row["step"]) == step)
-        return {name: float(value) for name, value in row.items() if name != "step"}
-
-
-def _is_up_to(row: dict[str, str], last_step: int) -> bool:
-    """A whole row of a step that the checkpoint has seen."""
-    step = row.get("step") or ""
-    return step.isdigit() and int(step) <= last_step and None not in row.values()
-
-
 class Trainer:
     """State of one run and the steps that change it; :func:`fit` drives it."""
 
-    def __init__(self, task: Task, settings: TrainSettings, folder: Path, digest: str) -> None:
+    def __init__(
+        self,
+        task: Task,
+        settings: TrainSettings,
+        folder: Path,
+        digest: str,
+        world: World | None = None,
+    ) -> None:
         self.task, self.settings, self.folder, self.digest = task, settings, folder, digest
+        self.world = world or World()
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
         self.optimizer = AdamW(self.parameters, settings.weight_decay)
         self.lr = 0.0  # of the last step
         self.plateau = Plateau()
         self.step = 0
         self.best_step, self.best_score, self.waited = 0, math.inf, 0
+        self.last_score = math.nan  # of the last validation, for progress lines
         self.best: dict[str, Tensor] = {}
         self._sums: dict[str, float] = {}
         self._since = 0
@@ -191,13 +148,16 @@ class Trainer:
     def train_step(self) -> float:
         """Forward, check, backward, check, clip, step; returns the loss."""
         self.lr = self.settings.lr * self.factor()
-        losses = self.task.loss(self.step)
-        loss = float(losses["loss"].detach())
+        with products(self.settings.precision):
+            losses = self.task.loss(self.step)
+        means = torch.stack([value.detach().double() for value in losses.values()]).cpu()
+        values = dict(zip(losses, self.world.sum(means).tolist(), strict=True))
+        loss = values["loss"]
         if not math.isfinite(loss):
             self._refuse(f"loss is {loss}")
         self.optimizer.zero_grad()
         losses["loss"].backward()
-        gradient = self.optimizer.gradient()
+        gradient = self.world.sum(self.optimizer.gradient())
         norm = float(gradient.norm())
         if not math.isfinite(norm):
             self._refuse(f"gradient norm is {norm}")
@@ -205,27 +165,36 @@ class Trainer:
             gradient *= self.settings.clip / norm
         self.step += 1
         self.optimizer.step(gradient, self.lr, self.step)
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value.detach())
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
         self._since += 1
-        return loss
+        return float(loss)
 
     def _refuse(self, what: str) -> None:
         ids = self.task.molecules(self.step)
         raise TrainingError(f"step {self.step}: {what}; molecules of the batch: {ids}")
 
-    def evaluate(self, curve: Curve) -> None:
+    def check_agreement(self) -> None:
+        """Refuse to go on if the processes' weights or steps have come apart."""
+        if self.world.size > 1:
+            flat = torch.cat([p.detach().flatten() for p in self.parameters])
+            self.world.agree("step", self.step)
+            self.world.agree("weights", int(flat.view(torch.int32).sum(dtype=torch.int64)))
+
+    def evaluate(self, curve: Curve | None) -> None:
         """Validate, write a row of the curve, keep the best weights."""
+        self.check_agreement()
         measures = self.task.validate()
         score = measures.pop("score")
         if not math.isfinite(score):
             self._refuse(f"validation score is {score}")
         means = {f"train_{name}": total / self._since for name, total in self._sums.items()}
         self._sums, self._since = {}, 0
-        curve.append(
-            {"step": self.step, "lr": self.lr, **means, "val_score": score}
-            | {f"val_{name}": value for name, value in measures.items()}
-        )
+        row = {"step": self.step, "lr": self.lr, **means, "val_score": score}
+        row |= {f"val_{name}": value for name, value in measures.items()}
+        self.last_score = score
+        if curve is not None:
+            curve.append(row)
         self.plateau.observe(score)
         self.waited += 1
         if score < self.best_score:
@@ -239,7 +208,9 @@ class Trainer:
         return self.step >= self.settings.steps or bool(patience and self.waited >= patience)
 
     def save(self) -> None:
-        """Write a checkpoint of everything the rest of the run depends on."""
+        """Write a checkpoint of everything the rest of the run depends on (first process only)."""
+        if not self.world.first:
+            return
         tensors = {f"model/{n}": t for n, t in self.task.model.state_dict().items()}
         tensors |= {f"best/{n}": t for n, t in self.best.items()}
         tensors |= {f"optimizer/{n}": t for n, t in self.optimizer.state().items()}
@@ -281,6 +252,8 @@ class FitResult:
     steps: int
     resumed_at: int
     seconds: float
+    processes: int
+    precision: str
     final: dict[str, float]
     folder: Path
 
@@ -297,9 +270,26 @@ class FitResult:
                 "best_score": self.best_score,
                 "resumed_at": self.resumed_at,
                 "seconds": round(self.seconds, 3),
+                "processes": self.processes,
+                "precision": self.precision,
             },
             "final": self.final,
         }
+
+
+@contextmanager
+def _only_trainer(folder: Path, world: World) -> Iterator[None]:
+    """Hold the state folder for this run."""
+    if not world.first:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / "lock").acquire(timeout=0)
+    except Timeout:
+        raise TrainingError(f"{folder}: another process is training this run") from None
+    with lock:
+        yield
 
 
 def fit(
@@ -310,58 +300,67 @@ def fit(
     digest: str,
     name: str,
     say: Callable[[str], None],
+    world: World | None = None,
 ) -> FitResult:
     """Train to the end, continuing where an earlier call of the same run was stopped.
 
     Args:
         task: model, losses and validation.
         settings: length and optimiser.
-        folder: state folder of this run, not an output of any rule; ``curve.csv`` grows in it.
+        folder: state folder of this run, not an output of any rule; ``curve.csv`` and
+            ``progress.csv`` grow in it.
         digest: identity of the run.
         name: how to call it in progress lines.
         say: takes one progress line.
+        world: the processes that train it together; alone if None. The first one writes.
 
     Raises:
-        TrainingError: a non-finite loss, gradient or score, or another process trains this run.
-        SystemExit: code ``EXIT_INTERRUPTED`` after SIGTERM or SIGINT, with the state saved.
+        TrainingError: a non-finite loss, gradient or score, another process trains this run, or
+            one of the processes that share it is dead or silent.
+        CheckpointError: the state cannot be written.
+        SystemExit: code ``EXIT_INTERRUPTED`` after a stop signal, with the state saved.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(folder / "lock").acquire(timeout=0)
-    except Timeout:
-        raise TrainingError(f"{folder}: another process is training this run") from None
-    with lock, _stop_on_signal() as stop:
-        trainer = Trainer(task, settings, folder, digest)
+    world = world or World()
+    with _only_trainer(folder, world), _stop_on_signal() as stop:
+        trainer = Trainer(task, settings, folder, digest, world)
         trainer.restore()
-        if trainer.step:
-            say(f"{name}: continues at step {trainer.step} of {settings.steps}")
-        progress = Progress(settings.steps, name, say, settings.batch_size, first_step=trainer.step)
-        curve = Curve(folder / "curve.csv", trainer.step)
+        trainer.check_agreement()
         resumed_at = trainer.step
+        curve = Curve(folder / "curve.csv", trainer.step) if world.first else None
+        progress = Progress(
+            folder if world.first else None,
+            name=name,
+            steps=settings.steps,
+            molecules=settings.batch_size,
+            first_step=resumed_at,
+            say=say,
+        )
         _run(trainer, curve, progress, stop)
-        seconds = time.monotonic() - progress.started
         task.model.load_state_dict(trainer.best)
         return FitResult(
-            trainer.best_step,
-            trainer.best_score,
-            trainer.step,
-            resumed_at,
-            seconds,
-            curve.row(trainer.best_step),
-            folder,
+            best_step=trainer.best_step,
+            best_score=trainer.best_score,
+            steps=trainer.step,
+            resumed_at=resumed_at,
+            seconds=progress.seconds(),
+            processes=world.size,
+            precision=settings.precision,
+            final=curve.row(trainer.best_step) if curve else {},
+            folder=folder,
         )
 
 
-def _run(trainer: Trainer, curve: Curve, progress: Progress, stop: _Stop) -> None:
+def _run(trainer: Trainer, curve: Curve | None, progress: Progress, stop: _Stop) -> None:
     saved = time.monotonic()
     while not trainer.finished():
         loss = trainer.train_step()
         if trainer.step in trainer.evaluation_steps:
             trainer.evaluate(curve)
-        progress.update(trainer.step, loss)
-        if stop.signal is not None:
+        progress.update(trainer.step, loss, trainer.last_score)
+        if trainer.world.any(stop.signal is not None):
             trainer.save()
-            progress.say(f"{progress.name}: stopped at step {trainer.step}, state saved")
+            progress.stopped(trainer.step)
+            trainer.world.any(False)  # all leave together, after the save
             raise SystemExit(EXIT_INTERRUPTED)
         if time.monotonic() - saved > trainer.settings.checkpoint_seconds:
             trainer.save()

@@ -1,0 +1,129 @@
+"""The same small runs in one process and in several that share each batch through gloo."""
+
+from __future__ import annotations
+
+import csv
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from toy_run import DIGEST, FRESH, settings
+
+from georecon import objectives
+from georecon.data.store import Store
+from georecon.finetune import FinetuneModel, FinetuneTask, Recipe
+from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.potential import PropertyModel
+from georecon.pretrain import PretrainTask
+from georecon.training.batches import ShuffledBatches, in_order
+from georecon.training.loop import fit
+from georecon.training.world import Together, World, close
+
+STEPS = 50
+SIZES = {"channels": 16, "layers": 2, "heads": 2, "rbf": 16, "max_z": 20}
+PARAMS: dict[str, dict[str, Any]] = {
+    "denoise": {"sigma": 0.04},
+    "reconstruct": {
+        "sigma": 0.04,
+        "sigma_rec": 0.2,
+        "depth": 1,
+        "pooling": "mean",
+        "fusion": "add",
+        "weights": {"reconstruct": 1.0, "denoise": 1.0, "clean": 0.1},
+    },
+}
+RECIPE = Recipe(
+    head="scalar",
+    loss="mse",
+    standardize=True,
+    atomref={},
+    noise_sigma=0.005,
+    noise_weight=0.1,
+    energy_weight=0.2,
+    force_weight=0.8,
+)
+
+
+def make(kind: str, store_path: Path, world: World) -> PretrainTask | FinetuneTask:
+    """Coord ("denoise"), GeoRecon ("reconstruct") or "force", batches of 9 molecules."""
+    store = Store.open(store_path)
+    torch.manual_seed(1)
+    ids = np.asarray(store.ids)
+    label = "energy" if kind == "force" else None
+    batches = ShuffledBatches(store, ids[:18], batch_size=9, seed=1, label=label, world=world)
+    validation = in_order(store, ids[18:], 2, label)
+    sizes = EncoderSettings(**SIZES)
+    if kind == "force":
+        zeros = torch.zeros(sizes.max_z)
+        model = PropertyModel(sizes, "scalar", scale=1.0, shift=0.0, atomref=zeros)
+        whole = FinetuneModel(model, sizes.channels)
+        return FinetuneTask(whole, RECIPE, batches, validation, seed=1)
+    objective = objectives.build(kind, EquivariantTransformer(sizes), PARAMS[kind])
+    return PretrainTask(objective, batches, validation, seed=1)
+
+
+def train(
+    kind: str,
+    store: Path,
+    folder: Path,
+    world: World,
+    spoil: Callable[[Any, World], Any] | None = None,
+    **changes: Any,
+) -> None:
+    """Fit in ``folder``; every step is evaluated, so that the curve is the loss sequence."""
+    task = make(kind, store, world)
+    if spoil is not None:
+        task = spoil(task, world)
+    plain = {"steps": STEPS, "evaluations": STEPS, "batch_size": 9, "lr": 1e-3}
+    train_settings = settings(**{**plain, **changes})
+    fit(task, train_settings, folder=folder, digest=DIGEST, name=kind, say=print, world=world)
+
+
+def rank(number: int, size: int, port: int, timeout: float, arguments: tuple[Any, ...],
+         changes: dict[str, Any]) -> None:  # fmt: skip
+    """Body of one process."""
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(number),
+        "WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "GEORECON_TIMEOUT": str(timeout),
+    }
+    world = Together("cpu")
+    train(*arguments, world, **changes)
+    close(world)
+
+
+def start(size: int, *arguments: Any, timeout: float = 60.0, **changes: Any) -> list[Any]:
+    """Start the processes of one run."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [
+        FRESH.Process(target=rank, args=(k, size, port, timeout, arguments, changes))
+        for k in range(size)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def finish(processes: list[Any], seconds: float = 100.0) -> list[int | None]:
+    """Wait for all; their exit codes, None for one that did not end."""
+    end = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, end - time.monotonic()))
+    return [process.exitcode for process in processes]
+
+
+def curve(folder: Path, column: str = "train_loss") -> np.ndarray:
+    """One column of a run's curve."""
+    with open(folder / "curve.csv", newline="") as handle:
+        return np.array([float(row[column]) for row in csv.DictReader(handle)])
