@@ -210,3 +210,27 @@ def test_failed_save_leaves_the_others(folder: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(CheckpointError, match=r"step-000000030: cannot be written.*No space left"):
         save(folder, content(30), DIGEST)
     assert sorted(p.name for p in folder.iterdir()) == ["step-000000010", "step-000000020"]
+
+
+def test_manifest_records_the_threads(folder: Path) -> None:
+    manifest = json.loads(newest(folder, "manifest.json").read_text())
+    assert manifest["threads"] == torch.get_num_threads()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_device_is_named_and_leaves_the_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tensors go through a link to /dev/full: the write itself fails, as on a full disk."""
+    real = Path.mkdir
+
+    def mkdir(self: Path, *given: object, **options: object) -> None:
+        real(self, *given, **options)
+        if self.name.startswith(".tmp-"):
+            (self / "state.safetensors").symlink_to("/dev/full")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(CheckpointError, match="step-000000030: cannot be written"):
+        save(folder, content(30), DIGEST)
+    assert sorted(p.name for p in folder.iterdir()) == ["step-000000010", "step-000000020"]
+    assert same(load(folder / "step-000000020", DIGEST), content(20))

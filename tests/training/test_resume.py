@@ -14,7 +14,7 @@ from toy_run import DIGEST, STEPS, Interposed, finish, make_task, run, start, st
 
 from georecon.errors import TrainingError
 from georecon.training import checkpoint
-from georecon.training.loop import EXIT_INTERRUPTED
+from georecon.training.loop import EXIT_INTERRUPTED, STOP_SIGNALS
 
 
 def last(folder: Path) -> checkpoint.Checkpoint:
@@ -132,7 +132,10 @@ def test_thread_count_changes_nothing_beyond_rounding(toy_store: Path, tmp_path:
     assert (curves[0][0] - curves[1][0]).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("seed", range(5))
+KILLS = [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 20))]
+
+
+@pytest.mark.parametrize("seed", KILLS)
 def test_sigkill_at_a_random_moment(
     seed: int, toy_store: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -150,16 +153,24 @@ def test_sigkill_at_a_random_moment(
     assert not list(folder.glob(".tmp-*")), "half-written saves of the killed process remain"
 
 
-@pytest.mark.parametrize("pause", [0.02, 0.5])
-def test_sigterm_saves_and_ends_with_its_code(
-    pause: float, toy_store: Path, whole: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "pause"),
+    [
+        (signal.SIGTERM, 0.02),
+        (signal.SIGTERM, 0.5),
+        (signal.SIGINT, 0.02),
+        (signal.SIGUSR1, 0.02),  # Slurm's, ahead of a time limit
+    ],
+)
+def test_a_stop_signal_saves_and_ends_with_its_code(
+    number: int, pause: float, toy_store: Path, whole: Path, tmp_path: Path
 ) -> None:
     folder, ready = tmp_path / "state", tmp_path / "ready"
     process = start(toy_store, folder, pause=pause, ready=ready)
     wait_for(ready)
     time.sleep(0.1)
     sent = time.monotonic()
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, number)
     assert finish(process) == EXIT_INTERRUPTED == 75
     assert time.monotonic() - sent < 10
     assert 0 < last(folder).step < STEPS
@@ -168,7 +179,7 @@ def test_sigterm_saves_and_ends_with_its_code(
 
 
 def test_signal_handlers_are_given_back(toy_store: Path, tmp_path: Path) -> None:
-    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    before = {n: signal.getsignal(n) for n in STOP_SIGNALS}
     with pytest.raises(SystemExit):
         run(Interposed(make_task(toy_store), stop_self(0)), tmp_path)
     assert {n: signal.getsignal(n) for n in before} == before

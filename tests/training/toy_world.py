@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from toy_run import DIGEST, FRESH, settings
 
 from georecon import objectives
 from georecon.data.store import Store
+from georecon.errors import GeoreconError
 from georecon.finetune import FinetuneModel, FinetuneTask, Recipe
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.models.potential import PropertyModel
@@ -25,7 +27,7 @@ from georecon.training.loop import fit
 from georecon.training.world import Together, World, close
 
 STEPS = 50
-SIZES = {"channels": 16, "layers": 2, "heads": 2, "rbf": 16, "max_z": 20}
+SIZES = {"channels": 8, "layers": 2, "heads": 2, "rbf": 8, "max_z": 20}
 PARAMS: dict[str, dict[str, Any]] = {
     "denoise": {"sigma": 0.04},
     "reconstruct": {
@@ -97,8 +99,17 @@ def rank(number: int, size: int, port: int, timeout: float, arguments: tuple[Any
         "GEORECON_TIMEOUT": str(timeout),
     }
     world = Together("cpu")
-    train(*arguments, world, **changes)
+    try:
+        train(*arguments, world, **changes)
+    except GeoreconError as error:
+        (arguments[2] / f"error-{number}.txt").write_text(str(error))
+        sys.exit(1)
     close(world)
+
+
+def error(folder: Path, number: int) -> str:
+    """The error that a process of a run ended with."""
+    return (folder / f"error-{number}.txt").read_text()
 
 
 def start(size: int, *arguments: Any, timeout: float = 60.0, **changes: Any) -> list[Any]:
@@ -123,7 +134,7 @@ def finish(processes: list[Any], seconds: float = 100.0) -> list[int | None]:
     return [process.exitcode for process in processes]
 
 
-def curve(folder: Path, column: str = "train_loss") -> np.ndarray:
+def curve(folder: Path, column: str = "train_loss", name: str = "curve.csv") -> np.ndarray:
     """One column of a run's curve."""
-    with open(folder / "curve.csv", newline="") as handle:
+    with open(folder / name, newline="") as handle:
         return np.array([float(row[column]) for row in csv.DictReader(handle)])
