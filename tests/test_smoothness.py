@@ -10,7 +10,14 @@ from toy_graphs import batch, random_molecule, singles
 
 from georecon.graph import MolGraph
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
-from georecon.smoothness import code_maps, difference_ratios, measure, spectral_norms, spread
+from georecon.smoothness import (
+    CONVERGED,
+    code_maps,
+    difference_ratios,
+    measure,
+    spectral_norms,
+    spread,
+)
 
 MAPS = ("mean", "mean_normalised", "sum", "node")
 
@@ -52,7 +59,7 @@ def test_power_iteration_finds_the_largest_singular_value(
     f = code_maps(encoder)[name]
     for seed in range(3):
         graph = molecules(seed)
-        found = spectral_norms(f, graph, iterations=60, seed=1)
+        found = spectral_norms(f, graph, iterations=60, seed=1).norm
         expected = exact(f, graph)
         assert (found <= expected * (1 + 1e-9)).all(), "an estimate from below"
         assert ((found - expected).abs() < 0.01 * expected).all(), (found, expected)
@@ -60,22 +67,24 @@ def test_power_iteration_finds_the_largest_singular_value(
 
 def test_more_iterations_never_lower_the_estimate(encoder: EquivariantTransformer) -> None:
     f, graph = code_maps(encoder)["mean"], molecules()
-    found = [spectral_norms(f, graph, iterations=n, seed=1) for n in (1, 2, 4, 8, 16)]
+    found = [spectral_norms(f, graph, iterations=n, seed=1).norm for n in (1, 2, 4, 8, 16)]
     for fewer, more in pairwise(found):
         assert (more >= fewer * (1 - 1e-12)).all()
 
 
 def test_molecules_of_a_batch_do_not_change_each_other(encoder: EquivariantTransformer) -> None:
     f, graph = code_maps(encoder)["mean"], molecules()
-    together = spectral_norms(f, graph, iterations=10, seed=1)
-    alone = torch.cat([spectral_norms(f, one, iterations=10, seed=1) for one in singles(graph)])
+    together = spectral_norms(f, graph, iterations=10, seed=1).norm
+    alone = torch.cat(
+        [spectral_norms(f, one, iterations=10, seed=1).norm for one in singles(graph)]
+    )
     assert torch.allclose(together, alone, rtol=1e-9)
 
 
 def test_estimate_scales_with_the_map(encoder: EquivariantTransformer) -> None:
     f, graph = code_maps(encoder)["mean"], molecules()
-    plain = spectral_norms(f, graph, iterations=10, seed=1)
-    tripled = spectral_norms(lambda g: 3.0 * f(g), graph, iterations=10, seed=1)
+    plain = spectral_norms(f, graph, iterations=10, seed=1).norm
+    tripled = spectral_norms(lambda g: 3.0 * f(g), graph, iterations=10, seed=1).norm
     assert torch.allclose(tripled, 3.0 * plain, rtol=1e-9)
 
 
@@ -144,5 +153,38 @@ def test_measure_reports_every_map_and_displacement(encoder: EquivariantTransfor
 def test_encoder_of_zero_smoothness() -> None:
     """A map that ignores positions has norm zero and no NaN."""
     graph = molecules()
-    found = spectral_norms(lambda g: g.pos[g.ptr[:-1]] * 0.0 + 1.0, graph, iterations=5, seed=1)
+    found = spectral_norms(
+        lambda g: g.pos[g.ptr[:-1]] * 0.0 + 1.0, graph, iterations=5, seed=1
+    ).norm
     assert found.tolist() == [0.0, 0.0, 0.0]
+
+
+def close_to_exact(norm: torch.Tensor, expected: torch.Tensor) -> None:
+    """Within 1 % of the largest singular value."""
+    error = ((norm - expected).abs() / expected).max()
+    assert error < 0.01, f"largest singular value off by {error:.1%}"
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_power_iteration_that_is_too_short_says_so(
+    name: str, encoder: EquivariantTransformer
+) -> None:
+    """Where no more growth is expected, the estimate is right; where it is wrong, growth is."""
+    f, graph = code_maps(encoder)[name], molecules()
+    expected = exact(f, graph)
+    early = spectral_norms(f, graph, iterations=2, seed=1)
+    with pytest.raises(AssertionError, match="singular value"):  # the twin: a random direction
+        close_to_exact(early.norm, expected)
+    assert (early.growth[early.norm < 0.99 * expected] > CONVERGED).all()
+    late = spectral_norms(f, graph, iterations=100, seed=1)
+    assert (late.growth < CONVERGED).all()
+    close_to_exact(late.norm, expected)
+
+
+def test_measure_counts_molecules_that_have_not_converged(encoder: EquivariantTransformer) -> None:
+    settings = {"maps": ["mean"], "displacements": [0.01], "seed": 1}
+    few = measure(encoder, [molecules()], settings | {"iterations": 1})["mean/0.01"]
+    many = measure(encoder, [molecules()], settings | {"iterations": 100})["mean/0.01"]
+    assert few["unconverged"] == 3
+    assert many["unconverged"] == 0
+    assert many["spectral_mean"] > few["spectral_mean"]

@@ -138,15 +138,21 @@ class Experiments(Runs):
         return found
 
     def _smoothness_columns(self, spec: dict[str, Any]) -> list[Column]:
-        """One column for each displacement; the label says which where there are several."""
-        sizes = self.config["smoothness"]["displacements"]
+        """One column for each map (``map: all``) and displacement; labels say what varies."""
+        settings = self.config["smoothness"]
+        maps = settings["maps"] if spec["map"] == "all" else [spec["map"]]
+        sizes = settings["displacements"]
         return [
             Column(
-                key=f"{spec['metric']}{'_ratio' if 'ratio_to' in spec else ''}_{size}",
-                label=spec["label"] if len(sizes) == 1 else f"{spec['label']} at {size} Å",
+                key=f"{spec['metric']}{'_ratio' if 'ratio_to' in spec else ''}"
+                f"{'' if name == 'mean' else '_' + name}_{size}",
+                label=spec["label"]
+                + ("" if len(maps) == 1 else f", {name.replace('_', ' ')}")
+                + ("" if len(sizes) == 1 else f" at {size} Å"),
                 unit=spec.get("unit", ""),
-                spec={**spec, "displacement": size},
+                spec={**spec, "map": name, "displacement": size},
             )
+            for name in maps
             for size in sizes
         ]
 

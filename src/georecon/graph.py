@@ -85,7 +85,7 @@ def check_graph(graph: MolGraph, max_z: int) -> None:
     """
     finite = graph.pos.detach().isfinite()
     low, high, sound = torch.stack([graph.z.amin(), graph.z.amax(), finite.all().long()]).tolist()
-    if 1 <= low and high < max_z and sound:
+    if low >= 1 and high < max_z and sound:
         return
     for bad, reason in (
         (~finite.all(1), "a position is NaN or infinite, expected finite numbers"),

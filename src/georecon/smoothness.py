@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from georecon.noise import NoiseSource
 from georecon.training.batches import in_order
 
 Map = Callable[[MolGraph], Tensor]
+
+CONVERGED = 0.01
+"""A power iteration has converged when its estimate would grow by less than this part."""
 
 
 def code_maps(encoder: EquivariantTransformer) -> dict[str, Map]:
@@ -53,8 +56,21 @@ def _norms(values: Tensor, owner: Tensor, size: int) -> Tensor:
     return scatter_sum(values.square().sum(-1), owner, size).sqrt()
 
 
-def spectral_norms(f: Map, graph: MolGraph, *, iterations: int, seed: int) -> Tensor:
-    """Largest singular value of ∂f/∂r of each molecule, (B,) [1/Å].
+class Spectral(NamedTuple):
+    """Largest singular values, estimated from below.
+
+    Attributes:
+        norm: of each molecule, (B,) [1/Å].
+        growth: by what part of itself the estimate would still grow with more iterations, (B,),
+            extrapolated from its last two steps; infinite where these do not tell.
+    """
+
+    norm: Tensor
+    growth: Tensor
+
+
+def spectral_norms(f: Map, graph: MolGraph, *, iterations: int, seed: int) -> Spectral:
+    """Largest singular value of ∂f/∂r of each molecule.
 
     Power iteration on JᵀJ with vector-Jacobian products and Jacobian-vector products; the latter by
     differentiating the former, which is linear in its vector. Molecules do not interact, so one
@@ -72,14 +88,22 @@ def spectral_norms(f: Map, graph: MolGraph, *, iterations: int, seed: int) -> Te
     dual = torch.zeros_like(output, requires_grad=True)
     (pulled,) = torch.autograd.grad(output, pos, dual, create_graph=True)
     vector = NoiseSource(seed, 0).normal(graph, "power_iteration")
-    sigma = torch.zeros(size, dtype=output.dtype, device=output.device)
+    history = [torch.zeros(size, dtype=output.dtype, device=output.device)] * 3
     tiny = torch.finfo(output.dtype).tiny ** 0.5
     for _ in range(iterations):
         vector = vector / _norms(vector, graph.batch, size).clamp(min=tiny)[graph.batch, None]
         (pushed,) = torch.autograd.grad(pulled, dual, vector, retain_graph=True)
-        sigma = _norms(pushed, owner, size)
+        history = [*history[1:], _norms(pushed, owner, size).detach()]
         (vector,) = torch.autograd.grad(output, pos, pushed, retain_graph=True)
-    return sigma.detach()
+    return Spectral(history[-1], _growth(*history))
+
+
+def _growth(before: Tensor, last: Tensor, now: Tensor) -> Tensor:
+    """What is left of a geometric sequence after three of its terms, relative to the last."""
+    step, rounding = now - last, 8.0 * torch.finfo(now.dtype).eps * now
+    left = torch.where(last - before > step, step**2 / (last - before - step), torch.inf)
+    settled = step <= rounding  # and a map that does not see positions: all zero
+    return torch.where(settled, 0.0, left / now)
 
 
 def difference_ratios(f: Map, clean: MolGraph, moved: MolGraph) -> Tensor:
@@ -109,7 +133,8 @@ def measure(
         settings: ``maps``, ``displacements`` [Å], ``iterations``, ``seed``.
 
     Returns:
-        By ``"<map>/<σ_δ>"``: mean and max of the spectral norm, mean of the difference ratio, the
+        By ``"<map>/<σ_δ>"``: mean and max of the spectral norm, the number of molecules
+        whose power iteration has not converged, mean of the difference ratio, the
         spread of the map over molecules, and the mean spectral norm divided by that spread.
     """
     maps = code_maps(encoder)
@@ -118,20 +143,21 @@ def measure(
         f = maps[name]
         width = spread(f, graphs)
         for sigma in settings["displacements"]:
-            norms, ratios = [], []
+            norms, growths, ratios = [], [], []
             for graph in graphs:
                 noise = NoiseSource(settings["seed"], 0)
                 moved, _ = noise.displace(graph, "displacement", sigma)
-                norms.append(
-                    spectral_norms(
-                        f, moved, iterations=settings["iterations"], seed=settings["seed"]
-                    )
+                found_norms = spectral_norms(
+                    f, moved, iterations=settings["iterations"], seed=settings["seed"]
                 )
+                norms.append(found_norms.norm)
+                growths.append(found_norms.growth)
                 ratios.append(difference_ratios(f, graph, moved))
             norm = torch.cat(norms).cpu().numpy().astype(np.float64)
             found[f"{name}/{sigma}"] = {
                 "spectral_mean": float(norm.mean()),
                 "spectral_max": float(norm.max()),
+                "unconverged": int((torch.cat(growths) > CONVERGED).sum()),
                 "difference_mean": float(torch.cat(ratios).double().mean()),
                 "spread": width,
                 "scale_free": float(norm.mean()) / width,
