@@ -39,6 +39,8 @@ localrules:
     bundle,
     verify_bundle,
     rerun,
+    site,
+    web,
 
 
 include: "rules/common.smk"

@@ -1,4 +1,6 @@
 # Helpers of all rules: paths, inputs and settings as functions of wildcards. No path is typed twice.
+import os
+
 from georecon import paths
 from georecon.figure_inputs import (
     figure_files,
@@ -9,6 +11,7 @@ from georecon.figure_inputs import (
 from georecon.provenance import code_digest
 from georecon.report import banner, load_expected
 from georecon.rerun import cell_files
+from georecon.web.content import site_plan
 
 EDITION = experiments.place  # of a cell that is made again: a folder of its own
 ENVIRONMENT = "../envs/georecon.yaml"
@@ -288,6 +291,14 @@ def everything(*inputs):
 
 def report_expected():
     return load_expected(ROOT / "reports" / "expected")
+
+
+def web_plan(wildcards):
+    return site_plan(experiments, FIGURES)
+
+
+def audit_file():
+    return f"{here(paths.RESULTS)}/audit/audit.json"
 
 
 def report_banner():

@@ -24,7 +24,44 @@ rule summary:
         "../workflow/scripts/summary.py"
 
 
+# the web report of a finished edition; with the audit's verdicts once there is an audit
+rule site:
+    input:
+        tables=all_tables("json"),
+        figures=all_figures("png"),
+        records=report_records(),
+        audit=[file for file in [audit_file()] if os.path.exists(file)],
+    output:
+        page=f"{here(paths.REPORT)}/index.html",
+        record=result_record("site", "site"),
+    log:
+        f"logs/{EDITION}/site.log",
+    conda:
+        ENVIRONMENT
+    params:
+        plan=web_plan,
+        expected=report_expected(),
+        code=code_digest("site"),
+    script:
+        "../workflow/scripts/site.py"
+
+
+# the same page of whatever there is now; without declared outputs it runs beside another Snakemake
+rule web:
+    log:
+        f"logs/{EDITION}/web.log",
+    conda:
+        ENVIRONMENT
+    params:
+        plan=web_plan,
+        expected=report_expected(),
+        page=f"{here(paths.REPORT)}/state.html",
+    script:
+        "../workflow/scripts/web.py"
+
+
 rule report:
     input:
         rules.summary.output,
+        rules.site.output,
         rules.figures.input,

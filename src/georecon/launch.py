@@ -36,6 +36,8 @@ READ_ONLY = re.compile(
     r"-[A-Za-z]*n[A-Za-z]*|-h|-S|-D|-l|--(dry-?run|help|version|lint|summary|detailed-summary|dag"
     r"|rulegraph|filegraph|d3dag|list(-.*)?|lt)"
 )
+# target without outputs: it takes no lock of Snakemake's and may run beside another run
+BESIDE = "web"
 # every job computes with one thread; jobs run beside each other
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # kills the process group it belongs to as soon as the launcher is gone without a word
@@ -262,7 +264,8 @@ def summary(edition: str, folder: Path, code: int, seconds: float) -> str:
     lines = []
     if tables := list_tables(folder / results / "tables"):
         lines += [f"Tables of the {edition} edition, in {results / 'tables'}:", *tables]
-    for label, name in (("Report", "report.html"), ("Summary", "summary.md")):
+    shown = (("Report", "index.html"), ("Jobs", "report.html"), ("Summary", "summary.md"))
+    for label, name in shown:
         if (folder / results / "report" / name).exists():
             lines.append(f"{label + ':':<9}{results / 'report' / name}")
     took = readable_time(seconds)
@@ -320,7 +323,8 @@ def write_report(arguments: Sequence[str], folder: Path, edition: str) -> None:
 
 def launch(arguments: Sequence[str], folder: Path) -> int:
     """Run Snakemake in ``folder``; the exit code (module docstring)."""
-    if any(map(READ_ONLY.fullmatch, arguments)):
+    beside = list(arguments[-1:]) == [BESIDE]
+    if beside or any(map(READ_ONLY.fullmatch, arguments)):
         return subprocess.run(snakemake(*OPTIONS, *arguments), cwd=folder, check=False).returncode
     start = time.monotonic()
     with launch_lock(folder) as lock:

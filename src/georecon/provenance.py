@@ -52,6 +52,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "table": ("tables.py", "experiments.py", "runs.py", "units.py", "data/cards.py"),
     "figure": ("figure*.py", "render.py", "html_page.py", "units.py"),
     "summary": ("report.py", "html_page.py", "tables.py", "units.py"),
+    "site": ("web/*.py", "web/*/*.*", "chain.py", "untrusted.py", "report.py", "tables.py",
+             "units.py", "paths.py"),
 }  # fmt: skip
 """Source files that each stage's results depend on, as patterns under src/georecon."""
 

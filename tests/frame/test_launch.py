@@ -190,13 +190,15 @@ def test_summary_lists_tables_report_and_time(tmp_path: Path) -> None:
     (tables / "odd.json").write_text("[]")
     (tables / "broken.json").write_text("{")
     (tmp_path / "results/laptop/report").mkdir()
+    (tmp_path / "results/laptop/report/index.html").touch()
     (tmp_path / "results/laptop/report/report.html").touch()
     text = launch.summary("laptop", tmp_path, 0, 754.0)
     assert text.splitlines() == [
         "Tables of the laptop edition, in results/laptop/tables:",
         "  odd",
         "  qm9              QM9 test errors",
-        "Report:  results/laptop/report/report.html",
+        "Report:  results/laptop/report/index.html",
+        "Jobs:    results/laptop/report/report.html",
         "Done in 13 min.",
     ]
 

@@ -19,7 +19,7 @@ from georecon.figure_inputs import figure_files, figure_names, figure_spec
 from georecon.files import write_json
 from georecon.tables import build, write_table
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "reports" / "notebooks"
 
 
