@@ -298,7 +298,7 @@ def web_plan(wildcards):
 
 
 def audit_file():
-    return f"{here(paths.RESULTS)}/audit/audit.json"
+    return f"{here(paths.AUDIT)}/audit.json"
 
 
 def report_banner():
