@@ -18,7 +18,9 @@ import pytest
 from sdf_fixtures import FAULTS, WATER, put
 
 from georecon.data.molecules import Molecules, Rejected
+from georecon.data.preprocess import preprocess
 from georecon.data.sdf import iter_sdf
+from georecon.data.store import Store
 from georecon.errors import DataError
 
 CONFORMERS = "pretrain/conformers/conformer_benchmark_neutral_subset.sdf.gz"
@@ -60,6 +62,31 @@ def test_a_cut_at_every_byte_changes_nothing(tmp_path: Path) -> None:
         assert read_all(file, block_bytes=block_bytes) == whole, block_bytes
     for processes in (2, 3):
         assert read_all(file, block_bytes=257, processes=processes) == whole
+
+
+def test_stores_of_one_and_two_processes_have_the_same_bytes(
+    cards: dict[str, Any], tmp_path: Path
+) -> None:
+    """Every record of the file is in the store or in its manifest, with file row, title, reason."""
+    pytest.importorskip("rdkit.Chem")
+    records = b"".join(WATER.encode() + fault.record for fault in FAULTS.values())
+    put(tmp_path / "a.sdf", records * 300)
+    rows = 300 * sum(1 + fault.rows for fault in FAULTS.values())
+    source = {"reader": "sdf", "max_rejected": rows, "files": {"archive": {"name": "a.sdf"}}}
+    card = cards["pcqm4mv2"] | {
+        "expected_molecules": rows,
+        "default_source": "toy",
+        "sources": {"toy": source},
+    }
+    manifests = []
+    for processes in (1, 2):
+        preprocess(card, tmp_path, tmp_path / f"{processes}", processes=processes)
+        store = Store.open(tmp_path / f"{processes}", verify=True)
+        manifests.append((tmp_path / f"{processes}" / "manifest.json").read_bytes())
+    assert manifests[0] == manifests[1]
+    rejected = store.manifest["rejected"]
+    assert [int(one["record"]) for one in rejected] == sorted(set(range(rows)) - set(store.ids))
+    assert all("title 'water 3'" in one["reason"] for one in rejected)
 
 
 def test_every_container_gives_the_same(tmp_path: Path) -> None:
