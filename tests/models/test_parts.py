@@ -238,6 +238,34 @@ def test_spatial_extent_and_dipole_follow_their_formulas() -> None:
             assert found == pytest.approx(expected.item(), rel=1e-12)
 
 
+class Given(torch.nn.Module):
+    """A head's output with charges that are given, and no vectors."""
+
+    def __init__(self, charges: list[float]) -> None:
+        super().__init__()
+        self.charges = torch.tensor(charges, dtype=torch.float64)
+
+    def forward(self, x: Tensor, vec: Tensor) -> tuple[Tensor, Tensor]:
+        return self.charges, torch.zeros(len(self.charges), 3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shift", [0.0, 50.0])
+def test_heads_of_point_charges(shift: float) -> None:
+    """Carbon monoxide, bond 1.128 Å: charges ±0.1 and, for the origin's sake, +1 on both."""
+    bond, m_c, m_o = 1.128, 12.011, 15.999
+    graph = batch([(np.array([6, 8]), np.array([[0, 0, 0], [0, 0, bond]]) + shift)])
+    of_c, of_o = -bond * m_o / (m_c + m_o), bond * m_c / (m_c + m_o)  # from the centre of mass
+    for name, charges, expected in (
+        ("dipole", [0.1, -0.1], 0.1 * bond),
+        ("dipole", [1.0, 1.0], abs(of_c + of_o)),
+        ("spatial_extent", [2.0, 3.0], 2.0 * of_c**2 + 3.0 * of_o**2),
+    ):
+        head = PROPERTY_HEADS[name](16).double()
+        head.output = Given(charges)
+        found = head(torch.zeros(2, 16).double(), torch.zeros(2, 3, 16).double(), graph)
+        assert found.item() == pytest.approx(expected, rel=1e-6), name
+
+
 def test_masses_are_those_of_the_elements() -> None:
     table = masses()
     assert len(table) == 101
