@@ -1,0 +1,75 @@
+"""config/mirror-example.yaml: real files from a mirror folder through the whole line, offline."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from projects import Project, jobs_of, make_project
+
+pytestmark = pytest.mark.workflow
+
+EXAMPLE = ("--configfile", "config/mirror-example.yaml")
+SMALL = """
+edition: tiny
+sets:
+  force: {dataset: md17, missing: left out of this test}
+pretrain: {validation: 32}
+finetune:
+  seeds: [1]
+  property:
+    split: {train: 100, val: 20, test: 50}
+  out_of_distribution:
+    split: {train: 60, val: 10}
+    train: {steps: 30, evaluations: 2}
+"""
+
+
+def test_it_plans_only_what_the_mirror_has(bare: Project) -> None:
+    tables = ("table_qm9", "table_md17", "table_3bpa")
+    text = bare.snakemake(*EXAMPLE, "-n", "--nolock", "--", *tables, edition=None).stdout
+    counts = Counter(rule for rule, _ in jobs_of(text))
+    # two files of QM9, eight of MD17, three of 3BPA: no missing test file is asked for
+    assert counts["fetch"] == 2 + 8 + 3
+    assert counts["finetune"] == (12 + 8 + 1) * 3 * 2
+    assert "test_dih" not in text
+    assert "xmd17" not in text
+
+
+def test_rmd17_example_plans_official_splits(bare: Project) -> None:
+    chosen = ("--configfile", "config/rmd17-example.yaml", "-n", "--nolock", "--", "table_md17")
+    jobs = jobs_of(bare.snakemake(*chosen, edition=None).stdout)
+    splits = {wildcards for rule, wildcards in jobs if rule == "split"}
+    assert "dataset=rmd17, split=uracil_official1" in splits
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_3bpa_from_the_mirror(mirror: Path, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    (project.folder / "small.yaml").write_text(SMALL)
+    chosen = (*EXAMPLE, "small.yaml", "--config", f"mirror={mirror}", "--", "table_3bpa")
+    project.snakemake(*chosen, edition=None)
+    table = json.loads((project.folder / "results/tiny/tables/3bpa.json").read_text())
+    assert "0 of 333 3bpa test entries" in table["caption"]
+    for cell in table["cells"]:
+        part = cell["column"].rpartition("_")[0]
+        if part.startswith("inferred"):
+            assert np.isfinite(cell["value"]), cell
+        else:
+            assert cell["value"] is None
+            assert "is not in the mirror" in cell["reason"]
+    values = {(c["row"], c["column"]): c["value"] for c in table["cells"]}
+    for metric in ("rmse", "mae"):  # hotter frames are harder, for every model and for none
+        for row in {row for row, _ in values}:
+            cold, hot = (values[row, f"inferred_{t}_{metric}"] for t in ("600K", "1200K"))
+            assert cold < hot, (row, metric)
+    for (row, column), value in values.items():
+        if column.endswith("rmse") and value is not None:
+            assert value >= values[row, column.replace("rmse", "mae")]
+    split = json.loads((project.folder / "resources/splits/qm9/pretrain_tiny.json").read_text())
+    assert split["removed"]["validated_or_tested_on"] == 70
+    assert split["counts"]["train"] + 32 + sum(split["removed"].values()) == 12_000
