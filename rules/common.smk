@@ -2,6 +2,7 @@
 import os
 
 from georecon import paths
+from georecon.data.raw_files import download_mb, identity
 from georecon.figure_inputs import (
     figure_files,
     figure_names,
@@ -53,8 +54,18 @@ def raw_files(wildcards):
     ]
 
 
-def card_file(wildcards):
-    return experiments.card_file(wildcards.dataset, wildcards.file)
+def raw_identity(wildcards):
+    """Which file a fetch job brings, not from where: a new address fetches nothing again."""
+    return identity(experiments.card_file(wildcards.dataset, wildcards.file))
+
+
+def raw_megabytes(wildcards):
+    return download_mb(experiments.card_file(wildcards.dataset, wildcards.file))
+
+
+def raw_download(wildcards):
+    """Size and source of a raw file; a resource, because a dry run shows those."""
+    return experiments.download_words(wildcards.dataset, wildcards.file)
 
 
 def reading_card(wildcards):

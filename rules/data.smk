@@ -14,8 +14,11 @@ rule fetch:
         file="[^/]+",
     conda:
         ENVIRONMENT
+    resources:
+        disk_mb=raw_megabytes,
+        download=raw_download,
     params:
-        card=card_file,
+        file=raw_identity,
     script:
         "../workflow/scripts/fetch.py"
 

@@ -37,14 +37,15 @@ _MODEL = (
     "data/molecules.py",
 )
 STAGES: dict[str, tuple[str, ...]] = {
-    "fetch": ("data/fetch.py",),
+    "fetch": ("data/fetch.py", "data/archives.py", "data/raw_files.py"),
     "xmd17": ("data/xmd17.py", "units.py"),
     "preprocess": ("units.py", *(f"data/{name}.py" for name in (
         "archives", "cards", "checks", "elements", "extxyz", "md17", "molecules", "preprocess",
-        "qm9", "qm9_raw", "raw", "sdf", "sdf_block", "sdf_record", "sdf_workers", "store"))),
+        "qm9", "qm9_raw", "raw", "raw_files", "sdf", "sdf_block", "sdf_record", "sdf_workers",
+        "store"))),
     "split": tuple(f"data/{name}.py" for name in (
-        "archives", "cards", "checks", "elements", "molecules", "partition", "raw", "split",
-        "structure_key", "store")),
+        "archives", "cards", "checks", "elements", "molecules", "partition", "raw", "raw_files",
+        "split", "structure_key", "store")),
     "pretrain": (*_MODEL, "objectives/__init__.py", "pretrain.py"),
     "finetune": (*_MODEL, "finetune.py"),
     "evaluate": ("evaluate.py", "data/split.py"),

@@ -11,6 +11,7 @@ from typing import Any
 from georecon import paths
 from georecon.data.cards import ALL, card_source, missing_file, parts, source_files
 from georecon.data.elements import ATOMIC_NUMBER
+from georecon.data.raw_files import download_words
 from georecon.errors import ConfigError
 from georecon.provenance import code_digest
 
@@ -91,9 +92,13 @@ class Runs:
         return self.card(dataset)["kind"] == "forces"
 
     def reading_card(self, dataset: str) -> dict[str, Any]:
-        """The part of a card that its store depends on: recipes and titles are not in it."""
+        """The part of a card that its store depends on: no recipes, titles or addresses."""
         card = self.card(dataset)
         source, entry = card_source(card)
+        files = {
+            role: {key: value for key, value in file.items() if key != "urls"}
+            for role, file in entry["files"].items()
+        }
         names = (
             "name",
             "store_per_file",
@@ -104,7 +109,8 @@ class Runs:
             "kind",
             "default_source",
         )
-        reading = {name: card[name] for name in names} | {"sources": {source: entry}}
+        reading = {name: card[name] for name in names}
+        reading["sources"] = {source: {**entry, "files": files}}
         labels = {name: {"label": target["label"]} for name, target in card["targets"].items()}
         return reading | {"targets": labels}
 
@@ -133,6 +139,10 @@ class Runs:
                 return dict(file)
         names = ", ".join(file["name"] for file in source["files"].values())
         raise ConfigError(f"dataset {dataset} has no raw file {name!r}; allowed: {names}")
+
+    def download_words(self, dataset: str, name: str) -> str:
+        """Size and source of a raw file, for a plan."""
+        return download_words(self.card_file(dataset, name), self.config.get("mirror"))
 
     def store(self, dataset: str, target: str) -> str:
         """Folder of the store that holds a target's labels."""

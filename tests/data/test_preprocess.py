@@ -143,7 +143,7 @@ def test_unknown_names_list_the_allowed_ones(cards: dict[str, Any], tmp_path: Pa
     for target in (None, "phenol"):
         with pytest.raises(ConfigError, match="allowed: aspirin, benzene"):
             preprocess(cards["md17"], tmp_path, tmp_path / "s", target)
-    with pytest.raises(DataError, match=r"md17_aspirin\.npz: raw file of role 'aspirin' is miss"):
+    with pytest.raises(DataError, match=r"md17_aspirin\.npz: raw file is missing"):
         preprocess(cards["md17"], tmp_path, tmp_path / "s", "aspirin")
 
 
@@ -186,12 +186,18 @@ def test_few_bad_sdf_records_are_listed_many_refused(cards: dict[str, Any], tmp_
 
 def test_member_of_an_archive(cards: dict[str, Any], mirror: Path, tmp_path: Path) -> None:
     data = (mirror / "rmd17/rmd17-npz/rmd17_uracil_train_01.npz").read_bytes()
+    official = cards["rmd17"]["sources"]["official"]
+    small = {
+        role: {"name": file["name"], "member": file["member"]}
+        for role, file in official["files"].items()
+    }
+    card = {**cards["rmd17"], "sources": {"official": {**official, "files": small}}}
     with tarfile.open(tmp_path / "rmd17.tar.bz2", "w:bz2") as archive:
         info = tarfile.TarInfo("rmd17/npz_data/rmd17_uracil.npz")
         info.size = len(data)
         archive.addfile(info, io.BytesIO(data))
-    manifest = preprocess(cards["rmd17"], tmp_path, tmp_path / "s", "uracil")
+    manifest = preprocess(card, tmp_path, tmp_path / "s", "uracil")
     assert manifest["counts"]["molecules"] == 1000
     assert np.isfinite(Store.open(tmp_path / "s").labels["energy"]).all()
-    with pytest.raises(DataError, match=r"record .*rmd17_aspirin\.npz: no member"):
-        preprocess(cards["rmd17"], tmp_path, tmp_path / "s", "aspirin")
+    with pytest.raises(DataError, match=r"record .*rmd17_aspirin\.npz: is not in the archive"):
+        preprocess(card, tmp_path, tmp_path / "s", "aspirin")

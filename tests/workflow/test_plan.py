@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ import pytest
 from projects import Project, jobs_of
 
 from georecon.config import load_config
+from georecon.experiments import Experiments
 
 pytestmark = pytest.mark.workflow
 
@@ -82,6 +84,26 @@ def test_table_qm9_plans_nothing_that_it_does_not_need(
     assert set(counts) == {
         "fetch", "preprocess", "split", "leak", "pretrain", "finetune", "evaluate", "table",
     }  # fmt: skip
+
+
+def test_plan_of_the_paper_shows_bytes_and_source_of_each_fetch(
+    bare: Project, plans: Plans
+) -> None:
+    pattern = r"rule fetch:\n(?:    .*\n)*?    wildcards: dataset=(\S+), file=(\S+)\n(    .*\n)*"
+    runs = Experiments(load_config(bare.folder / "config", {"edition": "paper"}))
+    seen = set()
+    for match in re.finditer(pattern, plans["paper", "all"].stdout):
+        dataset, name, resources = match.groups()
+        entry = runs.card_file(dataset, name)
+        size = f"{entry['bytes']} bytes" if entry["bytes"] else "size unknown"
+        assert f"download={size} from {entry['urls'][0]}" in resources
+        disk = re.search(r"disk_mb=(\d+)", resources)
+        assert disk is not None
+        assert int(disk[1]) * 10**6 >= (entry["bytes"] or 10**9)
+        seen.add((dataset, name))
+    assert ("pcqm4mv2", "pcqm4m-v2-train.sdf.tar.gz") in seen
+    counts = Counter(rule for rule, _ in jobs_of(plans["paper", "all"].stdout))
+    assert len(seen) == counts["fetch"] >= 1 + 2 + 8 + 7  # PCQM4Mv2, QM9, MD17, MD22
 
 
 @pytest.mark.parametrize("edition", EDITIONS)

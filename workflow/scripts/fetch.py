@@ -1,15 +1,27 @@
 """Fetch one raw file of a dataset card."""
 
 import os
+from pathlib import Path
 
 from georecon.data.fetch import fetch
+from georecon.data.raw_files import fetched
 from georecon.job import job
 from georecon.provenance import RunRecord
+from georecon.workflow import prepare
 
 with job(snakemake.log[0]) as log:
-    mirror, offline = os.environ.get("GEORECON_MIRROR"), bool(os.environ.get("GEORECON_OFFLINE"))
-    card, output = snakemake.params.card, snakemake.output
-    record = RunRecord("fetch", {"dataset": snakemake.wildcards.dataset, "file": card}, {})
-    fetch(card, output.file, mirror=mirror or None, offline=offline)
-    log.write(f"fetched {output.file}")
-    record.write(output.record, {"raw": output.file})
+    dataset, name = snakemake.wildcards.dataset, snakemake.wildcards.file
+    # the address is no parameter of the rule, so that a new one fetches nothing again
+    experiments = prepare(Path(snakemake.scriptdir).parents[1], snakemake.config)
+    card_file, output = experiments.card_file(dataset, name), snakemake.output
+    record = RunRecord("fetch", {"dataset": dataset, "file": card_file}, {})
+    fetch(
+        card_file,
+        output.file,
+        mirror=os.environ.get("GEORECON_MIRROR") or None,
+        offline=bool(os.environ.get("GEORECON_OFFLINE")),
+        say=log.say,
+    )
+    found = fetched(output.file)
+    log.write(f"{name}: {found['bytes']} bytes, sha256 {found['sha256']}, from {found['url']}")
+    record.write(output.record, {"raw": output.file}, {"fetched": found})

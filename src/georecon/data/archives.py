@@ -156,17 +156,17 @@ def extract(path: str | Path, name: str, folder: str | Path, *, inspected: bool 
 def _choose(file: Path, names: list[str], name: str | None, suffix: str) -> str:
     if name is not None:
         fitting = [one for one in names if _plain_name(one) == _plain_name(name)]
-        asked = f"no member {name!r}"
+        asked = "is not in the archive"
     else:
         fitting = [
             one
             for one in names
             if one.lower().endswith(suffix.lower()) and not one.startswith("__MACOSX/")
         ]
-        asked = f"expected one member *{suffix}, found {len(fitting)}"
+        asked = f"expected one member *{suffix}, found {len(fitting)} in the archive"
     if len(fitting) != 1:
         there = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-        raise DataError(file, name, f"{asked}; the archive holds {there or 'nothing'}")
+        raise DataError(file, name, f"{asked}, which holds {there or 'nothing'}")
     return fitting[0]
 
 

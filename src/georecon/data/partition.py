@@ -80,7 +80,7 @@ def _index(store: Store, plan: Plan, raw: Path) -> Made:
     The first ``val`` of the permuted training list validate.
     """
     rows = {}
-    with unpacked(plan["indices"], raw) as paths:
+    with unpacked(plan["indices"], raw) as (paths, _):
         for part, path in paths.items():
             try:
                 rows[part] = np.array(path.read_text(encoding="utf-8").split(), dtype=np.int64)

@@ -33,7 +33,6 @@ from georecon.data.raw import unpacked
 from georecon.data.sdf import iter_sdf
 from georecon.data.store import Store, StoreWriter
 from georecon.errors import DataError
-from georecon.files import sha256_file
 
 Parsed = Iterator[Molecules | Rejected]
 
@@ -196,12 +195,12 @@ def preprocess(
     raw_dir = Path(raw_dir)
     name, entry = card_source(card, source)
     files = source_files(card, target, source)
-    with unpacked(files, raw_dir) as paths:
+    with unpacked(files, raw_dir) as (paths, records):
         described = {
             "source": name,
             "target": target,
             "roles": list(files),
-            "raw": {role: _describe(raw_dir, file) for role, file in files.items()},
+            "raw": {role: _describe(file, records[role]) for role, file in files.items()},
         }
         units = dict(card["units"])
         with StoreWriter(out_dir, dataset=card["name"], source=described, units=units) as writer:
@@ -213,12 +212,11 @@ def preprocess(
     return Store.open(out_dir).manifest
 
 
-def _describe(raw_dir: Path, file: Card) -> dict[str, Any]:
-    path = raw_dir / file["name"]
+def _describe(file: Card, record: Card) -> dict[str, Any]:
+    """What a raw file is; where it came from is in the lock file, and changes no store."""
     return {
         "name": file["name"],
-        "bytes": path.stat().st_size,
-        "sha256": sha256_file(path),
-        "urls": list(file.get("urls") or []),
+        "bytes": record["bytes"],
+        "sha256": record["sha256"],
         **{key: file[key] for key in ("package", "path", "member") if key in file},
     }

@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from georecon.data.archives import extract
-from georecon.errors import DataError
+from georecon.data.raw_files import Record, check_raw
 
 
 @contextmanager
-def unpacked(files: Mapping[str, Mapping[str, Any]], raw_dir: Path) -> Iterator[dict[str, Path]]:
-    """Path of each role; a file that names a ``member`` is taken out of its archive first."""
+def unpacked(
+    files: Mapping[str, Mapping[str, Any]], raw_dir: Path
+) -> Iterator[tuple[dict[str, Path], dict[str, Record]]]:
+    """Path and record (``check_raw``) of each role, after all files are found to be as expected.
+
+    A file that names a ``member`` is taken out of its archive first.
+    """
+    records = {role: check_raw(raw_dir / entry["name"], entry) for role, entry in files.items()}
     with tempfile.TemporaryDirectory() as folder:
-        paths = {}
+        paths = {role: raw_dir / entry["name"] for role, entry in files.items()}
         for role, entry in files.items():
-            path = raw_dir / entry["name"]
-            if not path.is_file():
-                raise DataError(path, None, f"raw file of role {role!r} is missing; fetch it first")
             if "member" in entry:
-                path = extract(path, entry["member"], Path(folder) / role)
-            paths[role] = path
-        yield paths
+                inspected = records[role]["inspected"]
+                place = Path(folder) / role
+                paths[role] = extract(paths[role], entry["member"], place, inspected=inspected)
+        yield paths, records
