@@ -121,6 +121,7 @@ def _smoothness(path: Path, experiments: Experiments) -> None:
     names = ("spectral_mean", "spectral_max", "difference_mean", "spread", "scale_free")
     write_json(path, {"molecules": 4, "estimates": {
         f"{which}/{size}": {name: float(random.uniform(0.3, 2.0)) for name in names}
+        | {"unconverged": 0}
         for which in section["maps"] for size in section["displacements"]
     }})  # fmt: skip
 

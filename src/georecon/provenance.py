@@ -54,7 +54,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "figure": ("figure*.py", "render.py", "html_page.py", "units.py"),
     "summary": ("report.py", "html_page.py", "tables.py", "units.py"),
     "site": ("web/*.py", "web/*/*.*", "chain.py", "untrusted.py", "report.py", "tables.py",
-             "units.py", "paths.py"),
+             "units.py", "paths.py", "progress.py", "watch.py"),
 }  # fmt: skip
 """Source files that each stage's results depend on, as patterns under src/georecon."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -409,11 +410,7 @@ def test_page_of_an_unfinished_run(
     root = shutil.copytree(tree[0], tmp_path / "tree")
     (root / "results/tiny/finetune/qm9/homo/georecon/seed2/metrics.json").unlink()
     state = root / "results/tiny/state/0123456789abcdef"
-    state.mkdir(parents=True)
-    (state / "progress.csv").write_text(
-        "time,name,state,step,steps,val_score\n1,finetune qm9/homo <b>,running,3,8,nan\n"
-        "2,finetune qm9/homo <b>,running,6,8,0.25\n3,cut"
-    )
+    toy_site.write_progress(state, "finetune qm9/homo <b>", step=6, score="0.25", time=time.time())
     page = toy_site.write_page(root, tree[1], live=True)
     browser.open(page.as_uri())
     missing = shown_rows(browser, "missing")

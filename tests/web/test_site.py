@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import toy_site
+from toy_site import write_progress
 
 from georecon.chain import read_graph
 from georecon.errors import DataError
@@ -164,12 +165,16 @@ def test_why_a_number_is_missing(log: str | None, words: str, tmp_path: Path) ->
     assert re.search(words, state.why_missing(file, tmp_path))
 
 
-def test_stopped_runs_without_progress_are_known_by_their_digest(tmp_path: Path) -> None:
-    (tmp_path / "abc").mkdir()
-    (tmp_path / "abc/curve.csv").write_text("step,lr,val_score\n20,0.1,0.5\n40,0.1,0.25\n60,0.")
-    (job,) = state.training_now(tmp_path)
-    assert (job["name"], job["step"], job["steps"]) == ("abc", 40, None)
-    assert job["score_text"] == "0.25"
+def test_what_trains_now_comes_from_the_runs_own_progress(tmp_path: Path) -> None:
+    results = tmp_path / "results/tiny"
+    write_progress(results / "state/abc", "a", step=6, score="0.25", time=1000.0)
+    write_progress(results / "state/def", "b", step=3, score="nan", time=100.0)
+    write_progress(tmp_path / "results/other/state/abc", "c", step=3, score="nan", time=1000.0)
+    first, second = state.training_now(results, 1010.0)
+    assert (first["name"], first["doing"], first["step"], first["steps"]) == ("a", "running", 6, 8)
+    assert (first["score_text"], first["age_text"]) == ("0.25", "10 s")
+    assert (second["name"], second["score"], second["score_text"]) == ("b", "", "")
+    assert second["doing"].startswith("silent")
 
 
 def test_pictures_that_are_none_are_refused(tmp_path: Path) -> None:

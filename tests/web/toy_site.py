@@ -13,6 +13,7 @@ import toy_results as toy
 from georecon import paths
 from georecon.experiments import Experiments
 from georecon.files import sha256_file, write_json, write_text
+from georecon.progress import COLUMNS, PROGRESS_FILE
 from georecon.provenance import RunRecord
 from georecon.report import load_expected
 from georecon.tables import build, write_table
@@ -134,3 +135,11 @@ def write_page(root: Path, found: Experiments, *, live: bool = False) -> Path:
     finally:
         os.chdir(before)
     return page
+
+
+def write_progress(folder: Path, name: str, *, step: int, score: str, time: float) -> None:
+    """``progress.csv`` of a run that has taken ``step`` of 8 steps; its last row is cut off."""
+    row = dict.fromkeys(COLUMNS, "1") | {"name": name, "state": "running", "job": ""}
+    row |= {"time": str(time), "step": str(step), "steps": "8", "val_score": score}
+    text = f"{','.join(COLUMNS)}\n{','.join(row.values())}\n{time + 1},cut"
+    write_text(folder / PROGRESS_FILE, text)

@@ -24,6 +24,7 @@ STATIONS = {
     "Raw files": ("raw",),
 }
 """Kinds of links at each station, from the number to the raw file."""
+STAGES = ("finetune", "smoothness", "pretrain", "evaluate", "leak", "split", "preprocess", "fetch")
 OTHER = "Further files and jobs of this chain"
 
 
@@ -98,7 +99,8 @@ class ChainBook:
 
     def __init__(self, graph: Graph, shown: Iterable[str], root: Path) -> None:
         self.links = [graph.links[path] for path in dict.fromkeys(shown) if path in graph.links]
-        self.runs = [link for link in self.links if link.kind == "run"]
+        runs = (link for link in self.links if link.kind == "run")
+        self.runs = sorted(runs, key=_from_the_number_down)
         self.number = {link.path: k for k, link in enumerate(self.links)}
         self.run_number = {link.path: k for k, link in enumerate(self.runs)}
         self.root = root
@@ -150,11 +152,23 @@ class ChainBook:
         return [_run_row(link) for link in self.runs]
 
 
+def _from_the_number_down(link: Link) -> tuple[int, str]:
+    """Order of runs: stages as a chain meets them, then by path."""
+    stage = link.facts.get("stage")
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES), link.path)
+
+
 def run_name(link: Link) -> str:
-    """The run's own name, or stage and folder where it has none."""
-    settings = link.facts.get("settings") or {}
-    place = "/".join(Path(link.path).parent.parts[2:])
-    return str(settings.get("name") or f"{link.facts.get('stage')} {place}")
+    """The run's own name, or its stage and what it is about, from its record's path."""
+    settings, stage = link.facts.get("settings") or {}, link.facts.get("stage")
+    if settings.get("name"):
+        return str(settings["name"])
+    path = Path(link.path.removesuffix(".json"))
+    if "records" in path.parts:
+        about = path.parts[path.parts.index("records") + 2 :]
+    else:
+        about = path.parent.parts[3:]
+    return f"{stage} {'/'.join(about)}"
 
 
 def _run_row(link: Link) -> dict[str, Any]:
@@ -171,7 +185,7 @@ def _run_row(link: Link) -> dict[str, Any]:
         "stage": facts.get("stage"),
         "numbers": [("" if v is None else v, "" if v is None else f"{v:.6g}") for v in numbers],
         "device": (facts.get("compute") or {}).get("device", ""),
-        "started": facts.get("started", ""),
+        "started": str(facts.get("started", "")).replace("T", " ").removesuffix("Z"),
         "commit": (code.get("commit") or "")[:10] + ("+" if code.get("dirty") else ""),
     }
 
@@ -197,8 +211,8 @@ def set_rows(graph: Graph, sets: Iterable[Mapping[str, Any]], root: Path) -> lis
                 except DataError as error:
                     row["reason"] = f"not made yet: {error}"
                 chain = graph.chain(manifest) if manifest in graph.links else []
-                raw = (link for link in chain if link.kind == "raw")
-                row["raw"] = [{"path": link.path, "sha256": link.sha256} for link in raw]
+                raw = sorted((link.path, link.sha256) for link in chain if link.kind == "raw")
+                row["raw"] = [{"path": path, "sha256": sha256} for path, sha256 in raw]
                 row["chain"] = [link.path for link in chain]
             rows.append(row)
     return rows

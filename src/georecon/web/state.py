@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
+import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from georecon import paths
-from georecon.launch import readable_time
+from georecon.progress import readable_seconds
+from georecon.watch import running
 
 
 def summary(
@@ -38,7 +38,7 @@ def summary(
         "tables": list(tables.values()),
         **{name: sum(row[name] for row in tables.values()) for name in ("made", "due", "empty")},
         "missing": missing,
-        "running": training_now(results / Path(paths.STATE).name) if live else [],
+        "running": training_now(results, time.time()) if live else [],
     }
 
 
@@ -65,35 +65,31 @@ def why_missing(file: str, root: Path) -> str:
     return f"{file}: its job has begun, {log.relative_to(root)} says: {last}"
 
 
-def training_now(folder: Path) -> list[dict[str, Any]]:
-    """Runs that have a state folder, those that train and those that were stopped.
+def training_now(results: Path, now: float) -> list[dict[str, Any]]:
+    """Unfinished trainings of an edition, as :func:`georecon.watch.running` finds them.
 
-    ``progress.csv`` there says name and length; a state folder without one is known by its digest
-    and by the last evaluation of its curve.
+    Args:
+        results: the edition's results.
+        now: clock time [s].
     """
     found = []
-    for run in sorted(path for path in folder.glob("*") if path.is_dir()):
-        file = next((run / n for n in ("progress.csv", "curve.csv") if (run / n).is_file()), None)
-        last = _last_row(file) if file else {}
-        age = max(0.0, time.time() - (file or run).stat().st_mtime)
-        score = last.get("val_score") or "nan"
+    for row in running(results.parent, now):
+        if row["edition"] != results.name:
+            continue
+        score, age = float(row["val_score"]), max(0.0, now - float(row["time"]))
+        known = not math.isnan(score)
         found.append(
             {
-                "name": last.get("name") or run.name,
-                "doing": last.get("state") or "unknown",
-                "step": int(last.get("step") or 0),
-                "steps": int(last["steps"]) if last.get("steps") else None,
-                "score": "" if score == "nan" else score,
-                "score_text": "" if score == "nan" else f"{float(score):.4g}",
+                "name": row["name"],
+                "doing": row["state"],
+                "step": int(row["step"]),
+                "steps": int(row["steps"]),
+                "score": score if known else "",
+                "score_text": f"{score:.4g}" if known else "",
+                "left_text": readable_seconds(float(row["eta_seconds"])),
+                "where": f"{row['host']} {row['pid']}{' job ' + row['job'] if row['job'] else ''}",
                 "age": round(age),
-                "age_text": readable_time(age),
+                "age_text": readable_seconds(age),
             }
         )
     return found
-
-
-def _last_row(file: Path) -> dict[str, str]:
-    """Last whole row of a CSV file that grows."""
-    with open(file, newline="", encoding="utf-8") as handle:
-        rows = [row for row in csv.DictReader(handle) if None not in row.values()]
-    return rows[-1] if rows else {}
