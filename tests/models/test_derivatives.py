@@ -56,9 +56,9 @@ def test_energy_and_forces_is_the_gradient_of_forward() -> None:
     assert model.energy_and_forces(graph, training=True)[1].requires_grad
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_gradcheck_and_gradgradcheck_of_the_energy(norm: str) -> None:
-    model = energy_model(channels=4, rbf=4, vector_norm=norm)
+@pytest.mark.parametrize(("norm", "smooth"), product(NORMS, (False, True)))
+def test_gradcheck_and_gradgradcheck_of_the_energy(norm: str, smooth: bool) -> None:
+    model = energy_model(channels=4, rbf=4, vector_norm=norm, vector_cutoff=smooth)
     graph = random_batch(4, sizes=(4,))
 
     def energy(pos: Tensor) -> Tensor:
@@ -69,9 +69,10 @@ def test_gradcheck_and_gradgradcheck_of_the_energy(norm: str) -> None:
     assert torch.autograd.gradgradcheck(energy, pos)
 
 
-def test_gradient_of_a_force_loss_matches_central_differences() -> None:
+@pytest.mark.parametrize("norm", NORMS)
+def test_gradient_of_a_force_loss_matches_central_differences(norm: str) -> None:
     """What training on forces needs: d(force loss)/d(parameter)."""
-    model = energy_model()
+    model = energy_model(vector_norm=norm)
     graph = random_batch(5, sizes=(6,))
     weight = model.encoder.attention_layers[0].dv_proj.weight
 
