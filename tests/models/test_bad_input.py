@@ -85,8 +85,7 @@ def test_pretraining_names_the_molecule(store: Store, name: str) -> None:
         params |= {"weights": weights}
     objective = objectives.build(name, EquivariantTransformer(sizes()), params)
     batches = ShuffledBatches(store, store.ids, batch_size=24, seed=1)
-    task = PretrainTask(objective, batches, in_order(store, store.ids, 8, None), seed=1,
-                        device="cpu")  # fmt: skip
+    task = PretrainTask(objective, batches, in_order(store, store.ids, 8, None), seed=1)
     for run in (lambda: task.loss(0), task.validate):
         with pytest.raises(DataError, match="record 103"):
             run()
@@ -99,7 +98,7 @@ def test_finetuning_names_the_molecule(store: Store, force_weight: float) -> Non
                     noise_weight=0.1, energy_weight=0.2, force_weight=force_weight)  # fmt: skip
     batches = ShuffledBatches(store, store.ids, batch_size=24, seed=1, label="energy")
     validation = in_order(store, store.ids, 24, "energy")
-    task = FinetuneTask(FinetuneModel(model, 16), recipe, batches, validation, seed=1, device="cpu")
+    task = FinetuneTask(FinetuneModel(model, 16), recipe, batches, validation, seed=1)
     for run in (lambda: task.loss(0), task.validate):
         with pytest.raises(DataError, match="record 103"):
             run()
