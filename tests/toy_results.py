@@ -66,7 +66,9 @@ def _curve(path: Path, columns: list[str], steps: int) -> None:
             writer.writerow([step * 50, 1e-3, *values])
 
 
-def _finetuned(folder: Path, forces: bool, label: np.ndarray, baseline: np.ndarray) -> None:
+def _finetuned(
+    folder: Path, forces: bool, label: np.ndarray, baseline: np.ndarray, parts: list[str]
+) -> None:
     random = _random(folder.as_posix()[-40:])
     size = len(label)
     outputs = {
@@ -83,7 +85,8 @@ def _finetuned(folder: Path, forces: bool, label: np.ndarray, baseline: np.ndarr
     folder.mkdir(parents=True, exist_ok=True)
     arrow = pyarrow.table({name: pyarrow.array(values) for name, values in table.items()})
     pyarrow.parquet.write_table(arrow, folder / "predictions.parquet")
-    write_json(folder / "metrics.json", {"unit": "eV", **errors(table)})
+    found = {"unit": "eV", **errors(table), "parts": dict.fromkeys(parts, errors(table))}
+    write_json(folder / "metrics.json", found)
     names = ["train_loss", "val_score", "val_mae", *(["val_force_mae"] if forces else [])]
     _curve(folder / "curve.csv", names, 5)
 
@@ -118,7 +121,14 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _smoothness(path: Path, experiments: Experiments) -> None:
     section, random = experiments.config["smoothness"], _random(path.as_posix()[-40:])
-    names = ("spectral_mean", "spectral_max", "difference_mean", "spread", "scale_free")
+    names = (
+        "spectral_mean",
+        "spectral_max",
+        "difference_mean",
+        "spread",
+        "scale_free",
+        "unconverged",
+    )
     write_json(path, {"molecules": 4, "estimates": {
         f"{which}/{size}": {name: float(random.uniform(0.3, 2.0)) for name in names}
         | {"unconverged": 0}
@@ -138,7 +148,8 @@ def write_results(experiments: Experiments, molecules: int = 40) -> None:
             continue
         if stage == "finetune":
             label, baseline = _labels(rest[1], molecules)
-            _finetuned(path, experiments.has_forces(rest[0]), label, baseline)
+            parts = list(experiments.parts(rest[0], rest[1]))
+            _finetuned(path, experiments.has_forces(rest[0]), label, baseline, parts)
         elif stage == "pretrain":
             _pretrained(path, rest[0])
         elif stage == "smoothness":

@@ -260,7 +260,12 @@ def errors_by_method(spec: Spec, base: Path) -> Figure:
     shown: set[str] = set()
     for axes, (table, panel) in zip(axes_list, panels, strict=True):
         cells, rows = table_cells(table), panel["rows"]
-        for number, column in enumerate(table["columns"]):
+        columns = [  # without those that this edition has no data for
+            column
+            for column in table["columns"]
+            if any((key, column["key"]) in cells for key in rows.values())
+        ]
+        for number, column in enumerate(columns):
             unit = cells.get((rows.get(SCRATCH, ""), column["key"]))
             if unit is None:
                 axes.text(
@@ -290,12 +295,11 @@ def errors_by_method(spec: Spec, base: Path) -> Figure:
                     capsize=1.5,
                 )
         axes.axhline(1.0, color=INK, linewidth=0.6, zorder=1)
-        axes.set_xticks(
-            range(len(table["columns"])), [column["label"] for column in table["columns"]]
-        )
-        axes.set_xlim(-0.6, len(table["columns"]) - 0.4)
+        labels = [column["label"].replace(" ", "\n") for column in columns]
+        axes.set_xticks(range(len(columns)), labels)
+        axes.set_xlim(-0.6, max(len(columns), 1) - 0.4)
         axes.grid(visible=False, axis="x")
-        axes.set_ylabel("MAE relative\nto scratch")
+        axes.set_ylabel("error relative\nto scratch")
         title = table["title"].split(":")[0]
         axes.set_title(f"{title}, {panel['quantity']}" if panel["quantity"] else title)
     method_legend(figure, spec["methods"], shown, line="none")
