@@ -28,3 +28,14 @@ def qm9(cards: dict[str, dict[str, Any]]) -> Molecules:
     except DataError as error:
         pytest.skip(str(error))
     return read_qm9pack(folder, ranges=cards["qm9"]["ranges"], expected_molecules=130_831)
+
+
+@pytest.fixture
+def small_rmd17(cards: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """rMD17's card for an archive that a test makes: without the official one's size and hash."""
+    official = cards["rmd17"]["sources"]["official"]
+    files = {
+        role: {"name": file["name"], "member": file["member"]}
+        for role, file in official["files"].items()
+    }
+    return {**cards["rmd17"], "sources": {"official": {**official, "files": files}}}

@@ -182,8 +182,10 @@ def index_plan(number: int, member: str = "rmd17/splits/index_{part}_0{n}.csv") 
     }  # fmt: skip
 
 
-def test_five_official_splits_of_rmd17(cards: dict[str, Any], rmd17: Path, mirror: Path) -> None:
-    preprocess(cards["rmd17"], rmd17, rmd17 / "store", "uracil", source="official")
+def test_five_official_splits_of_rmd17(
+    small_rmd17: dict[str, Any], rmd17: Path, mirror: Path
+) -> None:
+    preprocess(small_rmd17, rmd17, rmd17 / "store", "uracil", source="official")
     store = Store.open(rmd17 / "store")
     tests = []
     for number in range(1, 6):
@@ -205,9 +207,9 @@ def test_five_official_splits_of_rmd17(cards: dict[str, Any], rmd17: Path, mirro
      ("-1\n", "row -1 outside")],
 )  # fmt: skip
 def test_bad_list_of_rows_is_refused(
-    text: str, message: str, cards: dict[str, Any], rmd17: Path
+    text: str, message: str, small_rmd17: dict[str, Any], rmd17: Path
 ) -> None:
-    preprocess(cards["rmd17"], rmd17, rmd17 / "store", "uracil", source="official")
+    preprocess(small_rmd17, rmd17, rmd17 / "store", "uracil", source="official")
     (rmd17 / "rows.csv").write_text(text)
     plan = index_plan(1)
     plan["indices"]["train"] = {"name": "rows.csv"}

@@ -184,20 +184,14 @@ def test_few_bad_sdf_records_are_listed_many_refused(cards: dict[str, Any], tmp_
         preprocess(sdf_card(cards, 2, expected=5), tmp_path, tmp_path / "s")
 
 
-def test_member_of_an_archive(cards: dict[str, Any], mirror: Path, tmp_path: Path) -> None:
+def test_member_of_an_archive(small_rmd17: dict[str, Any], mirror: Path, tmp_path: Path) -> None:
     data = (mirror / "rmd17/rmd17-npz/rmd17_uracil_train_01.npz").read_bytes()
-    official = cards["rmd17"]["sources"]["official"]
-    small = {
-        role: {"name": file["name"], "member": file["member"]}
-        for role, file in official["files"].items()
-    }
-    card = {**cards["rmd17"], "sources": {"official": {**official, "files": small}}}
     with tarfile.open(tmp_path / "rmd17.tar.bz2", "w:bz2") as archive:
         info = tarfile.TarInfo("rmd17/npz_data/rmd17_uracil.npz")
         info.size = len(data)
         archive.addfile(info, io.BytesIO(data))
-    manifest = preprocess(card, tmp_path, tmp_path / "s", "uracil")
+    manifest = preprocess(small_rmd17, tmp_path, tmp_path / "s", "uracil")
     assert manifest["counts"]["molecules"] == 1000
     assert np.isfinite(Store.open(tmp_path / "s").labels["energy"]).all()
     with pytest.raises(DataError, match=r"record .*rmd17_aspirin\.npz: is not in the archive"):
-        preprocess(card, tmp_path, tmp_path / "s", "aspirin")
+        preprocess(small_rmd17, tmp_path, tmp_path / "s", "aspirin")
