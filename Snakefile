@@ -41,6 +41,8 @@ localrules:
     rerun,
     site,
     web,
+    plan,
+    watch,
 
 
 include: "rules/common.smk"
@@ -52,6 +54,7 @@ include: "rules/tables.smk"
 include: "rules/figures.smk"
 include: "rules/report.smk"
 include: "rules/audit.smk"
+include: "rules/plan.smk"
 
 
 rule all:

@@ -8,6 +8,7 @@ seed.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import resource
@@ -124,10 +125,12 @@ class Progress:
         if self.folder is None:
             return
         with open(self.folder / PROGRESS_FILE, "a", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+            text = io.StringIO()  # written at once: a reader sees whole rows
+            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
             if not handle.tell():
                 writer.writeheader()
             writer.writerow(row)
+            handle.write(text.getvalue())
             handle.flush()
             os.fsync(handle.fileno())
 

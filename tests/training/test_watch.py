@@ -52,6 +52,7 @@ def test_a_killed_job_falls_silent(toy_store: Path, tmp_path: Path) -> None:
     folder = tmp_path / "laptop/state/abc"
     process = start(toy_store, folder, pause=0.1)
     wait_for(folder / PROGRESS_FILE)
+    time.sleep(0.2)
     process.kill()
     finish(process)
     assert watch.running(tmp_path, time.time())[0]["state"] == "running"

@@ -79,7 +79,7 @@ class Together(World):
         if device == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         store, _, _ = next(rendezvous("env://", self.rank, self.size, timeout=wait))
-        self._notes = PrefixStore("georecon", store)
+        self._notes = PrefixStore("notes", store)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
             store=PrefixStore("group", store),

@@ -1,0 +1,22 @@
+# What a run would cost, and what is running now. Neither has an output; both run where Snakemake runs.
+
+
+rule plan:
+    log:
+        f"logs/{EDITION}/plan.log",
+    conda:
+        ENVIRONMENT
+    params:
+        config=experiments.config,
+        rates=str(ROOT / "benchmarks" / "results"),
+    script:
+        "../workflow/scripts/plan.py"
+
+
+rule watch:
+    log:
+        "logs/watch.log",
+    conda:
+        ENVIRONMENT
+    script:
+        "../workflow/scripts/watch.py"

@@ -1,0 +1,7 @@
+"""A live table of all running trainings, until it is interrupted."""
+
+from pathlib import Path
+
+from georecon.watch import watch
+
+watch(Path("results"), once=False)
