@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ def test_web_works_beside_a_run_that_holds_the_folder(working: Project) -> None:
     folder = working.folder / "results/tiny"
     encoder = folder / "pretrain/georecon/seed1/encoder.safetensors"
     encoder.unlink()
-    (folder / "finetune/qm9/homo/georecon/seed1/metrics.json").unlink()
+    for target in (folder / "finetune/qm9").iterdir():
+        shutil.rmtree(target / "georecon")
     run = subprocess.Popen(
         working.command("--", "table_qm9"), cwd=working.folder, env=working.environment(),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -25,7 +28,7 @@ def test_web_works_beside_a_run_that_holds_the_folder(working: Project) -> None:
     try:
         locks = working.folder / ".snakemake/locks"
         while not (locks.is_dir() and any(locks.iterdir())) and run.poll() is None:
-            pass
+            time.sleep(0.1)
         working.snakemake("--", "web")
         text = (folder / "report/state.html").read_text()
     finally:

@@ -145,6 +145,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// ---- wide tables fade out where they go on -------------------------------------------------------
+function fade(box) {
+  box.classList.toggle("more", box.scrollWidth - box.clientWidth - box.scrollLeft > 4);
+}
+const sizes = new ResizeObserver((changes) => changes.forEach((change) => fade(change.target)));
+for (const box of document.querySelectorAll(".scroll")) {
+  box.addEventListener("scroll", () => fade(box), { passive: true });
+  sizes.observe(box);
+}
+
 // ---- copy ----------------------------------------------------------------------------------------
 function fallbackCopy(text) {  // pages opened from disk may have no clipboard interface
   const area = el("textarea", { class: "hidden", "aria-hidden": "true" });
