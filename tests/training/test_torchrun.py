@@ -127,6 +127,7 @@ def test_two_processes_write_what_one_writes(
         job = order(stage, toy_store, split, tmp_path / str(gpu), gpu=gpu)
         facts[gpu] = done(launch(job))
     assert [facts[gpu]["training"]["processes"] for gpu in (0, 2)] == [1, 2]
+    assert [facts[gpu]["training"]["threads"] for gpu in (0, 2)] == [1, 1]
     assert facts[0]["training"]["best_step"] == facts[2]["training"]["best_step"]
     one, two = ({p.name for p in (tmp_path / gpu).iterdir()} for gpu in ("0", "2"))
     assert one == two

@@ -253,6 +253,7 @@ class FitResult:
     resumed_at: int
     seconds: float
     processes: int
+    threads: int  # of each process
     precision: str
     final: dict[str, float]
     folder: Path
@@ -271,6 +272,7 @@ class FitResult:
                 "resumed_at": self.resumed_at,
                 "seconds": round(self.seconds, 3),
                 "processes": self.processes,
+                "threads": self.threads,
                 "precision": self.precision,
             },
             "final": self.final,
@@ -344,6 +346,7 @@ def fit(
             resumed_at=resumed_at,
             seconds=progress.seconds(),
             processes=world.size,
+            threads=torch.get_num_threads(),
             precision=settings.precision,
             final=curve.row(trainer.best_step) if curve else {},
             folder=folder,
