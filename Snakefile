@@ -23,7 +23,7 @@ wildcard_constraints:
     dataset="[A-Za-z0-9_]+",
     edition="[a-z0-9_]+",
     target="[A-Za-z0-9_-]+",
-    method="[a-z0-9]+(__[a-z]+[0-9.]+)?",
+    method="[a-z0-9_.]+",
     seed=r"\d+",
     split="[A-Za-z0-9_-]+",
     table="|".join(experiments.config["tables"]),

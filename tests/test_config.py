@@ -77,7 +77,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown schedule": ({"pretrain": {"train": {"schedule": "step"}}}, ["cosine, plateau"]),
     "unknown objective": (
         {"methods": {"coord": {"objective": "denoize"}}},
-        ["methods.coord", "'denoize'", "denoise, reconstruct", "did you mean 'denoise'?"],
+        ["methods.coord", "'denoize'", "denoise, frad, reconstruct", "did you mean 'denoise'?"],
     ),
     "unknown parameter of an objective": (
         {"methods": {"coord": {"params": {"sgima": 0.1}}}},
@@ -91,9 +91,29 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"methods": {"scratch": {"params": {"sigma": 1.0}}}},
         ["methods.scratch.params: without an objective"],
     ),
+    "variant of an unknown method": (
+        {"methods": {"mine": {"label": "Mine", "of": "geo"}}},
+        ["methods.mine.of", "'geo'", "coord, georecon"],
+    ),
+    "variant with an objective of its own": (
+        {"methods": {"mine": {"label": "Mine", "of": "coord", "objective": "denoise"}}},
+        ["methods.mine.of", "instead of an objective"],
+    ),
+    "unknown parameter of a variant": (
+        {"methods": {"mine": {"label": "Mine", "of": "coord", "params": {"sigm": 0.1}}}},
+        ["methods.mine.params.sigm: unknown key", "did you mean 'sigma'?"],
+    ),
+    "name of a method that is no name of a folder": (
+        {"methods": {"my method": {"label": "Mine"}}},
+        ["methods", "'my method'"],
+    ),
+    "method switched off that a table names": (
+        {"methods": {"georecon": None}},
+        ["tables.noise_scale.rows", "'georecon'"],
+    ),
     "unknown method in a table": (
         {"tables": {"unimol": {"rows": {"methods": ["scratch", "geo"]}}}},
-        ["tables.unimol.rows", "'geo'", "coord, georecon, scratch"],
+        ["tables.unimol.rows", "'geo'", "coord, georecon,", "scratch"],
     ),
     "unknown set in a table": (
         {"tables": {"unimol": {"columns": [{"source": "finetune", "set": "props"}]}}},

@@ -47,6 +47,42 @@ def test_variant_differs_from_its_method_in_the_swept_parameter_alone(laptop: Ex
         assert {k for k in found if found[k] != base[k]} == {"name", "method", "params"}
 
 
+def test_a_variant_is_its_method_with_some_keys_changed() -> None:
+    paper = experiments("paper")
+    base = paper.pretrain_settings("georecon", 1)
+    found = paper.pretrain_settings("georecon__noclean", 1)
+    weights = {**base["params"]["weights"], "clean": 0.0}
+    assert found["params"] == {**base["params"], "weights": weights}
+    assert {key for key in found if found[key] != base[key]} == {"name", "method", "params"}
+    assert "georecon__noclean" not in paper.methods()
+    assert "no clean head" in [row.label for row in paper.rows("choices")]
+    assert "no clean head" not in [row.label for row in paper.rows("qm9")]
+
+
+def test_every_variant_is_a_row_of_a_table_of_the_paper_edition() -> None:
+    paper = experiments("paper")
+    shown = {row.method for table in paper.config["tables"] for row in paper.rows(table)}
+    assert shown >= set(paper.config["methods"])
+
+
+def test_equal_compute_trains_longer_and_warms_up_in_proportion() -> None:
+    paper = experiments("paper")
+    usual, long = (paper.pretrain_settings(name, 1)["train"] for name in ("coord", "coord_long"))
+    factor = paper.config["methods"]["coord_long"]["steps_factor"]
+    assert factor > 1
+    for name in ("steps", "warmup"):
+        assert long[name] == round(factor * usual[name])
+    assert {k for k in long if long[k] != usual[k]} == {"steps", "warmup"}
+
+
+def test_an_edition_switches_a_method_or_table_off_with_null(laptop: Experiments) -> None:
+    assert laptop.methods() == ["scratch", "coord", "georecon"]
+    assert "choices" not in laptop.config["tables"]
+    assert {"frad", "coord_long"} < set(experiments("paper").methods())
+    more = experiments(tables={"unimol": None})
+    assert set(laptop.config["tables"]) - set(more.config["tables"]) == {"unimol"}
+
+
 def test_a_new_method_becomes_a_row_of_every_table_of_all_methods(laptop: Experiments) -> None:
     mine = {"label": "Mine", "objective": "denoise", "params": {"sigma": 0.1}}
     more = experiments(methods={"mine": mine})

@@ -115,7 +115,7 @@ def _record(path: Path) -> dict[str, Any]:
         "stage": "pretrain", "settings": {"name": path.parent.as_posix()[-30:]}, "seed": 1,
         "seconds": 2.0, "compute": {"device": "cpu"}, "training": {"steps": 8, "best_score": 0.5},
         "final": {"val_reconstruct": 0.5, "val_reconstruct_shuffled": 0.55,
-                  "val_reconstruct_zero": 0.7},
+                  "val_reconstruct_zero": 0.7, "val_code_usage": 0.05},
     }  # fmt: skip
 
 

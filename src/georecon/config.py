@@ -89,6 +89,8 @@ def load_config(folder: Path, overrides: dict[str, Any]) -> dict[str, Any]:
     for entry in config["sets"].values() if isinstance(config.get("sets"), dict) else ():
         if isinstance(entry, dict) and entry.get("missing", "") is None:
             del entry["missing"]  # `missing: null` takes an edition's reason away
+    for section in ("methods", "tables"):  # an edition switches an entry off with null
+        config[section] = {k: v for k, v in config[section].items() if v is not None}
     check(config, read_yaml(folder / "schema.yaml"))
     config["datasets"] = {name: complete(name, card) for name, card in config["datasets"].items()}
     check_references(config)
@@ -159,7 +161,7 @@ def objective_parameters(name: str) -> list[str]:
     Raises:
         ConfigError: there is no such objective file.
     """
-    allowed = sorted(p.stem for p in _OBJECTIVES.glob("*.py") if p.stem != "__init__")
+    allowed = sorted(p.stem for p in _OBJECTIVES.glob("*.py") if not p.stem.startswith("_"))
     if name not in allowed:
         raise ConfigError(
             f"objective is {name!r}; allowed: {', '.join(allowed)}{_nearest(name, allowed)}"
@@ -173,7 +175,17 @@ def objective_parameters(name: str) -> list[str]:
     raise ConfigError(f"objectives/{name}.py: no class Objective with an __init__")
 
 
-def _check_method(name: str, method: dict[str, Any]) -> list[str]:
+def _check_method(name: str, methods: dict[str, Any]) -> list[str]:
+    method = methods[name]
+    if "of" in method:
+        base = methods.get(method["of"], {})
+        if "objective" in method or "objective" not in base:
+            bases = ", ".join(key for key, entry in methods.items() if "objective" in entry)
+            return [
+                f"methods.{name}.of: is {method['of']!r}; allowed, instead of an objective: "
+                f"{bases}"
+            ]
+        method = merge(base, method)
     if "objective" not in method:
         return [] if "params" not in method else [f"methods.{name}.params: without an objective"]
     try:
@@ -259,9 +271,7 @@ def check_references(config: dict[str, Any]) -> None:
     Raises:
         ConfigError: all findings, one line each.
     """
-    lines = [
-        line for name, method in config["methods"].items() for line in _check_method(name, method)
-    ]
+    lines = [line for name in config["methods"] for line in _check_method(name, config["methods"])]
     cards = sorted(config["datasets"])
     for name, entry in config["sets"].items():
         if entry["dataset"] not in cards:

@@ -83,6 +83,11 @@ def _tables(experiments: Experiments) -> Spec:
     }
 
 
+def _has_methods(entry: Spec) -> bool:
+    """Whether a table compares all methods, not variants of one."""
+    return "sweep" not in entry["rows"] and entry["rows"].get("methods", "all") == "all"
+
+
 def _method_tables(experiments: Experiments) -> dict[str, list[Column]]:
     """Tables with one row a method, with their fine-tuning columns that have data here."""
     found = {}
@@ -92,7 +97,7 @@ def _method_tables(experiments: Experiments) -> dict[str, list[Column]]:
             for column in experiments.columns(table)
             if column.spec["source"] == "finetune" and not experiments.missing(table, column)
         ]
-        if "sweep" not in entry["rows"] and columns:
+        if _has_methods(entry) and columns:
             found[table] = columns
     return found
 
@@ -180,7 +185,7 @@ def _smoothness(experiments: Experiments) -> Spec:
     names = [
         name
         for name, entry in experiments.config["tables"].items()
-        if "sweep" not in entry["rows"]
+        if _has_methods(entry)
         and any(c.spec["source"] == "smoothness" for c in experiments.columns(name))
     ][:1]
     tables = []
@@ -221,7 +226,7 @@ def _ablations(experiments: Experiments) -> Spec:
         sweep = entry["rows"]["sweep"]
         columns = experiments.columns(table)
         losses = {
-            c.key: c.label.removeprefix("loss, ") for c in columns if c.spec["source"] == "pretrain"
+            c.key: c.label.removeprefix("loss, ") for c in columns if c.label.startswith("loss, ")
         }
         loss = {"title": "held-out reconstruction loss", "measure": "", "columns": losses}
         panels = [loss] if losses else []

@@ -46,7 +46,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "split": tuple(f"data/{name}.py" for name in (
         "archives", "cards", "checks", "elements", "molecules", "partition", "raw", "raw_files",
         "split", "structure_key", "store")),
-    "pretrain": (*_MODEL, "objectives/__init__.py", "pretrain.py"),
+    "pretrain": (*_MODEL, "objectives/_*.py", "pretrain.py"),
     "finetune": (*_MODEL, "finetune.py"),
     "evaluate": ("evaluate.py", "data/split.py"),
     "smoothness": (*_MODEL, "smoothness.py"),

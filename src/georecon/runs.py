@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from georecon import paths
+from georecon.config import merge
 from georecon.data.cards import ALL, card_source, missing_file, parts, source_files
 from georecon.data.elements import ATOMIC_NUMBER
 from georecon.data.raw_files import download_words
@@ -30,7 +31,7 @@ class Runs:
 
     def methods(self) -> list[str]:
         """Methods that get a row in tables of all methods, in the order of methods.yaml."""
-        return list(self.config["methods"])
+        return [name for name, entry in self.config["methods"].items() if "of" not in entry]
 
     def variants(self) -> dict[str, dict[str, Any]]:
         """Ablation variants by name, ``<method>__<sweep><value>``, and what they change."""
@@ -57,6 +58,8 @@ class Runs:
             known = [*self.config["methods"], *self.variants()]
             raise ConfigError(f"method is {name!r}; allowed: {', '.join(known)}")
         entry: dict[str, Any] = self.config["methods"][base]
+        if "of" in entry:
+            entry = merge(self.config["methods"][entry["of"]], entry)
         return entry | {"params": {**entry.get("params", {}), **variant}}
 
     def is_pretrained(self, method: str) -> bool:
@@ -267,13 +270,16 @@ class Runs:
     def pretrain_settings(self, method: str, seed: int) -> dict[str, Any]:
         """All that a pre-training run's numbers depend on, data apart."""
         entry = self.method(method)
+        train = dict(self.config["pretrain"]["train"])
+        for name in ("steps", "warmup"):
+            train[name] = round(entry.get("steps_factor", 1) * train[name])
         return {
             "name": f"pretrain {method} seed {seed}",
             "method": method,
             "objective": entry["objective"],
             "params": entry["params"],
             "encoder": self.config["encoder"],
-            "train": self.config["pretrain"]["train"],
+            "train": train,
             "seed": seed,
             "code": code_digest("pretrain", f"objectives/{entry['objective']}.py"),
         }

@@ -16,20 +16,34 @@ from georecon.noise import NoiseSource
 
 RECONSTRUCT: dict[str, Any] = {
     "sigma": 0.04,
-    "sigma_rec": 0.2,
+    "sigma_rec": 0.4,
+    "hide_types": True,
     "depth": 2,
     "pooling": "mean",
-    "fusion": "add",
+    "fusion": "film",
+    "clean_target": "zero",
+    "passes": 3,
+    "detach": False,
     "weights": {"reconstruct": 1.0, "denoise": 1.0, "clean": 0.1},
 }
-PARAMS: dict[str, dict[str, Any]] = {"denoise": {"sigma": 0.04}, "reconstruct": RECONSTRUCT}
+PARAMS: dict[str, dict[str, Any]] = {
+    "denoise": {"sigma": 0.04},
+    "frad": {"sigma": 0.04, "sigma_torsion": 2.0},
+    "reconstruct": RECONSTRUCT,
+}
+NAMES = list(PARAMS)
 VARIANTS = [
     {},
     {"fusion": "concat"},
+    {"fusion": "add"},
     {"pooling": "sum"},
     {"depth": 0},
     {"depth": 1, "pooling": "sum", "fusion": "concat"},
     {"depth": 0, "fusion": "concat"},
+    {"hide_types": False},
+    {"clean_target": "types"},
+    {"passes": 2},
+    {"detach": True},
 ]
 
 
@@ -43,27 +57,33 @@ def eight() -> MolGraph:
     return batch([random_molecule(4 + k % 4, k) for k in range(8)], torch.float32)
 
 
-def overfit(objective: torch.nn.Module, steps: int, limit: float) -> tuple[float, float]:
-    """First loss and the loss after up to ``steps`` steps on one batch with one draw of noise."""
+def overfit(objective: torch.nn.Module, steps: int) -> float:
+    """Loss after ``steps`` steps, over the first, on one batch with one draw of noise.
+
+    The noise of step 0 is given at every step: a finite set of inputs and targets, which a model
+    can learn by heart. The rate falls to zero, so that the last loss is not a step's accident.
+    """
     graph, noise = eight(), NoiseSource(1, 0)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=4e-3, weight_decay=0.0)
-    first = value = float(objective(graph, noise)["loss"].detach())
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    with torch.no_grad():
+        first = float(objective(graph, noise)["loss"])
     for _ in range(steps):
         optimizer.zero_grad()
         loss = objective(graph, noise)["loss"]
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(objective.parameters(), 5.0)
+        torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
         optimizer.step()
-        value = float(loss.detach())
-        if value < limit * first:
+        schedule.step()
+        if float(loss.detach()) < 0.009 * first:
             break
-    return first, value
+    return float(loss.detach()) / first
 
 
-@pytest.mark.parametrize("name", ["denoise", "reconstruct"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_overfits_eight_molecules(name: str) -> None:
-    first, last = overfit(make(name, channels=32), 1500, 0.05)
-    assert last < 0.05 * first, (first, last)
+    assert overfit(make(name, channels=32), 1000) < 0.01
 
 
 def test_overfitting_needs_the_encoder() -> None:
@@ -72,11 +92,10 @@ def test_overfitting_needs_the_encoder() -> None:
     for parameter in objective.parameters():
         parameter.requires_grad_(False)
     objective.head.output.second.update_net[-1].bias.requires_grad_(True)
-    first, last = overfit(objective, 100, 0.05)
-    assert last > 0.5 * first
+    assert overfit(objective, 100) > 0.5
 
 
-@pytest.mark.parametrize("name", ["denoise", "reconstruct"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_few_steps_with_fresh_noise_lower_the_loss(name: str) -> None:
     objective, graph = make(name), eight()
     optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
@@ -115,20 +134,63 @@ def test_depth_is_the_number_of_decoder_layers(depth: int) -> None:
     assert len(objective.decoder.layers) == depth
 
 
-def test_gradient_reaches_the_encoder_through_the_code_alone() -> None:
-    """Cut every other way: only the code of the clean pass carries a gradient."""
-    objective = make("reconstruct")
-    graph, noise = eight(), NoiseSource(1, 0)
-    x, _ = objective.encoder(graph)
-    code = objective.graph_code(x, graph)
-    with torch.no_grad():
-        noisy = graph._replace(pos=graph.pos + 0.2 * noise.normal(graph, "reconstruct"))
-        edges = objective.encoder.edges(noisy)
-        features = objective.encoder(noisy)
-    predicted = objective.decoder(code, *features, noisy, edges)
-    predicted.square().sum().backward()
+def code_gradient(**changes: Any) -> bool:
+    """Whether the encoder gets a gradient through the code: every other way carries none, since
+    the noisy features are cut off before the decoder."""
+    objective = make("reconstruct", **changes)
+    passes = objective._passes(eight(), NoiseSource(1, 0))
+    cut = passes._replace(x=passes.x.detach(), vec=passes.vec.detach())
+    loss = objective._reconstruct(cut, passes.code)
+    loss.backward()
+    assert any(p.grad is not None and p.grad.any() for p in objective.decoder.parameters())
     gradients = [p.grad for p in objective.encoder.attention_layers.parameters()]
-    assert any(g is not None and g.any() for g in gradients)
+    return any(g is not None and bool(g.any()) for g in gradients)
+
+
+@pytest.mark.parametrize("fusion", ["film", "add", "concat"])
+def test_gradient_reaches_the_encoder_through_the_code_alone(fusion: str) -> None:
+    assert code_gradient(fusion=fusion)
+
+
+def test_no_gradient_through_the_code_where_it_is_detached_or_not_used() -> None:
+    assert not code_gradient(detach=True)
+    assert not code_gradient(fusion="none")
+
+
+def test_hidden_types_are_hidden_in_the_reconstruction_pass_alone() -> None:
+    """Elements exchanged within a molecule: with types hidden, pass (c) does not see it."""
+    graph, noise = eight(), NoiseSource(1, 0)
+    other = graph._replace(z=torch.where(graph.z == 1, 6, 1))
+    for hidden in (True, False):
+        objective = make("reconstruct", hide_types=hidden)
+        with torch.no_grad():
+            one, two = objective._passes(graph, noise), objective._passes(other, noise)
+        assert torch.equal(one.x, two.x) == hidden
+        assert not torch.equal(one.code, two.code)
+
+
+def test_two_passes_are_two() -> None:
+    """Encoder passes a step: the clean one, the strongly noised one, and the lightly noised one."""
+    for passes in (2, 3):
+        objective, calls = make("reconstruct", passes=passes), []
+        objective.encoder.register_forward_hook(lambda *given, seen=calls: seen.append(given))
+        objective(eight(), NoiseSource(1, 0))
+        assert len(calls) == passes
+
+
+def test_clean_head_with_types_as_target_starts_at_chance_and_learns() -> None:
+    objective = make("reconstruct", clean_target="types", weights=dict(
+        zip(("reconstruct", "denoise", "clean"), (0.0, 0.0, 1.0), strict=True)))  # fmt: skip
+    optimizer = torch.optim.Adam(objective.parameters(), lr=5e-3)
+    losses = []
+    for step in range(60):
+        optimizer.zero_grad()
+        loss = objective(eight(), NoiseSource(1, step))["clean"]
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] > 1.0
+    assert losses[-1] < 0.05
 
 
 def test_clean_and_noisy_losses_can_be_switched_off_by_weight() -> None:
@@ -148,21 +210,24 @@ def test_validation_reports_code_usage() -> None:
     with torch.no_grad():
         measures = objective.validate(graph, noise)
         training = objective(graph, noise)
-    names = {"loss", "reconstruct", "denoise", "clean", "reconstruct_shuffled", "reconstruct_zero"}
-    assert set(measures) == names
+    parts = {"loss", "reconstruct", "denoise", "clean"}
+    assert set(training) == parts
+    assert set(measures) == parts | {"reconstruct_shuffled", "reconstruct_zero", "code_usage"}
     for name, value in training.items():
         assert torch.equal(measures[name], value), name
     assert measures["reconstruct_shuffled"] != measures["reconstruct"]
     assert measures["reconstruct_zero"] != measures["reconstruct"]
+    used = measures["reconstruct_shuffled"] - measures["reconstruct"]
+    assert torch.equal(measures["code_usage"], used)
 
 
 def test_a_decoder_that_ignores_the_code_has_no_code_usage() -> None:
-    objective = make("reconstruct")
-    torch.nn.init.zeros_(objective.decoder.code_mlp[-1].weight)
+    objective = make("reconstruct", fusion="none")
     with torch.no_grad():
         measures = objective.validate(eight(), NoiseSource(1, 0))
-    assert torch.allclose(measures["reconstruct_shuffled"], measures["reconstruct"])
-    assert torch.allclose(measures["reconstruct_zero"], measures["reconstruct"])
+    assert torch.equal(measures["reconstruct_shuffled"], measures["reconstruct"])
+    assert torch.equal(measures["reconstruct_zero"], measures["reconstruct"])
+    assert measures["code_usage"] == 0.0
 
 
 def test_the_code_does_not_leak_between_molecules() -> None:
@@ -187,7 +252,7 @@ def test_codes_are_normalised(pooling: str) -> None:
     assert (code.var(1, correction=0) - 1).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("name", ["denoise", "reconstruct"])
+@pytest.mark.parametrize("name", NAMES)
 def test_loss_is_a_pure_function_of_seed_step_and_molecules(name: str) -> None:
     objective = make(name)
     graph = eight()
@@ -215,10 +280,13 @@ def test_denoising_an_untrained_head_of_zeros_costs_one() -> None:
         ("denoise", {}, "sigma"),
         ("denoise", {"sigma": 0.04, "sigme": 1}, "sigme"),
         ("reconstruct", {**RECONSTRUCT, "pooling": "max"}, "mean, sum"),
-        ("reconstruct", {**RECONSTRUCT, "fusion": "film"}, "add, concat"),
+        ("reconstruct", {**RECONSTRUCT, "fusion": "gate"}, "film"),
+        ("reconstruct", {**RECONSTRUCT, "passes": 4}, "2, 3"),
+        ("reconstruct", {**RECONSTRUCT, "clean_target": "charge"}, "zero, types"),
+        ("frad", {"sigma": 0.04}, "sigma_torsion"),
         ("reconstruct", {**RECONSTRUCT, "weights": {"reconstruct": 1.0}}, "clean"),
         ("reconstruct", {"sigma": 0.04}, "sigma_rec"),
-        ("recon", {}, "denoise, reconstruct"),
+        ("recon", {}, "denoise, frad, reconstruct"),
     ],
 )
 def test_wrong_parameters_are_refused(name: str, params: dict[str, Any], words: str) -> None:
@@ -228,4 +296,4 @@ def test_wrong_parameters_are_refused(name: str, params: dict[str, Any], words: 
 
 
 def test_files_of_the_folder_are_the_objectives() -> None:
-    assert objectives.available() == ["denoise", "reconstruct"]
+    assert objectives.available() == ["denoise", "frad", "reconstruct"]

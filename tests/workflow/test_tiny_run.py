@@ -43,7 +43,7 @@ def test_all_tables_exist_in_four_formats(finished: Project) -> None:
 
 def test_fine_tuned_models_beat_the_training_mean(finished: Project) -> None:
     tables = load_tables(finished.folder / "results/tiny/tables")
-    assert check_against_baseline(tables) >= 3 * 3 + 3  # methods x (2 properties + energy, force)
+    assert check_against_baseline(tables) >= 4 * 3 + 4  # methods x (2 properties + energy, force)
 
 
 def test_no_cell_is_empty_but_for_a_missing_set(finished: Project) -> None:
@@ -66,9 +66,9 @@ def test_run_records_match_their_files(finished: Project) -> None:
         assert record["versions"]["torch"]
         assert record["compute"]["device"] == "cpu"
         assert record["started"] <= record["ended"]
-    assert kinds["pretrain"] == 4
-    assert kinds["finetune"] == kinds["evaluate"] == 26
-    assert kinds["smoothness"] == 5
+    assert kinds["pretrain"] == 5
+    assert kinds["finetune"] == kinds["evaluate"] == 32
+    assert kinds["smoothness"] == 6
 
 
 def test_table_runs_name_files_with_their_hashes(finished: Project) -> None:
@@ -157,13 +157,13 @@ def test_a_new_seed_adds_its_runs_alone(working: Project) -> None:
     jobs = working.planned("--", "tables")
     assert set(counts(jobs)) == {"finetune", "evaluate", "table"}
     assert all("seed=3" in w for r, w in jobs if r in ("finetune", "evaluate"))
-    assert counts(jobs)["finetune"] == 13
+    assert counts(jobs)["finetune"] == 16
 
 
 def test_an_edited_model_reruns_training_but_no_data(working: Project) -> None:
     working.edit("src/georecon/models/encoder.py", lambda text: text + "\n# edited\n")
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (4, 26, 5)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (5, 32, 6)
     assert not {"fetch", "xmd17", "preprocess", "preprocess_target", "split", "leak"} & set(jobs)
 
 
@@ -171,6 +171,54 @@ def test_an_edited_objective_reruns_its_methods(working: Project) -> None:
     working.edit("src/georecon/objectives/denoise.py", lambda text: text + "\n# edited\n")
     jobs = working.planned("--", "tables")
     assert methods(jobs, "pretrain") == {"coord"}
+
+
+MINE = '''
+"""Denoising with the noise of each atom halved: a method that the project does not have."""
+
+from torch.nn import functional
+
+from georecon.models.heads import VectorHead
+from georecon.objectives import PretrainingObjective
+
+
+class Objective(PretrainingObjective):
+    """Predict half of the noise."""
+
+    def __init__(self, encoder, *, sigma):
+        super().__init__(encoder)
+        self.sigma = sigma
+        self.head = VectorHead(encoder.settings.channels)
+
+    def forward(self, graph, noise):
+        """Loss on one batch."""
+        noisy, epsilon = noise.displace(graph, "mine", self.sigma)
+        loss = functional.mse_loss(self.head(*self.encoder(noisy), noisy), epsilon / 2)
+        return {"loss": loss, "halved": loss}
+'''
+ENTRY = """
+mine:
+  label: A method of my own
+  objective: mine
+  params: {sigma: 0.05}
+"""
+
+
+def test_a_new_objective_is_one_file_and_one_entry(working: Project) -> None:
+    """From a file and a config entry to a row with numbers; nothing else runs again."""
+    (working.folder / "src/georecon/objectives/mine.py").write_text(MINE)
+    working.edit("config/methods.yaml", lambda text: text + ENTRY)
+    jobs = working.planned("--", "table_qm9")
+    assert counts(jobs) == {"pretrain": 1, "finetune": 4, "evaluate": 4, "table": 1}
+    assert methods(jobs, "pretrain") == methods(jobs, "finetune") == {"mine"}
+    working.snakemake("--", "table_qm9")
+    table = json.loads((working.folder / "results/tiny/tables/qm9.json").read_text())
+    row = [cell for cell in table["cells"] if cell["row"] == "mine"]
+    assert [cell["n"] for cell in row] == [2, 2]
+    assert all(cell["value"] > 0 for cell in row)
+    assert "A method of my own" in (working.folder / "results/tiny/tables/qm9.md").read_text()
+    curve = working.folder / "results/tiny/pretrain/mine/seed1/metrics.csv"
+    assert "val_halved" in curve.read_text()
 
 
 def test_edited_tables_code_rewrites_tables_alone(working: Project) -> None:

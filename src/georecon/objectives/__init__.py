@@ -1,4 +1,4 @@
-"""Pre-training objectives: one file each, found by name.
+"""Pre-training objectives: one file each, found by name; ``_<name>.py`` are parts of them.
 
 An objective is a module with a class ``Objective(encoder, *, …)``, a :class:`PretrainingObjective`.
 A method entry in ``config/methods.yaml`` names the file and gives the keyword arguments as
@@ -47,7 +47,8 @@ class PretrainingObjective(nn.Module):
 
 def available() -> list[str]:
     """Names of the objective files in this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    names = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def build(

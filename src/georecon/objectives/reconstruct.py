@@ -4,10 +4,11 @@ Reading of the public text fixed in docs/method.md; every choice it leaves open 
 Three passes of one encoder over the same molecules:
 
 (a) clean ``r`` → node scalars, pooled to the graph code ``g``; clean head on the same features;
-(b) ``r + σ_node ε`` → denoising head → ε;
-(c) ``r + σ_rec ε_rec`` → node features, fused with ``g`` → light decoder → ε_rec.
+(b) ``r + σ ε`` → denoising head → ε;
+(c) ``r + σ_rec ε_rec``, atom types hidden → node features, fused with ``g`` → light decoder →
+    ε_rec.
 
-Loss ``λ_rec·MSE(c) + λ_den·MSE(b) + λ_clean·MSE(a)``.
+Loss ``λ_rec·MSE(c) + λ_den·MSE(b) + λ_clean·(a)``.
 """
 
 from __future__ import annotations
@@ -15,76 +16,24 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from georecon.graph import MolGraph, pool_mean, pool_sum
-from georecon.models.encoder import AttentionLayer, EdgeFeatures, EquivariantTransformer, linear
+from georecon.graph import MolGraph
+from georecon.models.encoder import EdgeFeatures, EquivariantTransformer, linear
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
+from georecon.objectives._reconstruction import Decoder, GraphCode
 
-_POOLS = {"mean": pool_mean, "sum": pool_sum}
-_FUSIONS = ("add", "concat")
+HIDDEN_TYPE = 0
+"""Atomic number of an atom whose type is hidden; no element has it, and ``max_z`` includes it."""
 
-
-def mlp(channels: int) -> nn.Sequential:
-    """Three linear layers of equal width with SiLU between (GeoRCG's head, which has GELU)."""
-    layers: list[nn.Module] = [linear(channels, channels)]
-    for _ in range(2):
-        layers += [nn.SiLU(), linear(channels, channels)]
-    return nn.Sequential(*layers)
-
-
-class GraphCode(nn.Module):
-    """Pooled code of a molecule: pool → MLP → normalisation without parameters, (B, F)."""
-
-    def __init__(self, channels: int, pooling: str) -> None:
-        super().__init__()
-        if pooling not in _POOLS:
-            raise ValueError(f"pooling is {pooling!r}; allowed: {', '.join(_POOLS)}")
-        self.pool = _POOLS[pooling]
-        self.mlp = mlp(channels)
-
-    def forward(self, x: Tensor, graph: MolGraph) -> Tensor:
-        """Node scalars (N, F) of the clean pass → codes (B, F)."""
-        return functional.layer_norm(self.mlp(self.pool(x, graph)), x.shape[-1:])
-
-
-class Decoder(nn.Module):
-    """Fuse the code into the noisy node features and predict the noise, (N, 3).
-
-    Args:
-        encoder: gives sizes; the decoder has weights of its own.
-        depth: number of ET layers before the vector head; 0 is the head alone.
-        fusion: "add": ``x_i + MLP(g)``; "concat": ``Linear([x_i, MLP(g)])``.
-    """
-
-    def __init__(self, encoder: EquivariantTransformer, depth: int, fusion: str) -> None:
-        super().__init__()
-        if fusion not in _FUSIONS:
-            raise ValueError(f"fusion is {fusion!r}; allowed: {', '.join(_FUSIONS)}")
-        channels = encoder.settings.channels
-        self.code_mlp = mlp(channels)
-        self.concat = linear(2 * channels, channels) if fusion == "concat" else None
-        self.layers = nn.ModuleList(AttentionLayer(encoder.settings) for _ in range(depth))
-        self.norm = nn.LayerNorm(channels)
-        self.head = VectorHead(channels)
-
-    def forward(
-        self, code: Tensor, x: Tensor, vec: Tensor, graph: MolGraph, edges: EdgeFeatures
-    ) -> Tensor:
-        """Code (B, F) and noisy features (N, F), (N, 3, F) → noise in units of σ_rec, (N, 3)."""
-        guide = self.code_mlp(code)[graph.batch]  # (N, F)
-        x = x + guide if self.concat is None else self.concat(torch.cat([x, guide], dim=-1))
-        for layer in self.layers:
-            dx, dvec = layer(x, vec, edges)
-            x, vec = x + dx, vec + dvec
-        return self.head(self.norm(x), vec, graph)
+_LOSSES = ("reconstruct", "denoise", "clean")
 
 
 class _Passes(NamedTuple):
-    """Features of the three passes that losses are made of."""
+    """What passes (a) and (c) leave for the losses."""
 
     code: Tensor
     clean: Tensor
@@ -102,75 +51,108 @@ class Objective(PretrainingObjective):
         encoder: the encoder to train.
         sigma: noise of the denoising head's pass (b) [Å].
         sigma_rec: noise of the reconstruction pass (c) [Å].
+        hide_types: whether the types of all atoms are hidden in pass (c): the decoder then has
+            them from the code alone.
         depth: ET layers in the decoder.
         pooling: "mean" or "sum" over atoms.
-        fusion: "add" or "concat".
+        fusion: "film", "add", "concat" or "none" (the code is not used).
+        clean_target: of the clean head: "zero", the noise of a molecule without noise, or "types",
+            the atomic numbers.
+        passes: 3, or 2: no pass (b), the denoising head reads pass (c).
+        detach: whether the code's gradient stops before the encoder.
         weights: of the losses: ``reconstruct``, ``denoise``, ``clean``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each choice
         self,
         encoder: EquivariantTransformer,
         *,
         sigma: float,
         sigma_rec: float,
+        hide_types: bool,
         depth: int,
         pooling: str,
         fusion: str,
+        clean_target: str,
+        passes: int,
+        detach: bool,
         weights: dict[str, float],
     ) -> None:
         super().__init__(encoder)
-        expected = {"reconstruct", "denoise", "clean"}
-        if set(weights) != expected:
-            raise ValueError(f"weights must be given for {sorted(expected)}, not {sorted(weights)}")
-        channels = encoder.settings.channels
+        if set(weights) != set(_LOSSES):
+            raise ValueError(f"weights must be given for {sorted(_LOSSES)}, not {sorted(weights)}")
+        if clean_target not in ("zero", "types"):
+            raise ValueError(f"clean_target is {clean_target!r}; allowed: zero, types")
+        if passes not in (2, 3):
+            raise ValueError(f"passes is {passes!r}; allowed: 2, 3")
+        settings = encoder.settings
         self.sigma, self.sigma_rec, self.weights = sigma, sigma_rec, weights
-        self.graph_code = GraphCode(channels, pooling)
-        self.decoder = Decoder(encoder, depth, fusion)
-        self.denoise_head = VectorHead(channels)
-        self.clean_head = VectorHead(channels)
+        self.hide_types, self.detach, self.passes = hide_types, detach, passes
+        self.graph_code = GraphCode(settings.channels, pooling)
+        self.decoder = Decoder(settings, depth, fusion)
+        self.denoise_head = VectorHead(settings.channels)
+        types = clean_target == "types"
+        self.type_head = linear(settings.channels, settings.max_z) if types else None
+        self.clean_head = None if types else VectorHead(settings.channels)
 
     def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """Loss and its three parts on one batch."""
         return self._losses(graph, noise, self._passes(graph, noise))
 
+    def validate(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
+        """Training loss and **code usage**: how much worse the reconstruction is with the code of
+        another molecule.
+
+        Returns:
+            Beside the losses ``reconstruct_shuffled`` (code of the batch's previous molecule),
+            ``reconstruct_zero`` (code of zeros) and ``code_usage``, the first less
+            ``reconstruct``: zero for a decoder that ignores the code. The target has variance one.
+        """
+        passes = self._passes(graph, noise)
+        losses = self._losses(graph, noise, passes)
+        shuffled = self._reconstruct(passes, passes.code.roll(1, dims=0))
+        losses["reconstruct_shuffled"] = shuffled
+        losses["reconstruct_zero"] = self._reconstruct(passes, torch.zeros_like(passes.code))
+        losses["code_usage"] = shuffled - losses["reconstruct"]
+        return losses
+
     def _losses(self, graph: MolGraph, noise: NoiseSource, passes: _Passes) -> dict[str, Tensor]:
         parts = {
             "reconstruct": self._reconstruct(passes, passes.code),
-            "denoise": self._denoise(graph, noise),
+            "denoise": self._denoise(graph, noise, passes),
             "clean": passes.clean,
         }
         loss = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         return {"loss": loss, **parts}
 
-    def validate(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
-        """Training loss and **code usage**: reconstruction with another molecule's code and with
-        none.
-
-        A decoder that ignores the code has ``reconstruct_shuffled`` equal to ``reconstruct``.
-        """
-        passes = self._passes(graph, noise)
-        losses = self._losses(graph, noise, passes)
-        losses["reconstruct_shuffled"] = self._reconstruct(passes, passes.code.roll(1, dims=0))
-        losses["reconstruct_zero"] = self._reconstruct(passes, torch.zeros_like(passes.code))
-        return losses
-
     def _passes(self, graph: MolGraph, noise: NoiseSource) -> _Passes:
-        """Clean pass (a) and strongly noised pass (c); the code keeps its gradient."""
+        """Clean pass (a) and strongly noised pass (c)."""
         x, vec = self.encoder(graph)
-        # Target of the clean head: the residual noise of an unperturbed structure, which is zero.
-        clean = self.clean_head(x, vec, graph).square().mean()
-        code = self.graph_code(x, graph)
+        code = self.graph_code(x.detach() if self.detach else x, graph)
         noisy, epsilon = noise.displace(graph, "reconstruct", self.sigma_rec)
+        if self.hide_types:
+            noisy = noisy._replace(z=torch.full_like(noisy.z, HIDDEN_TYPE))
         edges = self.encoder.edges(noisy)
         noisy_x, noisy_vec = self.encoder(noisy, edges)
+        clean = self._clean(x, vec, graph)
         return _Passes(code, clean, noisy_x, noisy_vec, noisy, edges, epsilon)
+
+    def _clean(self, x: Tensor, vec: Tensor, graph: MolGraph) -> Tensor:
+        """Loss of the clean head on pass (a)."""
+        if self.type_head is not None:
+            return functional.cross_entropy(self.type_head(x), graph.z)
+        assert self.clean_head is not None
+        predicted: Tensor = self.clean_head(x, vec, graph)
+        return predicted.square().mean()
 
     def _reconstruct(self, passes: _Passes, code: Tensor) -> Tensor:
         predicted = self.decoder(code, passes.x, passes.vec, passes.noisy, passes.edges)
         return functional.mse_loss(predicted, passes.epsilon)
 
-    def _denoise(self, graph: MolGraph, noise: NoiseSource) -> Tensor:
-        """Pass (b): denoising head on the lightly noised molecule."""
+    def _denoise(self, graph: MolGraph, noise: NoiseSource, passes: _Passes) -> Tensor:
+        """Denoising head on pass (b), or on pass (c) where there are two passes."""
+        if self.passes == 2:
+            predicted = self.denoise_head(passes.x, passes.vec, passes.noisy)
+            return functional.mse_loss(predicted, passes.epsilon)
         noisy, epsilon = noise.displace(graph, "denoise", self.sigma)
         return functional.mse_loss(self.denoise_head(*self.encoder(noisy), noisy), epsilon)

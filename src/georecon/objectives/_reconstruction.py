@@ -1,0 +1,120 @@
+"""Parts of GeoRecon's objective: the graph code and the decoder that is guided by it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from georecon.graph import MolGraph, pool_mean, pool_sum
+from georecon.models.encoder import AttentionLayer, EdgeFeatures, EncoderSettings, linear
+from georecon.models.heads import VectorHead
+
+_POOLS = {"mean": pool_mean, "sum": pool_sum}
+
+
+def mlp(channels: int) -> nn.Sequential:
+    """Three linear layers of equal width with SiLU between (GeoRCG's head, which has GELU)."""
+    layers: list[nn.Module] = [linear(channels, channels)]
+    for _ in range(2):
+        layers += [nn.SiLU(), linear(channels, channels)]
+    return nn.Sequential(*layers)
+
+
+class GraphCode(nn.Module):
+    """Pooled code of a molecule: pool → MLP → normalisation without parameters, (B, F)."""
+
+    def __init__(self, channels: int, pooling: str) -> None:
+        super().__init__()
+        if pooling not in _POOLS:
+            raise ValueError(f"pooling is {pooling!r}; allowed: {', '.join(_POOLS)}")
+        self.pool = _POOLS[pooling]
+        self.mlp = mlp(channels)
+
+    def forward(self, x: Tensor, graph: MolGraph) -> Tensor:
+        """Node scalars (N, F) of the clean pass → codes (B, F)."""
+        return functional.layer_norm(self.mlp(self.pool(x, graph)), x.shape[-1:])
+
+
+class _Fusion(nn.Module):
+    """How node features take up the guide, an MLP of the code: no fusion at all.
+
+    Args:
+        channels: F of node features and guide.
+        depth: decoder layers; a fusion may act before the first (place 0) and after each.
+    """
+
+    def __init__(self, channels: int, depth: int) -> None:
+        super().__init__()
+
+    def forward(self, place: int, x: Tensor, vec: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+        """Scalars (N, F), vectors (N, 3, F) and guide (N, F) → scalars, vectors."""
+        return x, vec
+
+
+class _Add(_Fusion):
+    """``x + guide``, before the first layer."""
+
+    def forward(self, place: int, x: Tensor, vec: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+        return (x + guide if place == 0 else x), vec
+
+
+class _Concat(_Fusion):
+    """``Linear([x, guide])``, before the first layer."""
+
+    def __init__(self, channels: int, depth: int) -> None:
+        super().__init__(channels, depth)
+        self.mix = linear(2 * channels, channels)
+
+    def forward(self, place: int, x: Tensor, vec: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+        return (self.mix(torch.cat([x, guide], dim=-1)) if place == 0 else x), vec
+
+
+class _Film(_Fusion):
+    """``(1 + a)·x + b`` and ``(1 + c)·vec`` with (a, b, c) linear in the guide, at every place.
+
+    Feature-wise linear modulation (Perez et al. 2018), which SCD uses to condition ET layers.
+    """
+
+    def __init__(self, channels: int, depth: int) -> None:
+        super().__init__(channels, depth)
+        self.modulation = nn.ModuleList(linear(channels, 3 * channels) for _ in range(depth + 1))
+
+    def forward(self, place: int, x: Tensor, vec: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
+        a, b, c = self.modulation[place](functional.silu(guide)).chunk(3, dim=-1)
+        return (1 + a) * x + b, (1 + c)[:, None] * vec
+
+
+FUSIONS = {"none": _Fusion, "add": _Add, "concat": _Concat, "film": _Film}
+
+
+class Decoder(nn.Module):
+    """Fuse the code into the noisy node features and predict the noise, (N, 3).
+
+    Args:
+        settings: sizes of the encoder, which the decoder's layers share; its weights are its own.
+        depth: number of ET layers before the vector head; 0 is the head alone.
+        fusion: "film", "add", "concat", or "none": the code is not used.
+    """
+
+    def __init__(self, settings: EncoderSettings, depth: int, fusion: str) -> None:
+        super().__init__()
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion is {fusion!r}; allowed: {', '.join(FUSIONS)}")
+        channels = settings.channels
+        self.code_mlp = mlp(channels)
+        self.fusion = FUSIONS[fusion](channels, depth)
+        self.layers = nn.ModuleList(AttentionLayer(settings) for _ in range(depth))
+        self.norm = nn.LayerNorm(channels)
+        self.head = VectorHead(channels)
+
+    def forward(
+        self, code: Tensor, x: Tensor, vec: Tensor, graph: MolGraph, edges: EdgeFeatures
+    ) -> Tensor:
+        """Code (B, F) and noisy features (N, F), (N, 3, F) → noise in units of σ_rec, (N, 3)."""
+        guide = self.code_mlp(code)[graph.batch]  # (N, F)
+        x, vec = self.fusion(0, x, vec, guide)
+        for place, layer in enumerate(self.layers, start=1):
+            dx, dvec = layer(x, vec, edges)
+            x, vec = self.fusion(place, x + dx, vec + dvec, guide)
+        return self.head(self.norm(x), vec, graph)
