@@ -77,9 +77,10 @@ def test_table_qm9_plans_nothing_that_it_does_not_need(
     for foreign in ("xmd17", "md17", "md22", "3bpa", "georecon__", "smoothness", "noise_scale"):
         assert foreign not in words, foreign
     counts = Counter(rule for rule, _ in jobs)
-    seeds = len(load_config(bare.folder / "config", {"edition": edition})["finetune"]["seeds"])
-    assert counts["finetune"] == counts["evaluate"] == 12 * 3 * seeds
-    assert counts["pretrain"] == 2
+    config = load_config(bare.folder / "config", {"edition": edition})
+    seeds, methods = len(config["finetune"]["seeds"]), {"laptop": 3, "paper": 5}[edition]
+    assert counts["finetune"] == counts["evaluate"] == 12 * methods * seeds
+    assert counts["pretrain"] == methods - 1
     assert counts["table"] == 1
     assert set(counts) == {
         "fetch", "preprocess", "split", "leak", "pretrain", "finetune", "evaluate", "table",

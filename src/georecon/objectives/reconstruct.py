@@ -26,9 +26,6 @@ from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
 from georecon.objectives._reconstruction import Decoder, GraphCode
 
-HIDDEN_TYPE = 0
-"""Atomic number of an atom whose type is hidden; no element has it, and ``max_z`` includes it."""
-
 _LOSSES = ("reconstruct", "denoise", "clean")
 
 
@@ -131,7 +128,9 @@ class Objective(PretrainingObjective):
         code = self.graph_code(x.detach() if self.detach else x, graph)
         noisy, epsilon = noise.displace(graph, "reconstruct", self.sigma_rec)
         if self.hide_types:
-            noisy = noisy._replace(z=torch.full_like(noisy.z, HIDDEN_TYPE))
+            # One type for all: the last of the encoder's table (Z = 99), which no dataset has.
+            hidden = torch.full_like(noisy.z, self.encoder.settings.max_z - 1)
+            noisy = noisy._replace(z=hidden)
         edges = self.encoder.edges(noisy)
         noisy_x, noisy_vec = self.encoder(noisy, edges)
         clean = self._clean(x, vec, graph)
