@@ -182,8 +182,7 @@ def _check_method(name: str, methods: dict[str, Any]) -> list[str]:
         if "objective" in method or "objective" not in base:
             bases = ", ".join(key for key, entry in methods.items() if "objective" in entry)
             return [
-                f"methods.{name}.of: is {method['of']!r}; allowed, instead of an objective: "
-                f"{bases}"
+                f"methods.{name}.of: is {method['of']!r}; allowed, instead of an objective: {bases}"
             ]
         method = merge(base, method)
     if "objective" not in method:
