@@ -32,7 +32,8 @@ from georecon.untrusted import read_safetensors
 
 METADATA, CONFIG = "ro-crate-metadata.json", "config.json"
 WORKFLOW = ("Snakefile", "rules/*.smk", "workflow/scripts/*.py", "config/**/*.yaml",
-            "envs/lock.txt", "reports/expected/*.yaml", "LICENSE", "CITATION.cff")  # fmt: skip
+            "envs/lock.txt", "reports/expected/*.yaml", "README.md", "LICENSE",
+            "CITATION.cff")  # fmt: skip
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
@@ -40,6 +41,7 @@ PROFILES = {
 }
 OWN = ("mirror", "offline", "bundle", "cell")
 """Keys of the configuration that say where and what to run, not what the numbers are."""
+BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -175,6 +177,9 @@ def _crate(
         "regenerates GeoRecon (arXiv 2506.13174) from raw data."
     )
     crate.datePublished = ended
+    people = {"@type": "Organization", "name": "The georecon contributors"}
+    contributors = crate.add(ContextEntity(crate, "#contributors", properties=people))
+    crate.root_dataset["author"] = crate.root_dataset["publisher"] = contributors
     licence = {"@type": "CreativeWork", "name": "MIT", "description": "MIT License"}
     crate.license = crate.add(
         ContextEntity(crate, "https://spdx.org/licenses/MIT", properties=licence)
@@ -184,16 +189,7 @@ def _crate(
         facts = {"@type": "CreativeWork", "name": name, "version": version}
         profile = crate.add(ContextEntity(crate, url, properties=facts))
         crate.root_dataset.append_to("conformsTo", profile)
-    files = {}
-    for name in sorted(hashes):
-        facts = _file_facts(name, *hashes[name])
-        if name == "Snakefile":
-            files[name] = crate.add_workflow(None, name, main=True, lang="snakemake",
-                                             properties=facts)  # fmt: skip
-            continue
-        files[name] = crate.add_file(None, name, properties=facts)
-    agent = {"@type": "SoftwareApplication", "name": "georecon", "version": __version__,
-             "softwareVersion": str(audit.code["commit"])}  # fmt: skip
+    files = _add_files(crate, hashes)
     results = [files[n] for n in sorted(hashes) if n.startswith("results/")]
     inputs = [files[CONFIG], *(files[n] for n in sorted(hashes) if n.startswith("resources/"))]
     action = crate.add_action(
@@ -204,16 +200,31 @@ def _crate(
         properties={
             "@type": "CreateAction",
             "name": f"Run of edition {e.edition}",
-            "description": f"Audit: {audit.status}; {json.dumps(audit.counts())}",
-            "startTime": started,
-            "endTime": ended,
+            "description": f"Audit: {audit.outcome()}. Commit {audit.code['commit']}.",
+            "startTime": started.replace("Z", "+00:00"),
+            "endTime": ended.replace("Z", "+00:00"),
             "actionStatus": "http://schema.org/CompletedActionStatus",
         },
     )
-    action["agent"] = crate.add(ContextEntity(crate, "#georecon", properties=agent))
-    crate.root_dataset.append_to("mentions", action)
+    action["agent"] = contributors
+    crate.root_dataset["mentions"] = action
     document: dict[str, Any] = crate.metadata.generate()
     return document
+
+
+def _add_files(crate: Any, hashes: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+    """Entities of all files by name; the Snakefile is the main workflow."""
+    files: dict[str, Any] = {}
+    for name in sorted(hashes):
+        facts = _file_facts(name, *hashes[name])
+        if name == "README.md":
+            facts["about"] = {"@id": "./"}
+        if name != "Snakefile":
+            files[name] = crate.add_file(None, name, properties=facts)
+            continue
+        facts |= {"version": __version__, "conformsTo": {"@id": BIOSCHEMAS}}
+        files[name] = crate.add_workflow(None, name, main=True, lang="snakemake", properties=facts)
+    return files
 
 
 def _file_facts(name: str, sha256: str, size: int) -> dict[str, Any]:

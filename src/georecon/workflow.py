@@ -10,6 +10,7 @@ from typing import Any
 from georecon.config import load_config
 from georecon.errors import GeoreconError
 from georecon.experiments import Experiments
+from georecon.rerun import cell_files
 
 
 def prepare(root: Path, given: dict[str, Any]) -> Experiments:
@@ -27,6 +28,9 @@ def prepare(root: Path, given: dict[str, Any]) -> Experiments:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     try:
         config = load_config(root / "config", dict(given))
+        experiments = Experiments(config)
+        if config.get("cell"):
+            cell_files(experiments, config["cell"])
     except GeoreconError as error:
         print(f"georecon: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -36,4 +40,4 @@ def prepare(root: Path, given: dict[str, Any]) -> Experiments:
         os.environ["GEORECON_MIRROR"] = config["mirror"]
     if "offline" in config:
         os.environ["GEORECON_OFFLINE"] = "1" if config["offline"] else ""
-    return Experiments(config)
+    return experiments

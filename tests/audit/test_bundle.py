@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import zipfile
@@ -95,16 +95,19 @@ def test_crate_lists_every_file_and_names_its_profiles(bundle: Path) -> None:
     assert action["startTime"] < action["endTime"]
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("rocrate_validator") is None, reason="roc-validator is not installed"
-)
 def test_the_community_validator_accepts_the_crate(bundle: Path) -> None:
+    """Needs roc-validator and a network: it reads the JSON-LD contexts from w3id.org."""
+    pytest.importorskip("rocrate_validator", reason="roc-validator is not installed")
+    try:
+        socket.create_connection(("w3id.org", 443), timeout=5).close()
+    except OSError:
+        pytest.skip("the JSON-LD contexts of RO-Crate cannot be reached from here")
     from rocrate_validator import services
     from rocrate_validator.models import Severity, ValidationSettings
 
     settings = ValidationSettings(
         rocrate_uri=str(bundle),
-        profile_identifier="workflow-run-crate",
+        profile_identifier="workflow-run-crate-0.5",
         requirement_severity=Severity.REQUIRED,
     )
     assert not services.validate(settings).get_issues()

@@ -41,6 +41,7 @@ from georecon.provenance import git_state, versions
 from georecon.untrusted import MISFORMED
 
 INTACT, INCOMPLETE, BROKEN = "intact", "incomplete", "broken"
+_SHOWN = 5
 _ORDER = (DIFFERS, MISSING, NOT_COMPARABLE)
 
 
@@ -77,11 +78,12 @@ class Audit:
 
     def lines(self) -> Iterator[str]:
         """What to say at a terminal, the outcome last."""
-        breaks = [finding for finding in self.findings if finding.breaks]
-        for finding in breaks[:20]:
-            yield f"{finding.kind}: {finding.path}: {finding.text}"
-        if len(breaks) > 20:
-            yield f"... and {len(breaks) - 20} more"
+        for kind in KINDS:
+            breaks = [f for f in self.findings if f.breaks and f.kind == kind]
+            for finding in breaks[:_SHOWN]:
+                yield f"{finding.kind}: {finding.path}: {finding.text}"
+            if len(breaks) > _SHOWN:
+                yield f"{kind}: and {len(breaks) - _SHOWN} more"
         for kind in NOTES:
             notes = [finding for finding in self.findings if finding.kind == kind]
             if notes:

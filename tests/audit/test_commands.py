@@ -1,0 +1,100 @@
+"""The commands of docs/audit.md, as a user types them, on a finished tiny run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from projects import ROOT, Project
+from tamper import FINETUNE, flip_bit
+
+from georecon.config import load_config
+from georecon.errors import ConfigError
+from georecon.experiments import Experiments
+from georecon.rerun import cell_files
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
+
+CELL = "qm9/scratch/homo"
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Hash of every published file."""
+    paths = [p for p in sorted((folder / "results/tiny").rglob("*")) if p.is_file()]
+    names = [p for p in paths if not {"rerun", "audit", "state"} & set(p.parts)]
+    names += sorted(p for p in (folder / "logs").rglob("*.log") if "rerun" not in p.parts)
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in names}
+
+
+def test_audit_checks_anew_each_time_and_fails_on_a_flipped_bit(working: Project) -> None:
+    page = working.folder / "results/tiny/audit/index.html"
+    for _ in range(2):
+        result = working.snakemake("--", "audit")
+        assert "audit of tiny: intact" in result.stdout
+        page.unlink()
+    model = working.folder / FINETUNE / "coord/seed1/model.safetensors"
+    flip_bit(model)
+    result = working.snakemake("--", "audit", check=False)
+    assert result.returncode != 0
+    assert "audit of tiny: broken" in result.stdout
+    assert f"file changed: {FINETUNE}/coord/seed1/model.safetensors" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert f"{FINETUNE}/coord/seed1/model.safetensors" in page.read_text()
+    verdicts = json.loads(page.with_name("audit.json").read_text())["cells"]
+    assert verdicts["qm9/coord/homo"]["verdict"] == "differs"
+    assert verdicts["qm9/georecon/homo"]["verdict"] == "reproduced"
+
+
+def test_one_cell_made_again_is_the_same_and_touches_nothing(working: Project) -> None:
+    before = tree(working.folder)
+    given = ("--config", "edition=tiny", f"cell={CELL}", "--", "rerun")
+    result = working.snakemake(*given, edition=None)
+    numbers = re.findall(r"old (\S+), new (\S+), difference (\S+) meV", result.stdout)
+    assert len(numbers) == 3
+    assert all(old == new and float(difference) == 0 for old, new, difference in numbers)
+    assert "2 of 2 result files are the same byte for byte" in result.stdout
+    assert tree(working.folder) == before
+    folder = working.folder / "results/tiny/rerun" / CELL
+    again = folder / "finetune/qm9/homo/scratch/seed2/predictions.parquet"
+    assert again.is_file()
+    assert "audit of tiny: intact" in working.snakemake("--", "audit").stdout
+
+
+def test_a_cell_that_is_none_is_refused_before_any_job(bare: Project) -> None:
+    given = ("--nolock", "--config", "edition=tiny", "cell=qm9/cord/homo", "--", "rerun")
+    result = bare.snakemake(*given, edition=None, check=False)
+    assert result.returncode != 0
+    assert "no row 'cord'; allowed: baseline, scratch, coord, georecon" in result.stdout
+    assert "Job stats" not in result.stdout
+    assert "Traceback" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("qm9", "does not match"),
+        ("qm8/coord/homo", "no table 'qm8'; allowed: qm9"),
+        ("qm9/coord/homos", "no column 'homos'; allowed: homo, alpha"),
+        ("unimol/scratch/mu", "is empty: the Uni-Mol backbone"),
+    ],
+)
+def test_a_refused_cell_is_told_what_there_is(cell: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        cell_files(
+            Experiments(load_config(ROOT / "config", {"edition": "tiny", "cell": cell})), cell
+        )
+
+
+def test_a_bundle_is_written_and_verified_by_command(working: Project) -> None:
+    result = working.snakemake("--", "bundle")
+    path = working.folder / "results/tiny/bundle/georecon-tiny.zip"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in result.stdout
+    given = ("--config", "edition=tiny", f"bundle={path}", "--", "verify_bundle")
+    assert "audit of tiny: intact" in working.snakemake(*given, edition=None).stdout
+    flip_bit(path)
+    result = working.snakemake(*given, edition=None, check=False)
+    assert result.returncode != 0
+    assert "refused" in result.stdout or "broken" in result.stdout
