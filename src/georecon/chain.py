@@ -39,7 +39,7 @@ KINDS = {
 
 _FACTS = (
     "stage", "settings", "settings_sha256", "seed", "code", "environment", "compute", "versions",
-    "started", "ended", "seconds", "job", "training", "final",
+    "started", "ended", "seconds", "job", "training", "final", "fetched",
 )  # fmt: skip
 _NAMES = {"store": "store", "pretrain_store": "store", "pretrain_split": "split"}
 

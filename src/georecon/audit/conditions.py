@@ -60,6 +60,9 @@ def _terms(context: Context, cell: str) -> dict[str, Any] | Finding:
             continue
         record = context.graph.records[link.path]
         settings = {k: v for k, v in record["settings"].items() if k not in _OWN}
+        if stage == "pretrain" and _own_length(context, record["settings"].get("method")):
+            found[f"{stage} of its own length"] = True
+            continue
         inputs = read_claims(record["inputs"], link.path)
         data = {key: inputs[key].sha256 for key in ("store", "split") if key in inputs}
         steps = record["training"]["steps"] if isinstance(record.get("training"), dict) else None
@@ -74,6 +77,15 @@ def _terms(context: Context, cell: str) -> dict[str, Any] | Finding:
     if "finetune" in seeds:
         found["seeds"] = sorted(map(str, seeds["finetune"]))
     return found
+
+
+def _own_length(context: Context, method: Any) -> bool:
+    """Whether config gives a method a pre-training length of its own, as its label then says.
+
+    Its settings are still those of the configuration: :mod:`georecon.audit.records` checks that.
+    """
+    known = context.experiments.config["methods"].get(method)
+    return isinstance(known, dict) and "steps_factor" in known
 
 
 def check_splits(context: Context) -> Iterator[Finding]:

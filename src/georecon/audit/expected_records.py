@@ -7,6 +7,7 @@ from typing import Any
 
 from georecon import paths
 from georecon.data.cards import ALL
+from georecon.data.raw_files import identity
 from georecon.experiments import Column, Experiments, Row
 from georecon.files import sha256_json
 from georecon.provenance import code_digest
@@ -125,7 +126,7 @@ def _store_records(e: Experiments, dataset: str, of: str) -> dict[str, Wanted]:
         return found | {path: Wanted(made | {"code": code_digest("xmd17")})}
     folder = paths.RECORD.format(stage="fetch")
     for name in names:
-        card = {"dataset": dataset, "file": e.card_file(dataset, name)}
+        card = {"dataset": dataset, "file": identity(e.card_file(dataset, name))}
         found[f"{folder}/{dataset}/{name}.json"] = Wanted(card)
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 from georecon import paths
 from georecon.audit.expected_records import Wanted, cell_records, table_record
 from georecon.audit.findings import Context, Finding
+from georecon.data.raw_files import identity
 from georecon.files import sha256_json
 from georecon.provenance import RECORD_VERSION, record_digest
 
@@ -107,6 +108,8 @@ def _short(value: Any) -> str:
 
 def _as_configured(name: str, record: dict[str, Any], wanted: Wanted) -> Iterator[Finding]:
     settings = {key: value for key, value in record["settings"].items() if key != "code"}
+    if record["stage"] == "fetch" and isinstance(settings.get("file"), dict):
+        settings["file"] = identity(settings["file"])  # an address may change
     expected = json.loads(json.dumps(wanted.settings))
     expected.pop("code", None)
     if (text := difference(settings, expected)) is not None:

@@ -1,0 +1,76 @@
+"""What the runs of a column must share, on records made up for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from projects import ROOT
+
+from georecon.audit.conditions import check_columns
+from georecon.audit.findings import Context, Finding
+from georecon.chain import read_graph
+from georecon.config import load_config
+from georecon.experiments import Experiments
+from georecon.files import write_json
+
+METHODS = ("coord", "coord_long", "georecon")
+
+
+def entry(path: str) -> dict[str, Any]:
+    return {"path": path, "bytes": 1, "sha256": "0" * 64}
+
+
+def findings(folder: Path, steps: dict[str, int], seeds: dict[str, int]) -> list[Finding]:
+    """A table of one column, each method with its pre-training steps and fine-tuning seed."""
+    cells = []
+    for method in METHODS:
+        encoder = f"results/tiny/pretrain/{method}/seed1"
+        run = f"results/tiny/finetune/qm9/homo/{method}/seed{seeds[method]}"
+        outputs = {encoder: "encoder.safetensors", run: "metrics.json"}
+        for place, stage, seed in ((encoder, "pretrain", 1), (run, "finetune", seeds[method])):
+            length = steps[method] if stage == "pretrain" else 40
+            record = {
+                "stage": stage,
+                "seed": seed,
+                "settings": {"method": method, "seed": seed, "train": {"steps": length}},
+                "inputs": {} if stage == "pretrain" else
+                {"encoder": entry(f"{encoder}/{outputs[encoder]}")},
+                "outputs": {"file": entry(f"{place}/{outputs[place]}")},
+                "job": {},
+                "training": {"steps": length},
+            }  # fmt: skip
+            write_json(folder / place / "run.json", record)
+        runs = [{"path": f"{run}/metrics.json", "sha256": "0" * 64}]
+        cells.append({"row": method, "column": "homo", "runs": runs})
+    rows = [{"key": method} for method in METHODS]
+    table = {"table": "qm9", "rows": rows, "columns": [{"key": "homo"}], "cells": cells}
+    write_json(folder / "results/tiny/tables/qm9.json", table)
+    experiments = Experiments(load_config(ROOT / "config", {"edition": "tiny"}))
+    # an edition may leave this method out
+    long = {"label": "x", "objective": "denoise", "params": {}, "steps_factor": 2}
+    experiments.config["methods"]["coord_long"] = long
+    context = Context(folder, experiments, read_graph(folder, "tiny"), bundle=False)
+    return list(check_columns(context, "qm9"))
+
+
+SAME = dict.fromkeys(METHODS, 1)
+
+
+@pytest.mark.parametrize("long", [20, 40])
+def test_equal_compute_is_no_unequal_condition(long: int, tmp_path: Path) -> None:
+    steps = {"coord": 20, "coord_long": long, "georecon": 20}
+    assert findings(tmp_path, steps, SAME) == []
+
+
+def test_any_other_longer_pretraining_is(tmp_path: Path) -> None:
+    (found,) = findings(tmp_path, {"coord": 20, "coord_long": 40, "georecon": 40}, SAME)
+    assert (found.kind, found.touches) == ("unequal conditions", ("qm9/georecon/homo",))
+    assert "pretrain.settings.train.steps is 40, there 20" in found.text
+
+
+def test_another_seed_is(tmp_path: Path) -> None:
+    (found,) = findings(tmp_path, dict.fromkeys(METHODS, 20), SAME | {"coord_long": 2})
+    assert found.touches == ("qm9/coord_long/homo",)
+    assert "seeds" in found.text
