@@ -299,7 +299,7 @@ def test_theme_is_remembered(browser: Browser, address: str) -> None:
     assert not browser.run(dark)
     button.click()
     assert browser.run(dark)
-    browser.open(address)
+    browser.driver.refresh()
     assert browser.run(dark)
     browser.find("#theme").click()
     assert not browser.run(dark)  # automatic again, and it is day

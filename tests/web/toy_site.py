@@ -81,11 +81,13 @@ def write_runs(found: Experiments) -> None:
     for dataset, target in (("qm9", "homo"), ("xmd17", "ethanol")):
         data[dataset] = write_data(found, dataset, target, found.split(dataset, target))
     training = {"steps": 8, "best_step": 8, "best_score": 0.5}
-    files = [file for table in found.config["tables"] for file in found.table_files(table)]
+    tables = found.config["tables"]
+    files = [file for table in tables for file in found.table_files(table)]
+    columns = [column for table in tables.values() for column in table.get("columns", [])]
+    final = {c["metric"]: 0.5 for c in columns if c["source"] == "pretrain"}
     methods = [m for m in (*found.methods(), *found.variants()) if found.is_pretrained(m)]
     for folder in map(found.pretrain_folder, methods):
         outputs = {"encoder": f"{folder}/encoder.safetensors", "metrics": f"{folder}/metrics.csv"}
-        final = {"val_reconstruct": 0.5, "val_reconstruct_shuffled": 0.6, "val_reconstruct_zero": 1}
         record("pretrain", f"{folder}/run.json", data["qm9"], outputs, final=final,
                training=training)  # fmt: skip
     for folder in dict.fromkeys(str(Path(file).parent) for file in files):
