@@ -69,7 +69,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=280,
+            timeout=900,
         )
         assert not check or result.returncode == 0, result.stdout[-3000:]
         return result
