@@ -27,6 +27,7 @@ STAMP = "georecon-stamp.json"
 MIN_DISK_GB = 6.0
 CUDA_DISK_GB = 12.0
 IMPORT_CHECK = "import torch, numpy, safetensors, yaml, snakemake, georecon"
+KERNEL_CHECK = "from georecon.models import native; assert native.library() is not None"
 
 
 class SetupError(Exception):
@@ -228,6 +229,11 @@ def setup(root: Path = ROOT, interpreter: str = sys.executable) -> None:
         link_project(root)
         venv_python = str(root / ".venv/bin/python")
         run_quiet("check that they import", [venv_python, "-c", IMPORT_CHECK])
+        kernel = [venv_python, "-c", KERNEL_CHECK]
+        if not run_quiet("CPU kernel (C++ compiler)", kernel, may_fail=True):
+            print(
+                "  Training will take about twice as long; g++ or clang++ helps.", file=sys.stderr
+            )
         temporary = root / ".venv" / f"{STAMP}.tmp"
         text = json.dumps(stamp_content(root, python), indent=2) + "\n"
         temporary.write_text(text, encoding="utf-8")

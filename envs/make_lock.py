@@ -102,6 +102,7 @@ channels:
   - conda-forge
   - nodefaults
 dependencies:
+  - cxx-compiler
   - python={PYTHON}
   - pip
   - pip:
@@ -127,7 +128,7 @@ From: python:{PYTHON}-slim
 %post
     set -eu
     apt-get update
-    apt-get install --yes --no-install-recommends git make
+    apt-get install --yes --no-install-recommends g++ git make
     rm -rf /var/lib/apt/lists/*
     index="{{{{ torch_index }}}}"
     torch="$(grep '^torch==' /opt/georecon/lock.txt)"

@@ -97,19 +97,41 @@ def check_graph(graph: MolGraph, max_z: int) -> None:
 
 
 class Edges(NamedTuple):
-    """Directed edges within the cutoff, self loops included.
+    """Directed edges within the cutoff, self loops included, and the pairs of atoms they join.
+
+    The two edges of a pair have one length and opposite unit vectors. All self loops of a molecule
+    belong to its first pair, of length 0. Edges are sorted by target, then source; edges and pairs
+    of a molecule stand together.
 
     Attributes:
         source: atom j of each edge, (E,) int64.
         target: atom i of each edge, (E,) int64, non-decreasing.
-        length: distance [Å], (E,); exactly 0 for self loops.
-        unit: unit vector from i to j, (E, 3); exactly 0 for self loops.
+        pair: pair of each edge, (E,) int64.
+        rows: first edge of each target atom and E at the end, (N + 1,) int64.
+        pairs: first pair of each molecule and P at the end, (B + 1,) int64.
+        length: distance of each pair [Å], (P,); exactly 0 for self loops.
+        unit: unit vector of each pair from its first to its second atom, (P, 3); exactly 0 for self
+            loops. An edge's unit vector from i to j is this one if i < j, else its negative.
     """
 
     source: Tensor
     target: Tensor
+    pair: Tensor
+    rows: Tensor
+    pairs: Tensor
     length: Tensor
     unit: Tensor
+
+
+class _Block(NamedTuple):
+    """Edges and pairs of consecutive molecules; pairs are counted from the block's first."""
+
+    source: Tensor
+    target: Tensor
+    pair: Tensor
+    first: Tensor
+    second: Tensor
+    pairs_of_molecule: Tensor
 
 
 def radius_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
@@ -125,34 +147,43 @@ def radius_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
         cutoff: largest distance [Å].
         max_neighbors: cap on edges per target atom, self loop included.
     """
-    source, target = _pairs(graph, cutoff, max_neighbors)
-    vector = graph.pos[source] - graph.pos[target]  # (E, 3)
-    real = (source != target).to(vector.dtype)
-    length = vector.square().sum(-1).clamp(min=MIN_DISTANCE**2).sqrt()  # (E,)
+    found = _blocks(graph, cutoff, max_neighbors)
+    vector = graph.pos[found.second] - graph.pos[found.first]  # (P, 3)
+    pairs = _starts(found.pairs_of_molecule)
+    real = torch.ones_like(found.first, dtype=vector.dtype)
+    real[pairs[:-1]] = 0.0
+    length = vector.square().sum(-1).clamp(min=MIN_DISTANCE**2).sqrt()  # (P,)
     # A self loop's unit vector is cut off before the division: its derivatives of ±1e6 would cancel
     # on paper and drown all others in float32.
-    return Edges(source, target, length * real, vector * (real / length)[:, None])
+    unit = vector * (real / length)[:, None]
+    rows = _starts(torch.bincount(found.target, minlength=graph.z.shape[0]))
+    return Edges(found.source, found.target, found.pair, rows, pairs, length * real, unit)
+
+
+def _starts(counts: Tensor) -> Tensor:
+    """First index of each of consecutive groups, and the total at the end."""
+    return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
 
 
 @torch.no_grad()
-def _pairs(graph: MolGraph, cutoff: float, max_neighbors: int) -> tuple[Tensor, Tensor]:
-    """Source and target atoms, (E,) each; blocks of molecules keep memory within bounds."""
+def _blocks(graph: MolGraph, cutoff: float, max_neighbors: int) -> _Block:
+    """Edges of all molecules; blocks of molecules keep memory within bounds."""
     size = int((graph.ptr[1:] - graph.ptr[:-1]).max())
     step = max(1, _PAIRS_PER_BLOCK // size**2)
-    blocks = [
-        _dense_pairs(graph.pos, graph.ptr[start : start + step + 1], cutoff, max_neighbors)
-        for start in range(0, graph.num_graphs, step)
-    ]
+    blocks = []
+    before = 0
+    for start in range(0, graph.num_graphs, step):
+        ptr = graph.ptr[start : start + step + 1]
+        block = _dense_pairs(graph.pos, ptr, cutoff, max_neighbors)
+        blocks.append(block._replace(pair=block.pair + before) if before else block)
+        before += block.first.shape[0]
     if len(blocks) == 1:
         return blocks[0]
-    sources, targets = zip(*blocks, strict=True)
-    return torch.cat(sources), torch.cat(targets)
+    return _Block(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
 
 
-def _dense_pairs(
-    pos: Tensor, ptr: Tensor, cutoff: float, max_neighbors: int
-) -> tuple[Tensor, Tensor]:
-    """Pairs of consecutive molecules, all padded to the largest of them."""
+def _dense_pairs(pos: Tensor, ptr: Tensor, cutoff: float, max_neighbors: int) -> _Block:
+    """Edges of consecutive molecules, all padded to the largest of them."""
     counts = ptr[1:] - ptr[:-1]
     size = int(counts.max())
     slots = torch.arange(size, device=pos.device)
@@ -165,8 +196,17 @@ def _dense_pairs(
         masked = squared.masked_fill(~near, torch.inf)
         farthest = masked.kthvalue(max_neighbors, dim=-1).values
         near &= squared <= farthest[..., None]
+    used = (near | near.mT).triu(1)
+    used[:, 0, 0] = True  # the pair of all self loops
+    number = used.view(-1).cumsum(0) - 1
     molecule, i, j = near.nonzero(as_tuple=True)
-    return ptr[molecule] + j, ptr[molecule] + i
+    low, high = torch.minimum(i, j), torch.maximum(i, j) * (i != j)
+    pair = number[(molecule * size + low * (i != j)) * size + high]
+    owner, first, second = used.nonzero(as_tuple=True)
+    start = ptr[molecule]
+    return _Block(
+        start + j, start + i, pair, ptr[owner] + first, ptr[owner] + second, used.sum((1, 2))
+    )
 
 
 def scatter_sum(values: Tensor, index: Tensor, size: int) -> Tensor:

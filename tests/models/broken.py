@@ -94,19 +94,20 @@ def intensive(f: Subject) -> Subject:
 def unclamped_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
     """``radius_edges`` whose lengths are plain norms: self loops are divided by zero."""
     edges = radius_edges(graph, cutoff, max_neighbors)
-    vector = graph.pos[edges.source] - graph.pos[edges.target]
+    ends = torch.zeros(len(edges.length), 2, dtype=torch.int64)
+    ends[edges.pair] = torch.stack([edges.source, edges.target], dim=1)
+    vector = graph.pos[ends.amax(1)] - graph.pos[ends.amin(1)]
     length = vector.norm(dim=-1)
     unit = vector / length.clamp(min=MIN_DISTANCE)[:, None]
-    return Edges(edges.source, edges.target, length, unit)
+    return edges._replace(length=length, unit=unit)
 
 
 def first_neighbours(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
     """``radius_edges`` that keeps the first neighbours it meets, not the nearest."""
     edges = radius_edges(graph, cutoff, 10_000)
     rank = torch.arange(len(edges.target))
-    starts = torch.searchsorted(edges.target, torch.arange(len(graph.z)))
-    keep = rank - starts[edges.target] < max_neighbors
-    return Edges(*(field[keep] for field in edges))
+    keep = rank - edges.rows[edges.target] < max_neighbors
+    return edges._replace(source=edges.source[keep], target=edges.target[keep])
 
 
 def hard_cutoff(length: Tensor, cutoff: float) -> Tensor:

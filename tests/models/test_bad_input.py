@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from subjects import HEADS, sizes, subject
 from toy_graphs import batch, random_batch, random_molecule, singles, write_store
 
@@ -22,6 +23,7 @@ from georecon.models.potential import PropertyModel
 from georecon.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
 
+ROOT = Path(__file__).resolve().parents[2]
 DTYPES = (torch.float32, torch.float64)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["f32", "f64"])
 FAULTS = {
@@ -78,12 +80,9 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.mark.parametrize("name", ["denoise", "reconstruct"])
 def test_pretraining_names_the_molecule(store: Store, name: str) -> None:
-    params: dict[str, object] = {"sigma": 0.04}
-    if name == "reconstruct":
-        weights = {"reconstruct": 1.0, "denoise": 1.0, "clean": 0.1}
-        params |= {"sigma_rec": 0.2, "depth": 1, "pooling": "mean", "fusion": "add"}
-        params |= {"weights": weights}
-    objective = objectives.build(name, EquivariantTransformer(sizes()), params)
+    method = "georecon" if name == "reconstruct" else "coord"
+    methods = yaml.safe_load((ROOT / "config/methods.yaml").read_text(encoding="utf-8"))
+    objective = objectives.build(name, EquivariantTransformer(sizes()), methods[method]["params"])
     batches = ShuffledBatches(store, store.ids, batch_size=24, seed=1)
     task = PretrainTask(objective, batches, in_order(store, store.ids, 8, None), seed=1)
     for run in (lambda: task.loss(0), task.validate):
@@ -143,6 +142,8 @@ def test_one_large_molecule_in_a_batch_changes_no_edges(
         assert torch.equal(edges.source, sources)
         assert torch.equal(edges.target, targets)
         assert torch.equal(edges.length, torch.cat([e.length for e in alone]))
+        lengths = torch.cat([e.length[e.pair] for e in alone])
+        assert torch.equal(edges.length[edges.pair], lengths)
 
 
 # ---- encoder files of other models -----------------------------------------------------------

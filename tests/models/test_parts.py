@@ -361,10 +361,28 @@ def test_unit_vectors_point_from_target_to_source() -> None:
     graph = batch([(np.array([1, 1]), np.array([[0, 0, 0], [2.0, 0, 0]]))])
     edges = radius_edges(graph, 5.0, 32)
     assert pairs(edges) == {(0, 0), (1, 0), (0, 1), (1, 1)}
-    for source, target, length, unit in zip(*edges, strict=True):
+    for source, target, pair in zip(edges.source, edges.target, edges.pair, strict=True):
         vector = (graph.pos[source] - graph.pos[target]).tolist()
-        assert float(length) == (0.0 if source == target else 2.0)
-        assert unit.tolist() == [x / 2.0 for x in vector]
+        assert float(edges.length[pair]) == (0.0 if source == target else 2.0)
+        sign = 1.0 if source > target else -1.0
+        assert (sign * edges.unit[pair]).tolist() == [x / 2.0 for x in vector]
+
+
+def test_both_edges_of_a_pair_share_its_length() -> None:
+    """Also where the neighbour cap keeps only one of them; self loops share a molecule's first."""
+    graph = batch([random_molecule(40, 1), random_molecule(1, 2), random_molecule(9, 3)])
+    for cap in (10, 32):
+        edges = radius_edges(graph, 5.0, cap)
+        distance = (graph.pos[edges.source] - graph.pos[edges.target]).norm(dim=-1)
+        assert torch.allclose(edges.length[edges.pair], distance, atol=1e-12)
+        ends = {frozenset(edge) for edge in pairs(edges) if edge[0] != edge[1]}
+        assert len(edges.length) == len(ends) + graph.num_graphs
+        molecule = torch.bucketize(torch.arange(len(edges.length)), edges.pairs, right=True) - 1
+        assert torch.equal(molecule[edges.pair], graph.batch[edges.target])
+        loops = edges.source == edges.target
+        assert torch.equal(edges.pair[loops], edges.pairs[:-1][graph.batch[edges.source[loops]]])
+        atoms = torch.bucketize(torch.arange(len(edges.target)), edges.rows, right=True) - 1
+        assert torch.equal(atoms, edges.target)
 
 
 def test_self_loops_spoil_no_derivative() -> None:
@@ -384,7 +402,7 @@ def test_coincident_atoms_are_given_the_shortest_distance() -> None:
     graph = batch([(np.array([6, 8]), np.zeros((2, 3)))])
     edges = radius_edges(graph, 5.0, 32)
     real = edges.source != edges.target
-    assert edges.length[real].tolist() == pytest.approx([MIN_DISTANCE] * 2)
+    assert edges.length[edges.pair[real]].tolist() == pytest.approx([MIN_DISTANCE] * 2)
 
 
 def nearest_only(edges: object, graph: MolGraph, cutoff: float, cap: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from georecon.graph import MolGraph, check_graph, radius_edges, scatter_sum
+from georecon.models.attention import Heads, Neighbors, edge_attention
 from georecon.models.radial import ExpNormalBasis, cosine_cutoff
 from georecon.models.whiten import WhitenedVectorNorm
 
@@ -46,14 +47,13 @@ class EdgeFeatures(NamedTuple):
     """What a layer sees of the geometry.
 
     Attributes:
-        source, target: atoms j and i of each edge, (E,).
-        unit: unit vector i → j, (E, 3), 0 for self loops.
-        cutoff: cosine cutoff of the length, (E,).
-        rbf: radial basis of the length, (E, K).
+        neighbors: edges, and the pairs of atoms they join.
+        unit: unit vector of each pair from its first to its second atom, (P, 3), 0 for self loops.
+        cutoff: cosine cutoff of the length, (P,).
+        rbf: radial basis of the length, (P, K).
     """
 
-    source: Tensor
-    target: Tensor
+    neighbors: Neighbors
     unit: Tensor
     cutoff: Tensor
     rbf: Tensor
@@ -80,10 +80,11 @@ class NeighborEmbedding(nn.Module):
 
     def forward(self, z: Tensor, x: Tensor, edges: EdgeFeatures) -> Tensor:
         """Atomic numbers (N,) and embeddings (N, F) → (N, F); self loops do not take part."""
-        weight = edges.cutoff * (edges.source != edges.target)
-        filters = self.distance_proj(edges.rbf) * weight[:, None]  # (E, F)
-        message = self.embedding(z)[edges.source] * filters
-        neighbors = scatter_sum(message, edges.target, x.shape[0])
+        source, target, pair, *_ = edges.neighbors
+        weight = edges.cutoff[pair] * (source != target)
+        filters = self.distance_proj(edges.rbf)[pair] * weight[:, None]  # (E, F)
+        message = self.embedding(z)[source] * filters
+        neighbors = scatter_sum(message, target, x.shape[0])
         return self.combine(torch.cat([x, neighbors], dim=-1))
 
 
@@ -99,8 +100,7 @@ class AttentionLayer(nn.Module):
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
-        channels, self.heads = settings.channels, settings.heads
-        self.vector_cutoff = settings.vector_cutoff
+        channels, self.heads = settings.channels, Heads(settings.heads, settings.vector_cutoff)
         self.layernorm = nn.LayerNorm(channels)
         self.q_proj = linear(channels, channels)
         self.k_proj = linear(channels, channels)
@@ -117,7 +117,11 @@ class AttentionLayer(nn.Module):
         less work.
         """
         x = self.layernorm(x)
-        message, vector_message = self._attend(x, vec, edges)
+        qkv = _together(x, self.q_proj, self.k_proj, self.v_proj)  # (N, 5F)
+        filters = _together(edges.rbf, self.dk_proj, self.dv_proj)  # (P, 4F)
+        message, vector_message = edge_attention(
+            qkv, vec, filters, edges.unit, edges.cutoff, edges.neighbors, self.heads
+        )
         o1, o2, o3 = self.o_proj(message).chunk(3, dim=-1)  # (N, F) each
         if vec is None:
             return o3, vector_message
@@ -126,31 +130,12 @@ class AttentionLayer(nn.Module):
         dvec = vec3 * o1[:, None] + vector_message
         return dx, dvec
 
-    def _attend(self, x: Tensor, vec: Tensor | None, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
-        """Messages summed over the neighbours of each atom: (N, F) and (N, 3, F)."""
-        n, source, target = x.shape[0], edges.source, edges.target
-        dk = functional.silu(self.dk_proj(edges.rbf))  # (E, F)
-        q_i = self.q_proj(x).index_select(0, target)
-        k_j = self.k_proj(x).index_select(0, source)
-        score = (q_i * k_j * dk).unflatten(1, (self.heads, -1)).sum(-1)
-        attention = functional.silu(score)  # (E, H)
-        if not self.vector_cutoff:
-            attention = attention * edges.cutoff[:, None]
-        values = self.v_proj(x).chunk(3, dim=-1)  # scalar, gate 1, gate 2: (N, F) each
-        scalar = self._value(values, 0, edges).unflatten(1, (self.heads, -1))
-        message = (scalar * attention[..., None]).flatten(1)
-        vector = self._value(values, 2, edges)[:, None] * edges.unit[..., None]  # (E, 3, F)
-        if vec is not None:
-            gate1 = self._value(values, 1, edges)[:, None]
-            vector = torch.addcmul(vector, vec.index_select(0, source), gate1)
-        return scatter_sum(message, target, n), scatter_sum(vector, target, n)
 
-    def _value(self, values: tuple[Tensor, ...], part: int, edges: EdgeFeatures) -> Tensor:
-        """One third of the values, filtered by distance: (E, F)."""
-        weight, bias = self.dv_proj.weight.chunk(3)[part], self.dv_proj.bias.chunk(3)[part]
-        value = values[part].index_select(0, edges.source)
-        value = value * functional.silu(functional.linear(edges.rbf, weight, bias))
-        return value * edges.cutoff[:, None] if self.vector_cutoff else value
+def _together(x: Tensor, *layers: nn.Linear) -> Tensor:
+    """Several linear layers of one input as a single product: their outputs side by side."""
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers])
+    return functional.linear(x, weight, bias)
 
 
 class EquivariantTransformer(nn.Module):
@@ -182,9 +167,11 @@ class EquivariantTransformer(nn.Module):
         settings = self.settings
         check_graph(graph, settings.max_z)
         edges = radius_edges(graph, settings.cutoff, settings.max_neighbors)
+        neighbors = Neighbors(
+            edges.source, edges.target, edges.pair, edges.rows, graph.ptr, edges.pairs
+        )
         return EdgeFeatures(
-            edges.source,
-            edges.target,
+            neighbors,
             edges.unit,
             cosine_cutoff(edges.length, settings.cutoff),
             self.distance_expansion(edges.length),

@@ -1,0 +1,154 @@
+"""The CPU kernel of ``attention.cpp``: compiled once on each kind of machine, called by ctypes.
+
+Needs a C++17 compiler (``CXX``, else c++, g++ or clang++). Where there is none, and with
+``GEORECON_KERNEL=reference``, the equations run as torch operations: the same numbers but for
+rounding, several times slower.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+from georecon.errors import GeoreconError
+
+_SOURCE = Path(__file__).with_name("attention.cpp")
+_FLAGS = (
+    "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno",
+    "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
+)  # fmt: skip
+KERNELS = ("native", "reference")
+_SIZES = ("molecules", "channels", "heads", "threads", "kind", "type", "vector_cutoff")
+_POINTERS = (
+    "atoms", "pairs", "rows", "source", "pair", "qkv", "vec", "filters", "unit", "cutoff", "qkv_t",
+    "vec_t", "filters_t", "unit_t", "cutoff_t", "grad_message", "grad_vector", "message", "vector",
+    "grad_qkv", "grad_vec", "grad_filters", "grad_unit", "grad_cutoff",
+)  # fmt: skip
+
+
+class Arguments(ctypes.Structure):
+    """``struct Arguments`` of attention.cpp."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in _SIZES),
+        *((name, ctypes.c_void_p) for name in _POINTERS),
+    )
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernel, or None where the equations run as torch operations.
+
+    Raises:
+        GeoreconError: ``GEORECON_KERNEL`` is neither "native" nor "reference", or it is "native"
+            and the kernel cannot be compiled.
+    """
+    wanted = os.environ.get("GEORECON_KERNEL")
+    if wanted not in (None, *KERNELS):
+        raise GeoreconError(f"GEORECON_KERNEL is {wanted!r}; allowed: {', '.join(KERNELS)}")
+    if wanted == "reference":
+        return None
+    try:
+        return ctypes.CDLL(str(_compiled()))
+    except (OSError, subprocess.CalledProcessError) as error:
+        if wanted is None:
+            return None
+        output = getattr(error, "stderr", None) or error
+        raise GeoreconError(f"GEORECON_KERNEL is 'native', but: {output}") from None
+
+
+def kernel() -> str:
+    """Which of ``KERNELS`` this process uses on CPUs."""
+    return "reference" if library() is None else "native"
+
+
+def run(**arguments: torch.Tensor | int | None) -> None:
+    """Call the kernel; tensors must be contiguous, and None stands for an array left out."""
+    loaded = library()
+    assert loaded is not None, "only called where the kernel is there"
+    struct = Arguments()
+    for name, value in arguments.items():
+        if isinstance(value, torch.Tensor):
+            assert value.is_contiguous(), name
+        setattr(struct, name, value.data_ptr() if isinstance(value, torch.Tensor) else value)
+    if loaded.edge_attention(ctypes.byref(struct)):
+        raise ValueError(f"the kernel has no type {struct.type}")
+
+
+def _compiled() -> Path:
+    """The shared library for this source, compiler and processor; compiled if it is not there."""
+    compiler = _compiler()
+    version = subprocess.run(
+        [compiler, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    parts = (_SOURCE.read_text(encoding="utf-8"), version, " ".join(_FLAGS), _processor(),
+             torch.__version__)  # fmt: skip
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    target = _cache() / f"edge_attention-{digest}.so"
+    if not target.exists():
+        _compile(compiler, target)
+    return target
+
+
+def _compiler() -> str:
+    names = [os.environ.get("CXX"), "c++", "g++", "clang++"]
+    found = next((path for name in names if name and (path := shutil.which(name))), None)
+    if found is None:
+        raise OSError("no C++ compiler: looked for CXX, c++, g++ and clang++")
+    return found
+
+
+def _compile(compiler: str, target: Path) -> None:
+    """Compile and link under a temporary name, then rename: processes may do so at the same time.
+
+    The OpenMP of torch's package is linked, if it brings its own: two of them in one process would
+    compete for the cores.
+    """
+    openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
+    runtime = [str(openmp[0])] if openmp else ["-fopenmp"]
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        code, linked = f"{folder}/kernel.o", f"{folder}/kernel.so"
+        for command in (
+            [compiler, *_FLAGS, "-c", str(_SOURCE), "-o", code],
+            [compiler, "-shared", code, *runtime, "-o", linked],
+        ):
+            subprocess.run(command, capture_output=True, text=True, check=True)
+        os.replace(linked, target)
+
+
+def _cache() -> Path:
+    """``$XDG_CACHE_HOME/georecon``, by default ~/.cache/georecon; a temporary folder if that
+    cannot be written.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "georecon"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    folder = Path(tempfile.gettempdir()) / f"georecon-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise OSError(f"{folder} belongs to someone else")
+    return folder
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(names)}))

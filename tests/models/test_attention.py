@@ -1,0 +1,234 @@
+"""The CPU kernel against the equations in torch operations, to its second derivative."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from toy_graphs import random_batch
+
+from georecon.errors import GeoreconError
+from georecon.graph import radius_edges
+from georecon.models import attention, native
+from georecon.models.attention import Heads, Neighbors
+from georecon.models.radial import cosine_cutoff
+
+CHANNELS, CUTOFF = 24, 5.0
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+needs_kernel = pytest.mark.skipif(
+    native.library() is None, reason="no C++ compiler, or GEORECON_KERNEL=reference"
+)
+variants = [
+    pytest.mark.parametrize("dtype", TOLERANCE, ids=["f32", "f64"]),
+    pytest.mark.parametrize("first", [True, False], ids=["first layer", "later layer"]),
+    pytest.mark.parametrize("vector_cutoff", [False, True], ids=["", "vector cutoff"]),
+]
+
+
+def every_variant(function: Any) -> Any:
+    for mark in variants:
+        function = mark(function)
+    return function
+
+
+def case(dtype: torch.dtype, *, first: bool, vector_cutoff: bool) -> list[Any]:
+    """Arguments of both: a capped large molecule, so that some pairs have one edge; one atom."""
+    graph = random_batch(3, dtype, sizes=(9, 40, 1, 2))
+    edges = radius_edges(graph, CUTOFF, 10)
+    neighbors = Neighbors(
+        edges.source, edges.target, edges.pair, edges.rows, graph.ptr, edges.pairs
+    )
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_(True)
+
+    atoms, pairs = len(graph.z), len(edges.length)
+    vec = None if first else normal(atoms, 3, CHANNELS)
+    unit = edges.unit.clone().requires_grad_(True)
+    cutoff = cosine_cutoff(edges.length, CUTOFF).requires_grad_(True)
+    return [normal(atoms, 5 * CHANNELS), vec, normal(pairs, 4 * CHANNELS), unit, cutoff, neighbors,
+            Heads(4, vector_cutoff)]  # fmt: skip
+
+
+def derivatives(function: Callable[..., Any], arguments: list[Any]) -> dict[str, Tensor]:
+    """Outputs, gradients of a number made of them, gradients of a number made of those."""
+    names = [n for n, x in zip(attention._INPUTS, arguments, strict=False) if x is not None]
+    inputs = [x for x in arguments[:5] if x is not None]
+    message, vector = function(*arguments)
+    weights = torch.linspace(-1, 1, vector.numel(), dtype=vector.dtype).view_as(vector)
+    number = (message.sin() * message.detach().cos()).sum() + (vector * weights).square().sum()
+    first = torch.autograd.grad(number, inputs, create_graph=True)
+    second = torch.autograd.grad(sum(g.square().sum() for g in first), inputs)
+    return {
+        "message": message,
+        "vector": vector,
+        **{f"gradient of {n}": g for n, g in zip(names, first, strict=True)},
+        **{f"second derivative of {n}": g for n, g in zip(names, second, strict=True)},
+    }
+
+
+def compare(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    for name, value in expected.items():
+        error = float((found[name] - value).detach().abs().max() / value.detach().abs().max())
+        assert error < tolerance, f"{name}: relative error {error:.1e}"
+
+
+@needs_kernel
+@every_variant
+def test_kernel_equals_the_equations(dtype: torch.dtype, first: bool, vector_cutoff: bool) -> None:
+    arguments = case(dtype, first=first, vector_cutoff=vector_cutoff)
+    expected = derivatives(attention.reference, arguments)
+    compare(derivatives(attention.edge_attention, arguments), expected, TOLERANCE[dtype])
+
+
+FORGETS = [
+    (kind, name)
+    for kind, names in {
+        0: ("vec", "unit"),
+        1: ("vec", "unit"),
+        2: ("qkv_t", "vec_t", "filters_t", "unit_t", "cutoff_t", "grad_message", "grad_vector"),
+    }.items()
+    for name in names
+]
+
+
+@needs_kernel
+@pytest.mark.parametrize(("kind", "name"), FORGETS)
+def test_comparison_rejects_a_kernel_that_forgets_a_term(
+    kind: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken twin for each array: it is taken as zero in one of the three calls."""
+    run = native.run
+
+    def forgetful(**arguments: Any) -> None:
+        if arguments["kind"] == kind:
+            arguments[name] = torch.zeros_like(arguments[name])
+        run(**arguments)
+
+    arguments = case(torch.float64, first=False, vector_cutoff=False)
+    expected = derivatives(attention.reference, arguments)
+    monkeypatch.setattr(native, "run", forgetful)
+    with pytest.raises(AssertionError, match="relative error"):
+        compare(derivatives(attention.edge_attention, arguments), expected, 1e-5)
+
+
+@needs_kernel
+def test_a_molecule_is_the_same_in_any_batch_and_with_any_number_of_threads() -> None:
+    """To the last bit: each molecule is the work of one thread, in a fixed order."""
+    arguments = case(torch.float32, first=False, vector_cutoff=False)
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(attention.edge_attention(*arguments)[1])
+    torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    qkv, vec, filters, unit, cutoff, neighbors, heads = arguments
+    edges, pairs = int(neighbors.rows[9]), int(neighbors.pairs[1])
+    alone = Neighbors(*(index[:edges] for index in neighbors[:3]),
+                      neighbors.rows[:10], neighbors.atoms[:2], neighbors.pairs[:2])  # fmt: skip
+    single = attention.edge_attention(
+        qkv[:9], vec[:9], filters[:pairs], unit[:pairs], cutoff[:pairs], alone, heads
+    )
+    assert torch.equal(found[0][:9], single[1])
+
+
+@needs_kernel
+def test_a_number_that_is_not_finite_stays_so() -> None:
+    for place in (0, 2, 4):
+        arguments = case(torch.float32, first=False, vector_cutoff=False)
+        arguments[place] = arguments[place].detach().clone()
+        arguments[place].view(-1)[-1] = torch.nan
+        message, vector = attention.edge_attention(*arguments)
+        assert bool(message.isnan().any() | vector.isnan().any())
+
+
+@needs_kernel
+def test_exponential_of_the_kernel_over_its_whole_range() -> None:
+    """SiLU of large filters: 0 to the left, the filter itself to the right, accurate between."""
+    arguments = case(torch.float32, first=True, vector_cutoff=False)
+    filters = arguments[2].detach()
+    arguments[2] = torch.linspace(-120, 120, filters.numel()).view_as(filters)
+    arguments = [x.detach() if isinstance(x, Tensor) else x for x in arguments]
+    double = [x.double() if isinstance(x, Tensor) else x for x in arguments]
+    for found, expected in zip(
+        attention.edge_attention(*arguments), attention.reference(*double), strict=True
+    ):
+        assert torch.isfinite(found).all()
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@needs_kernel
+def test_a_third_derivative_is_refused() -> None:
+    arguments = case(torch.float64, first=True, vector_cutoff=False)
+    message, _ = attention.edge_attention(*arguments)
+    (first,) = torch.autograd.grad(message.sin().sum(), arguments[0], create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), arguments[0], create_graph=True)
+    with pytest.raises(NotImplementedError, match="GEORECON_KERNEL=reference"):
+        torch.autograd.grad(second.sum(), arguments[0])
+
+
+# ---- with and without a compiler --------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> pytest.MonkeyPatch:
+    """A machine on which nothing has been compiled yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("GEORECON_KERNEL", raising=False)
+    return monkeypatch
+
+
+def library() -> Any:
+    return native.library.__wrapped__()
+
+
+def test_without_a_compiler_the_equations_are_used(fresh: pytest.MonkeyPatch) -> None:
+    fresh.setenv("PATH", "")
+    fresh.delenv("CXX", raising=False)
+    assert library() is None
+    fresh.setenv("GEORECON_KERNEL", "native")
+    with pytest.raises(GeoreconError, match=r"'native', but: no C\+\+ compiler: looked for CXX"):
+        library()
+
+
+def test_a_compiler_that_fails_is_quoted(fresh: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    fake = tmp_path / "cxx"
+    fake.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exit 0\necho out of registers >&2\nexit 1\n'
+    )
+    fake.chmod(0o755)
+    fresh.setenv("CXX", str(fake))
+    assert library() is None
+    fresh.setenv("GEORECON_KERNEL", "native")
+    with pytest.raises(GeoreconError, match="out of registers"):
+        library()
+    assert not list((tmp_path / "georecon").iterdir()), "nothing is left behind"
+
+
+def test_an_unknown_kernel_is_refused(fresh: pytest.MonkeyPatch) -> None:
+    fresh.setenv("GEORECON_KERNEL", "fast")
+    with pytest.raises(GeoreconError, match="'fast'; allowed: native, reference"):
+        library()
+
+
+@needs_kernel
+@pytest.mark.slow
+def test_several_processes_compile_at_the_same_time(
+    fresh: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    command = [sys.executable, "-c", "from georecon.models import native; print(native.kernel())"]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
+        for _ in range(2)
+    ]
+    assert [process.communicate(timeout=120)[0].strip() for process in running] == ["native"] * 2
+    assert [path.suffix for path in (tmp_path / "georecon").iterdir()] == [".so"]
