@@ -64,8 +64,7 @@ def trained(store: Store, folder: Path, **changes: Any) -> torch.nn.Module:
     objective = objectives.build("reconstruct", encoder, {**settings["params"], **changes})
     known, held_out = partition(store)
     batches = ShuffledBatches(store, known, batch_size=train.batch_size, seed=1)
-    task = PretrainTask(objective, batches, in_order(store, held_out[:64], 64, None),
-                        seed=1, device="cpu")  # fmt: skip
+    task = PretrainTask(objective, batches, in_order(store, held_out[:64], 64, None), seed=1)
     fit(task, train, folder=folder, digest="code usage", name="test", say=lambda line: None)
     return objective.eval()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from toy_run import DIGEST, FRESH, settings
 
 from georecon import objectives
@@ -26,18 +27,12 @@ from georecon.training.batches import ShuffledBatches, in_order
 from georecon.training.loop import fit
 from georecon.training.world import Together, World, close
 
+ROOT = Path(__file__).resolve().parents[2]
 STEPS = 50
 SIZES = {"channels": 8, "layers": 2, "heads": 2, "rbf": 8, "max_z": 20}
+METHODS = yaml.safe_load((ROOT / "config/methods.yaml").read_text(encoding="utf-8"))
 PARAMS: dict[str, dict[str, Any]] = {
-    "denoise": {"sigma": 0.04},
-    "reconstruct": {
-        "sigma": 0.04,
-        "sigma_rec": 0.2,
-        "depth": 1,
-        "pooling": "mean",
-        "fusion": "add",
-        "weights": {"reconstruct": 1.0, "denoise": 1.0, "clean": 0.1},
-    },
+    entry["objective"]: entry["params"] for entry in METHODS.values() if "objective" in entry
 }
 RECIPE = Recipe(
     head="scalar",

@@ -120,6 +120,8 @@ class Together(World):
             self._notes.set(str(self.rank), "waits")
             time.sleep(_GRACE)
             silent = [k for k in range(self.size) if not self._notes.check([str(k)])]
+            if self.rank == 0:  # the store is this process's: the others read it, too
+                time.sleep(_GRACE)
         except RuntimeError:  # the store's process has gone, too
             silent = []
         who = "rank " + ", ".join(map(str, silent)) if silent else "another process"
