@@ -191,7 +191,8 @@ def _smoothness(experiments: Experiments) -> Spec:
     tables = []
     for name in names:
         panels: dict[str, Spec] = {}
-        for column in experiments.columns(name):
+        estimates = [c for c in experiments.columns(name) if c.spec["metric"] != "unconverged"]
+        for column in estimates:
             panel = {"title": column.spec["label"], "unit": column.unit, "columns": {}}
             columns = panels.setdefault(column.spec["label"], panel)["columns"]
             columns[column.key] = column.spec["displacement"]
