@@ -28,7 +28,7 @@ setup:
 	$(SETUP)
 
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # every check runs, also after one that failed
 lint: setup

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: several tests at a time
+
 import pytest
+from filelock import FileLock
 from projects import Project, make_project
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no process is left alone with them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +37,15 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny edition's tables, made once; not to be changed."""
-    project = make_project(tmp_path_factory.mktemp("tiny") / "project")
-    project.snakemake("--", "tables")
+    """The tiny edition's tables, made once for all processes of the suite; not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    project, done = Project(shared / "tiny/project"), shared / "tiny/done"
+    with FileLock(shared / "tiny.lock"):
+        if not done.exists():
+            make_project(project.folder)
+            project.snakemake("--", "tables")
+            done.touch()
     return project
 
 
