@@ -3,10 +3,11 @@
 Forward and backward pass, in alternation in one run. Peer: torchmd-net 3.x ``TorchMD_ET`` (``pip
 install torchmd-net``) in place of our encoder, as shipped and with denormal floats flushed; without
 it, ours is timed alone and the ratios are null. Molecules are those that ``make`` stores: QM9, and
-frames of aspirin. ``ratio`` is peer time over ours by case, the median over alternating steps, ``ratio_flushed``
-against the flushed peer and ``ratio_bf16`` of our bfloat16 products; with them come quartiles, the share of the measured matrix-product ceiling that our products reach, and the
-peak memory of a step, each in a process of its own. Prints a table; ``--json FILE`` writes the
-numbers (``-``: to standard output, alone).
+frames of aspirin. ``ratio`` is peer time over ours by case, the median over alternating steps,
+``ratio_flushed`` against the flushed peer, ``ratio_bf16`` of our bfloat16 products. With them come
+quartiles, the share of the measured ceiling that our matrix products reach, and the peak memory of
+a step, each in a process of its own. Prints a table; ``--json FILE`` writes the numbers (``-``: to
+standard output, alone).
 """
 
 from __future__ import annotations
