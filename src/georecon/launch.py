@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -42,7 +41,6 @@ BESIDE = "web"
 # every job computes with one thread; jobs run beside each other
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # kills the process group it belongs to as soon as the launcher is gone without a word
-PATIENCE = 20.0  # seconds until a signal is passed on again
 KEEPER = 'trap "" INT TERM HUP; read -r word <&{pipe} || kill -KILL 0'
 
 
@@ -190,26 +188,15 @@ class Run:
 
     def __init__(self) -> None:
         self.signals: list[int] = []
-        self.reminder: threading.Timer | None = None
         self.child: subprocess.Popen[bytes] | None = None
 
     def forward(self, number: int, frame: object = None) -> None:
         """Pass a signal on to the group; the second one asks harder, the third one kills.
 
-        A closed terminal (SIGHUP) counts as SIGTERM. A stopped training saves and ends within 10 s;
-        Snakemake, though, may hang in its own handler: it is reminded as if asked again.
+        A closed terminal (SIGHUP) counts as SIGTERM.
         """
         self.signals.append(signal.SIGTERM if number == signal.SIGHUP else number)
         self._deliver()
-        self._forget()
-        if len(self.signals) < 3:
-            self.reminder = threading.Timer(PATIENCE, self.forward, (number,))
-            self.reminder.daemon = True
-            self.reminder.start()
-
-    def _forget(self) -> None:
-        if self.reminder is not None:
-            self.reminder.cancel()
 
     def _deliver(self) -> None:
         if self.child is None or not self.signals:
@@ -228,7 +215,6 @@ class Run:
         try:
             code = self._run(arguments, folder, lock)
         finally:
-            self._forget()
             for number, handler in before.items():
                 signal.signal(number, handler)
         if self.signals:

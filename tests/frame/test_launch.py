@@ -126,7 +126,7 @@ def test_signal_reaches_the_jobs_and_the_next_run_works(
 ) -> None:
     with started(folder) as (process, job):
         process.send_signal(number)
-        assert process.wait(60) == 128 + number
+        assert process.wait(30) == 128 + number
         wait_until(lambda: not is_alive(job), 5.0)
     output = (folder / "output").read_text()
     assert "Stopped: second" in output
