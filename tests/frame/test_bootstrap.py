@@ -230,7 +230,13 @@ def make_folder(tmp_path: Path) -> Path:
                 "ran: -m georecon.launch --cores 1 --config edition=tiny -- report",
             ],
         ),
-        (["test"], ["ran: -m pytest"]),
+        (
+            ["test", "ARGS=tests/frame"],
+            [
+                "ran: -m pytest -n auto --maxprocesses 4 --dist loadfile "
+                "--no-loadscope-reorder tests/frame"
+            ],
+        ),
     ],
 )
 def test_make_runs(make_folder: Path, arguments: list[str], expected: list[str]) -> None:
