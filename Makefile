@@ -43,8 +43,11 @@ lint: setup
 	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi; \
 	echo "lint: all clean"
 
+# each writes its numbers to benchmarks/results; page.py puts them into docs/performance.md
 bench: setup
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@mkdir -p benchmarks/results; for name in sdf train_step precision; do echo "== $$name"; \
+	$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json || echo "== $$name: no numbers"; done; \
+	$(BIN)/python benchmarks/page.py
 
 clean-results:
 	rm -rf results
