@@ -141,14 +141,15 @@ def file_records(files: Mapping[str, str | Path]) -> dict[str, dict[str, Any]]:
 
 def compute_device() -> dict[str, Any]:
     """Processor or GPU that this process computes on, its threads and, once used, its kernel."""
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     threads = 1 if torch is None else torch.get_num_threads()
     forced = os.environ.get("GEORECON_DEVICE")
-    if torch is not None and forced != "cpu" and torch.cuda.is_available():
-        return {"device": "cuda", "name": torch.cuda.get_device_name(), "threads": threads}
+    cuda = torch is not None and forced != "cpu" and torch.cuda.is_available()
+    device = "cuda" if cuda else "cpu"
+    name = torch.cuda.get_device_name() if cuda else _processor()
     native = sys.modules.get("georecon.models.native")
-    kernel = {} if native is None else {"kernel": native.kernel()}
-    return {"device": "cpu", "name": _processor(), "threads": threads, **kernel}
+    kernel = {} if native is None else {"kernel": native.kernel(device)}
+    return {"device": device, "name": name, "threads": threads, **kernel}
 
 
 def _processor() -> str:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import sysconfig
 from typing import Any
 
 import pytest
 import torch
+from attention_cases import case, compare, derivatives, tensors
 from torch import Tensor
-from toy_graphs import random_batch
 
 from georecon.errors import GeoreconError
-from georecon.graph import radius_edges
 from georecon.models import attention, native
-from georecon.models.attention import Heads, Neighbors
-from georecon.models.radial import cosine_cutoff
+from georecon.models.attention import Filters, Neighbors
 
-CHANNELS, CUTOFF = 24, 5.0
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 needs_kernel = pytest.mark.skipif(
     native.library() is None, reason="no C++ compiler, or GEORECON_KERNEL=reference"
@@ -35,49 +32,6 @@ def every_variant(function: Any) -> Any:
     for mark in variants:
         function = mark(function)
     return function
-
-
-def case(dtype: torch.dtype, *, first: bool, vector_cutoff: bool) -> list[Any]:
-    """Arguments of both: a capped large molecule, so that some pairs have one edge; one atom."""
-    graph = random_batch(3, dtype, sizes=(9, 40, 1, 2))
-    edges = radius_edges(graph, CUTOFF, 10)
-    neighbors = Neighbors(
-        edges.source, edges.target, edges.pair, edges.rows, graph.ptr, edges.pairs
-    )
-    generator = torch.Generator().manual_seed(1)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_(True)
-
-    atoms, pairs = len(graph.z), len(edges.length)
-    vec = None if first else normal(atoms, 3, CHANNELS)
-    unit = edges.unit.clone().requires_grad_(True)
-    cutoff = cosine_cutoff(edges.length, CUTOFF).requires_grad_(True)
-    return [normal(atoms, 5 * CHANNELS), vec, normal(pairs, 4 * CHANNELS), unit, cutoff, neighbors,
-            Heads(4, vector_cutoff)]  # fmt: skip
-
-
-def derivatives(function: Callable[..., Any], arguments: list[Any]) -> dict[str, Tensor]:
-    """Outputs, gradients of a number made of them, gradients of a number made of those."""
-    names = [n for n, x in zip(attention._INPUTS, arguments, strict=False) if x is not None]
-    inputs = [x for x in arguments[:5] if x is not None]
-    message, vector = function(*arguments)
-    weights = torch.linspace(-1, 1, vector.numel(), dtype=vector.dtype).view_as(vector)
-    number = (message.sin() * message.detach().cos()).sum() + (vector * weights).square().sum()
-    first = torch.autograd.grad(number, inputs, create_graph=True)
-    second = torch.autograd.grad(sum(g.square().sum() for g in first), inputs)
-    return {
-        "message": message,
-        "vector": vector,
-        **{f"gradient of {n}": g for n, g in zip(names, first, strict=True)},
-        **{f"second derivative of {n}": g for n, g in zip(names, second, strict=True)},
-    }
-
-
-def compare(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    for name, value in expected.items():
-        error = float((found[name] - value).detach().abs().max() / value.detach().abs().max())
-        assert error < tolerance, f"{name}: relative error {error:.1e}"
 
 
 @needs_kernel
@@ -135,18 +89,19 @@ def test_a_molecule_is_the_same_in_any_batch_and_with_any_number_of_threads() ->
     edges, pairs = int(neighbors.rows[9]), int(neighbors.pairs[1])
     alone = Neighbors(*(index[:edges] for index in neighbors[:3]),
                       neighbors.rows[:10], neighbors.atoms[:2], neighbors.pairs[:2])  # fmt: skip
+    first = filters._replace(rbf=filters.rbf[:pairs])
     single = attention.edge_attention(
-        qkv[:9], vec[:9], filters[:pairs], unit[:pairs], cutoff[:pairs], alone, heads
+        qkv[:9], vec[:9], first, unit[:pairs], cutoff[:pairs], alone, heads
     )
     assert torch.equal(found[0][:9], single[1])
 
 
 @needs_kernel
 def test_a_number_that_is_not_finite_stays_so() -> None:
-    for place in (0, 2, 4):
+    for name in ("qkv", "rbf", "bias", "cutoff"):
         arguments = case(torch.float32, first=False, vector_cutoff=False)
-        arguments[place] = arguments[place].detach().clone()
-        arguments[place].view(-1)[-1] = torch.nan
+        with torch.no_grad():
+            tensors(arguments)[name].view(-1)[-1] = torch.nan
         message, vector = attention.edge_attention(*arguments)
         assert bool(message.isnan().any() | vector.isnan().any())
 
@@ -155,10 +110,12 @@ def test_a_number_that_is_not_finite_stays_so() -> None:
 def test_exponential_of_the_kernel_over_its_whole_range() -> None:
     """SiLU of large filters: 0 to the left, the filter itself to the right, accurate between."""
     arguments = case(torch.float32, first=True, vector_cutoff=False)
-    filters = arguments[2].detach()
-    arguments[2] = torch.linspace(-120, 120, filters.numel()).view_as(filters)
+    wide, pairs = len(arguments[2].bias), len(arguments[3])
+    values = torch.linspace(-120, 120, pairs * wide).view(pairs, wide)
+    arguments[2] = Filters(values, torch.eye(wide), torch.zeros(wide))  # the filters themselves
     arguments = [x.detach() if isinstance(x, Tensor) else x for x in arguments]
     double = [x.double() if isinstance(x, Tensor) else x for x in arguments]
+    double[2] = Filters(*(x.double() for x in arguments[2]))
     for found, expected in zip(
         attention.edge_attention(*arguments), attention.reference(*double), strict=True
     ):
@@ -216,8 +173,64 @@ def test_a_compiler_that_fails_is_quoted(fresh: pytest.MonkeyPatch, tmp_path: An
 
 def test_an_unknown_kernel_is_refused(fresh: pytest.MonkeyPatch) -> None:
     fresh.setenv("GEORECON_KERNEL", "fast")
-    with pytest.raises(GeoreconError, match="'fast'; allowed: native, reference"):
+    with pytest.raises(GeoreconError, match="'fast'; allowed: native, triton, reference"):
         library()
+
+
+# ---- on GPUs ------------------------------------------------------------------------------------
+
+
+def on_gpus() -> str:
+    return native.kernel.__wrapped__("cuda")
+
+
+@pytest.fixture
+def complete(fresh: pytest.MonkeyPatch, tmp_path: Any) -> pytest.MonkeyPatch:
+    """A machine with all that Triton's kernels need, as far as can be seen before they run."""
+    (tmp_path / "triton").mkdir()
+    (tmp_path / "triton/__init__.py").touch()
+    (tmp_path / "gcc").touch(mode=0o755)
+    (tmp_path / "Python.h").touch()
+    fresh.delenv("TRITON_INTERPRET", raising=False)
+    fresh.syspath_prepend(tmp_path)
+    fresh.setenv("PATH", str(tmp_path))
+    fresh.delenv("CC", raising=False)
+    fresh.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    return fresh
+
+
+def test_gpus_use_triton_where_it_can_run(complete: pytest.MonkeyPatch) -> None:
+    assert on_gpus() == "triton"
+    complete.setenv("GEORECON_KERNEL", "reference")
+    assert on_gpus() == "reference"
+    complete.setenv("GEORECON_KERNEL", "native")
+    with pytest.raises(GeoreconError, match="which is for CPUs, not cuda"):
+        on_gpus()
+    complete.setenv("GEORECON_KERNEL", "triton")
+    assert on_gpus() == "triton"
+    with pytest.raises(GeoreconError, match="'triton', but: Triton runs on GPUs, not on cpu"):
+        native.kernel.__wrapped__("cpu")
+
+
+@pytest.mark.parametrize(
+    ("absent", "reason"),
+    [
+        ("triton", "triton is not installed"),
+        ("gcc", "no C compiler: looked for CC, gcc and clang"),
+        ("Python.h", "Python.h: install Python's headers"),
+    ],
+)
+def test_what_triton_lacks_is_named(
+    absent: str, reason: str, complete: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    if absent == "triton":
+        complete.setitem(sys.modules, "triton", None)
+    else:
+        (tmp_path / absent).unlink()
+    assert on_gpus() == "reference"
+    complete.setenv("GEORECON_KERNEL", "triton")
+    with pytest.raises(GeoreconError, match=reason):
+        on_gpus()
 
 
 @needs_kernel

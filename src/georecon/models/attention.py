@@ -1,14 +1,15 @@
 """Edge attention: messages of an ET layer from node features and filters of distance.
 
 With ``(q, k, v⁰, v¹, v²)`` the node features, ``(d^k, d⁰, d¹, d²)`` the SiLU of the filters of a
-pair, u its unit vector and C its cutoff, all sums over the neighbours j of atom i (Thölke and De
-Fabritiis 2022, eqs. 5 to 9)::
+pair (linear in its radial basis), u its unit vector and C its cutoff, all sums over the neighbours
+j of atom i (Thölke and De Fabritiis 2022, eqs. 5 to 9)::
 
     a = SiLU(Σ_D q_i k_j d^k) C        message_i = Σ_j a v⁰_j d⁰
     vector_i = Σ_j (v¹_j d¹ vec_j + v²_j d² u)
 
 :func:`reference` says so in torch operations. On CPUs the kernel of ``attention.cpp`` computes the
-same, its gradient and the derivative of its gradient without any array of one row an edge.
+same, its gradient and the derivative of its gradient without any array of one row an edge; on GPUs
+the kernels of ``attention_triton.py`` do so for the first two.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Neighbors(NamedTuple):
         pair: pair of each edge, (E,); its self loops share the first pair of a molecule.
         rows: first edge of each atom, (N + 1,).
         atoms, pairs: first atom and first pair of each molecule, (B + 1,).
+        links: what the GPU kernels make of them, see :func:`prepare`.
     """
 
     source: Tensor
@@ -41,6 +43,20 @@ class Neighbors(NamedTuple):
     rows: Tensor
     atoms: Tensor
     pairs: Tensor
+    links: Any = None
+
+
+class Filters(NamedTuple):
+    """Filters of keys and of the three values: a linear function of distance in a radial basis.
+
+    Attributes:
+        rbf: radial basis of each pair, (P, K).
+        weight, bias: of d^k, d⁰, d¹, d² before their SiLU, (4F, K) and (4F,).
+    """
+
+    rbf: Tensor
+    weight: Tensor
+    bias: Tensor
 
 
 class Heads(NamedTuple):
@@ -55,10 +71,24 @@ class Heads(NamedTuple):
     vector_cutoff: bool
 
 
+def prepare(neighbors: Neighbors, pairs: int) -> Neighbors:
+    """With what the kernels of their device need, made once for all layers.
+
+    Args:
+        neighbors: edges of a batch.
+        pairs: number of pairs P.
+    """
+    if native.kernel(neighbors.source.device.type) != "triton":
+        return neighbors
+    from georecon.models import attention_triton
+
+    return neighbors._replace(links=attention_triton.make_links(neighbors, pairs))
+
+
 def edge_attention(
     qkv: Tensor,
     vec: Tensor | None,
-    filters: Tensor,
+    filters: Filters,
     unit: Tensor,
     cutoff: Tensor,
     neighbors: Neighbors,
@@ -69,7 +99,7 @@ def edge_attention(
     Args:
         qkv: q, k, v⁰, v¹, v² of each atom, (N, 5F).
         vec: vector features, (N, 3, F), or None where all are zero.
-        filters: before their SiLU, of keys and the three values, (P, 4F).
+        filters: how they follow from distance.
         unit: unit vector of each pair from its first to its second atom, (P, 3); 0 for self loops.
         cutoff: of each pair, (P,).
         neighbors: edges and pairs.
@@ -78,16 +108,19 @@ def edge_attention(
     Returns:
         message (N, F) and vector (N, 3, F).
     """
-    native_here = qkv.device.type == "cpu" and native.library() is not None
-    function: Any = _Attention.apply if native_here else reference
-    message, vector = function(qkv, vec, filters, unit, cutoff, neighbors, heads)
-    return message, vector
+    arguments = qkv, vec, filters, unit, cutoff, neighbors, heads
+    kernel = native.kernel(qkv.device.type)
+    if kernel == "triton" and qkv.dtype == torch.float32:
+        from georecon.models import attention_triton
+
+        return attention_triton.edge_attention(*arguments)
+    return _compiled(*arguments) if kernel == "native" else reference(*arguments)
 
 
 def reference(
     qkv: Tensor,
     vec: Tensor | None,
-    filters: Tensor,
+    filters: Filters,
     unit: Tensor,
     cutoff: Tensor,
     neighbors: Neighbors,
@@ -96,7 +129,8 @@ def reference(
     """The equations in torch operations; arguments and result as of :func:`edge_attention`."""
     source, target, pair = neighbors.source, neighbors.target, neighbors.pair
     atoms = qkv.shape[0]
-    dk, d0, d1, d2 = functional.silu(filters).index_select(0, pair).chunk(4, dim=-1)
+    activated = functional.silu(functional.linear(*filters))  # (P, 4F)
+    dk, d0, d1, d2 = activated.index_select(0, pair).chunk(4, dim=-1)
     q, k, *values = qkv.chunk(5, dim=-1)
     v0, v1, v2 = (value.index_select(0, source) for value in values)  # (E, F) each
     near = cutoff[pair][:, None]
@@ -114,13 +148,29 @@ def reference(
     return scatter_sum(scalar.flatten(1), target, atoms), scatter_sum(vector, target, atoms)
 
 
+def _compiled(
+    qkv: Tensor,
+    vec: Tensor | None,
+    filters: Filters,
+    unit: Tensor,
+    cutoff: Tensor,
+    neighbors: Neighbors,
+    heads: Heads,
+) -> tuple[Tensor, Tensor]:
+    """The CPU kernel; arguments and result as of :func:`edge_attention`."""
+    function: Any = _Attention.apply
+    product = functional.linear(*filters)  # (P, 4F)
+    message, vector = function(qkv, vec, product, unit, cutoff, neighbors, heads)
+    return message, vector
+
+
 _INPUTS = ("qkv", "vec", "filters", "unit", "cutoff")
 _INDICES = ("atoms", "pairs", "rows", "source", "pair")
 _DENSE = torch.contiguous_format
 
 
 def _arguments(*inputs: Any) -> dict[str, Tensor | int | None]:
-    """What every call of the kernel is given: the arguments of :func:`edge_attention`."""
+    """What every call of the kernel is given, from the arguments of :class:`_Attention`."""
     *tensors, neighbors, heads = inputs
     qkv = tensors[0]
     return {
@@ -168,7 +218,9 @@ def _gradients(*tensors: Tensor | None, geometry: bool) -> dict[str, Tensor | No
 
 
 class _Attention(torch.autograd.Function):
-    """The kernel, differentiable twice; ``inputs`` are those of :func:`edge_attention`."""
+    """The kernel, differentiable twice; ``inputs`` are those of :func:`edge_attention` with the
+    product (P, 4F) in place of ``filters``.
+    """
 
     @staticmethod
     def forward(ctx, *inputs):  # type: ignore[no-untyped-def]

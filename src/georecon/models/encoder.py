@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from georecon.graph import MolGraph, check_graph, radius_edges, scatter_sum
-from georecon.models.attention import Heads, Neighbors, edge_attention
+from georecon.models.attention import Filters, Heads, Neighbors, edge_attention, prepare
 from georecon.models.radial import ExpNormalBasis, cosine_cutoff
 from georecon.models.whiten import WhitenedVectorNorm
 
@@ -117,8 +117,9 @@ class AttentionLayer(nn.Module):
         less work.
         """
         x = self.layernorm(x)
-        qkv = _together(x, self.q_proj, self.k_proj, self.v_proj)  # (N, 5F)
-        filters = _together(edges.rbf, self.dk_proj, self.dv_proj)  # (P, 4F)
+        weight, bias = _together(self.q_proj, self.k_proj, self.v_proj)
+        qkv = functional.linear(x, weight, bias)  # (N, 5F)
+        filters = Filters(edges.rbf, *_together(self.dk_proj, self.dv_proj))
         message, vector_message = edge_attention(
             qkv, vec, filters, edges.unit, edges.cutoff, edges.neighbors, self.heads
         )
@@ -131,11 +132,10 @@ class AttentionLayer(nn.Module):
         return dx, dvec
 
 
-def _together(x: Tensor, *layers: nn.Linear) -> Tensor:
-    """Several linear layers of one input as a single product: their outputs side by side."""
+def _together(*layers: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight and bias of several linear layers of one input as a single product."""
     weight = torch.cat([layer.weight for layer in layers])
-    bias = torch.cat([layer.bias for layer in layers])
-    return functional.linear(x, weight, bias)
+    return weight, torch.cat([layer.bias for layer in layers])
 
 
 class EquivariantTransformer(nn.Module):
@@ -171,7 +171,7 @@ class EquivariantTransformer(nn.Module):
             edges.source, edges.target, edges.pair, edges.rows, graph.ptr, edges.pairs
         )
         return EdgeFeatures(
-            neighbors,
+            prepare(neighbors, edges.length.shape[0]),
             edges.unit,
             cosine_cutoff(edges.length, settings.cutoff),
             self.distance_expansion(edges.length),

@@ -1,8 +1,10 @@
-"""The CPU kernel of ``attention.cpp``: compiled once on each kind of machine, called by ctypes.
+"""Which kernel computes edge attention; that for CPUs, ``attention.cpp``, is compiled here.
 
-Needs a C++17 compiler (``CXX``, else c++, g++ or clang++). Where there is none, and with
-``GEORECON_KERNEL=reference``, the equations run as torch operations: the same numbers but for
-rounding, several times slower.
+It is compiled once on each kind of machine and called by ctypes; this needs a C++17 compiler
+(``CXX``, else c++, g++ or clang++). GPUs use ``attention_triton.py``, if triton (a part of torch's
+CUDA builds) and what it needs are there: a C compiler (``CC``, else gcc or clang) and Python's
+headers. Where they are not, and with ``GEORECON_KERNEL=reference``, the equations run as torch
+operations: the same numbers but for rounding, several times slower.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib.util
 import os
 import platform
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -26,7 +30,7 @@ _FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno",
     "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
 )  # fmt: skip
-KERNELS = ("native", "reference")
+KERNELS = ("native", "triton", "reference")
 _SIZES = ("molecules", "channels", "heads", "threads", "kind", "type", "vector_cutoff")
 _POINTERS = (
     "atoms", "pairs", "rows", "source", "pair", "qkv", "vec", "filters", "unit", "cutoff", "qkv_t",
@@ -49,13 +53,11 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernel, or None where the equations run as torch operations.
 
     Raises:
-        GeoreconError: ``GEORECON_KERNEL`` is neither "native" nor "reference", or it is "native"
-            and the kernel cannot be compiled.
+        GeoreconError: ``GEORECON_KERNEL`` is not one of ``KERNELS``, or it is "native" and the
+            kernel cannot be compiled.
     """
-    wanted = os.environ.get("GEORECON_KERNEL")
-    if wanted not in (None, *KERNELS):
-        raise GeoreconError(f"GEORECON_KERNEL is {wanted!r}; allowed: {', '.join(KERNELS)}")
-    if wanted == "reference":
+    wanted = _wanted()
+    if wanted not in (None, "native"):
         return None
     try:
         return ctypes.CDLL(str(_compiled()))
@@ -66,9 +68,49 @@ def library() -> ctypes.CDLL | None:
         raise GeoreconError(f"GEORECON_KERNEL is 'native', but: {output}") from None
 
 
-def kernel() -> str:
-    """Which of ``KERNELS`` this process uses on CPUs."""
-    return "reference" if library() is None else "native"
+@functools.cache
+def kernel(device: str = "cpu") -> str:
+    """Which of ``KERNELS`` this process uses on a type of device.
+
+    Models in float64, which nothing trains, use the equations on GPUs.
+
+    Raises:
+        GeoreconError: ``GEORECON_KERNEL`` asks for what cannot run here; says why.
+    """
+    wanted = _wanted()
+    if device == "cpu" and wanted in (None, "native"):
+        return "reference" if library() is None else "native"
+    if wanted == "native":
+        raise GeoreconError(f"GEORECON_KERNEL is 'native', which is for CPUs, not {device}")
+    if wanted == "reference":
+        return wanted
+    missing = _missing_for_triton(device)
+    if missing and wanted:
+        raise GeoreconError(f"GEORECON_KERNEL is 'triton', but: {missing}")
+    return "reference" if missing else "triton"
+
+
+def _wanted() -> str | None:
+    """Value of ``GEORECON_KERNEL``."""
+    wanted = os.environ.get("GEORECON_KERNEL")
+    if wanted not in (None, *KERNELS):
+        raise GeoreconError(f"GEORECON_KERNEL is {wanted!r}; allowed: {', '.join(KERNELS)}")
+    return wanted
+
+
+def _missing_for_triton(device: str) -> str | None:
+    """Why Triton cannot run on a type of device, or None where it can."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return None
+    if device != "cuda":
+        return f"Triton runs on GPUs, not on {device}, except with TRITON_INTERPRET=1"
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    if not any(map(shutil.which, compilers)):
+        return "no C compiler: looked for CC, gcc and clang"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    return None if header.is_file() else f"no {header}: install Python's headers"
 
 
 def run(**arguments: torch.Tensor | int | None) -> None:
