@@ -524,7 +524,9 @@ def _arrays(tensors: list[Any]) -> list[Tensor]:
 def _sizes(tensors: list[Any], heads: Heads) -> dict[str, Any]:
     """Constants of the kernels; blocks of channels and radial functions are padded with zeros.
 
-    With more than one stage, tiles would be loaded ahead into more memory than most GPUs share.
+    With more than one stage, tiles would be loaded ahead into more memory than most GPUs share. A
+    program holds a head's weights, D x K of each kind: 45 KiB of shared memory for the paper's
+    32 x 64, but 152 KiB for 64 x 128, which only data-centre GPUs have; Triton says so if not.
     """
     channels, radial = tensors[0].shape[1] // 5, tensors[2].shape[1]
     width = channels // heads.heads
