@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from georecon.files import write_json
+from georecon.gpus import own_gpus
 from georecon.job import job, prepare_torch
 from georecon.provenance import RunRecord
 from georecon.smoothness import smoothness
 
-with job(snakemake.log[0]):
+with job(snakemake.log[0]) as log, own_gpus(snakemake.resources.get("gpu", 0), log.say):
     device = prepare_torch(snakemake.threads)
     files, output, settings = snakemake.input, snakemake.output, snakemake.params.settings
     encoder = files.get("encoder")
