@@ -11,6 +11,7 @@ from georecon.config import load_config
 from georecon.experiments import Experiments
 from georecon.files import write_json
 from georecon.plan import plan, read_rates, trainings
+from georecon.planned_jobs import job_lines, limit_lines, read_dry_run
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = {"seconds_per_step": 0.5, "seconds_per_validation": 2.0}
@@ -108,3 +109,44 @@ def test_downloads_of_the_paper_edition(tmp_path: Path) -> None:
 def test_laptop_downloads_nothing(tmp_path: Path) -> None:
     laptop = Experiments(load_config(ROOT / "config", {"edition": "laptop"}))
     assert "To download (and to keep on disk): 0 bytes" in plan(laptop, tmp_path, tmp_path)
+
+
+DRY_RUN = """
+rule finetune:
+    input: a
+    output: {folder}/model.safetensors, {folder}/run.json
+    resources: tmpdir=/tmp, mem_mb=8000, runtime=60, gpu=1
+
+group job evaluate (jobs in lexicogr. order):
+    [Mon Nov 23 13:42:29 2026]
+    rule evaluate:
+        output: b
+        resources: mem_mb=3000, runtime=15
+
+[Mon Nov 23 13:42:29 2026]
+localrule fetch:
+    output: c
+    resources: mem_mb=4000
+"""
+
+
+def test_jobs_by_rule_and_their_time_limits(tiny: Experiments) -> None:
+    run = trainings(tiny, "qm9")[-1]
+    jobs = read_dry_run(DRY_RUN.format(folder=run.folder))
+    assert [(job.rule, job.minutes) for job in jobs] == [
+        ("finetune", 60), ("evaluate", 15), ("fetch", None)
+    ]  # fmt: skip
+    assert job_lines(jobs) == [
+        "Jobs of target all, by rule: finetune 1, evaluate 1, fetch 1; 3 in all"
+    ]
+
+    def warnings(hours: float) -> list[str]:
+        train = run.settings["train"]
+        rate = {"seconds_per_step": hours * 3600 / train["steps"], "seconds_per_validation": 0.0}
+        return limit_lines(jobs, [run], {"a GPU": {run.workload(): rate}}, 4)
+
+    assert warnings(0.9) == []
+    (slow,) = warnings(3.0)
+    assert "at most 3 h of 1 h): each goes on from its save" in slow
+    (hopeless,) = warnings(5.0)
+    assert "more than the 4 attempts together: raise runtime or retries" in hopeless

@@ -16,6 +16,8 @@ from georecon.experiments import Experiments
 from georecon.files import read_json, sha256_json
 
 RATES = "rates-*.json"
+Rates = dict[str, dict[str, dict[str, float]]]
+"""Measured seconds by device and workload."""
 MEASURE = "python benchmarks/calibrate.py --edition {edition}"
 
 
@@ -78,12 +80,22 @@ def trainings(experiments: Experiments, table: str) -> list[Training]:
     return list(found.values())
 
 
-def read_rates(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Measured seconds by device and workload from the files of ``benchmarks/calibrate.py``."""
+def read_rates(folder: Path) -> Rates:
+    """Measured seconds by device and workload, from the files of ``benchmarks/calibrate.py``."""
     return {
         str(content["device"]): content["rates"]
         for content in map(read_json, sorted(folder.glob(RATES)))
     }
+
+
+def trainings_left(experiments: Experiments, root: Path) -> list[Training]:
+    """Runs of all tables whose ``run.json`` is not in the working folder yet, each once."""
+    found = {
+        run.folder: run
+        for name in experiments.config["tables"]
+        for run in trainings(experiments, name)
+    }
+    return [run for run in found.values() if not (root / run.folder / "run.json").exists()]
 
 
 def _hours(runs: list[Training], rates: dict[str, dict[str, float]]) -> str:
@@ -93,7 +105,18 @@ def _hours(runs: list[Training], rates: dict[str, dict[str, float]]) -> str:
     return ", ".join(filter(None, (text, f"{missing} not measured" if missing else "")))
 
 
-def _downloads(experiments: Experiments, root: Path) -> list[str]:
+def downloads(config: dict[str, Any], root: Path) -> tuple[int, int]:
+    """Bytes of the files still to download, and how many files of unknown size.
+
+    Args:
+        config: the resolved configuration.
+        root: working folder.
+    """
+    _, total, unknown = _downloads(Experiments(config), root)
+    return total, unknown
+
+
+def _downloads(experiments: Experiments, root: Path) -> tuple[list[str], int, int]:
     lines, total, unknown = [], 0, 0
     sets = {
         entry["dataset"] for entry in experiments.config["sets"].values() if "missing" not in entry
@@ -107,8 +130,7 @@ def _downloads(experiments: Experiments, root: Path) -> list[str]:
             unknown += file["bytes"] is None
             size = "size unknown" if file["bytes"] is None else f"{file['bytes']:,} bytes"
             lines.append(f"  {dataset}/{file['name']}: {size}")
-    more = f" and {unknown} files of unknown size" if unknown else ""
-    return [f"To download (and to keep on disk): {total:,} bytes{more}", *lines]
+    return lines, total, unknown
 
 
 def plan(experiments: Experiments, root: Path, results: Path) -> list[str]:
@@ -137,4 +159,6 @@ def plan(experiments: Experiments, root: Path, results: Path) -> list[str]:
     )
     if any(run.hours(rates) is None for rates in devices.values() for run in everything):
         lines.append(f"Not measured means no estimate. To measure, on the device: {how}")
-    return lines + _downloads(experiments, root)
+    files, total, unknown = _downloads(experiments, root)
+    more = f" and {unknown} files of unknown size" if unknown else ""
+    return [*lines, f"To download (and to keep on disk): {total:,} bytes{more}", *files]

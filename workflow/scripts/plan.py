@@ -2,11 +2,22 @@
 
 from pathlib import Path
 
+from georecon.errors import GeoreconError
 from georecon.experiments import Experiments
 from georecon.job import job
-from georecon.plan import plan
+from georecon.plan import plan, read_rates, trainings_left
+from georecon.planned_jobs import attempts, job_lines, limit_lines, planned_jobs
 
 with job(snakemake.log[0]) as log:
-    params = snakemake.params
-    for line in plan(Experiments(params.config), Path.cwd(), Path(params.rates)):
+    params, root = snakemake.params, Path(snakemake.scriptdir).parents[1]
+    experiments, folder, results = Experiments(params.config), Path.cwd(), Path(params.rates)
+    for line in plan(experiments, folder, results):
         log.say(line)
+    try:
+        jobs = planned_jobs(root, folder, snakemake.config)
+    except GeoreconError as error:
+        log.say(f"Jobs by rule are not known: {error}")
+    else:
+        left = trainings_left(experiments, folder)
+        for line in job_lines(jobs) + limit_lines(jobs, left, read_rates(results), attempts(root)):
+            log.say(line)
