@@ -13,10 +13,14 @@ configfile: "config/config.yaml"
 ROOT = Path(workflow.current_basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
+from georecon.slurm import explain_lock, refuse_beside_jobs, use_site_file
 from georecon.workflow import prepare
 
 # Merges edition and overrides, refuses a bad configuration, lets the scripts import src/ without an install.
 experiments = prepare(ROOT, config)
+SITE = use_site_file(ROOT)
+if workflow.is_main_process:
+    explain_lock(Path.cwd())
 
 
 wildcard_constraints:
@@ -30,8 +34,15 @@ wildcard_constraints:
     figure="[a-z_]+",
 
 
+onstart:
+    if workflow.is_main_process and workflow.non_local_exec:
+        refuse_beside_jobs(Path.cwd())
+
+
+# on the login node of a cluster; fetch, because compute nodes often have no network
 localrules:
     all,
+    fetch,
     tables,
     figures,
     report,
@@ -43,6 +54,7 @@ localrules:
     web,
     plan,
     watch,
+    doctor,
 
 
 include: "rules/common.smk"

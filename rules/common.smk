@@ -246,14 +246,33 @@ def summary_outputs():
 
 def gpu_job(base):
     """Resources of a training job: GPUs of the edition, memory, time growing with the attempt."""
-    return {"mem_mb": memory(4000), "runtime": minutes(base), "gpu": GPU}
+    longest = SITE.gpu if GPU else SITE.cpu
+    return {
+        "mem_mb": memory(8000),
+        "runtime": minutes(base, longest),
+        "gpu": GPU,
+    }
 
 
-def minutes(base):
-    """Run time limit of a job [minutes], growing with the attempt."""
+def cpu_job(megabytes, base):
+    """Resources of a job without a GPU; both grow with the attempt."""
+    return {"mem_mb": memory(megabytes), "runtime": minutes(base, SITE.cpu)}
+
+
+def small_job(megabytes, base):
+    """The same for jobs that a profile may put in one group: few of a group run at a time.
+
+    A group's limit is the sum over its rounds, at most eight, and must fit the site as well.
+    """
+    longest = SITE.cpu and SITE.cpu / 8
+    return {"mem_mb": memory(megabytes), "runtime": minutes(base, longest), "small": 1}
+
+
+def minutes(base, longest):
+    """Run time limit of a job [minutes], growing with the attempt up to the site's longest."""
 
     def limit(wildcards, attempt):
-        return base * attempt
+        return int(min(base * attempt, longest or base * attempt))
 
     return limit
 

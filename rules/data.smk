@@ -32,6 +32,8 @@ rule xmd17:
         "logs/xmd17/{target}.log",
     conda:
         ENVIRONMENT
+    resources:
+        **cpu_job(2000, 240),
     params:
         simulation=experiments.card("xmd17")["simulation"],
         code=code_digest("xmd17"),
@@ -51,7 +53,7 @@ rule preprocess:
         ENVIRONMENT
     threads: reader_threads
     resources:
-        mem_mb=memory(4000),
+        **cpu_job(8000, 720),
     params:
         card=reading_card,
         code=code_digest("preprocess"),
@@ -65,6 +67,8 @@ use rule preprocess as preprocess_target with:
         record=record("preprocess", "{dataset}/{target}"),
     log:
         "logs/preprocess/{dataset}/{target}.log",
+    resources:
+        **small_job(8000, 60),
 
 
 rule split:
@@ -79,6 +83,8 @@ rule split:
         "logs/split/{dataset}/{split}.log",
     conda:
         ENVIRONMENT
+    resources:
+        **small_job(4000, 60),
     params:
         plan=split_plan,
         raw=raw_folder,
@@ -100,6 +106,8 @@ rule leak:
         f"logs/{EDITION}/leak/{{dataset}}/{{split}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        **small_job(4000, 120),
     params:
         code=code_digest("split"),
     script:

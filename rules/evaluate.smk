@@ -13,6 +13,8 @@ rule evaluate:
         f"logs/{EDITION}/evaluate/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        **small_job(3000, 15),
     params:
         unit=label_unit,
         code=code_digest("evaluate"),

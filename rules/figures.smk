@@ -10,6 +10,8 @@ rule figure:
         f"logs/{EDITION}/figure/{{figure}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        **small_job(3000, 30),
     params:
         edition=EDITION,
         spec=figure_settings,

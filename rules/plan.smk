@@ -13,6 +13,17 @@ rule plan:
         "../workflow/scripts/plan.py"
 
 
+rule doctor:
+    log:
+        "logs/doctor.log",
+    conda:
+        ENVIRONMENT
+    params:
+        config=experiments.config,
+    script:
+        "../workflow/scripts/doctor.py"
+
+
 rule watch:
     log:
         "logs/watch.log",

@@ -16,6 +16,8 @@ rule summary:
         f"logs/{EDITION}/summary.log",
     conda:
         ENVIRONMENT
+    resources:
+        **small_job(3000, 15),
     params:
         expected=report_expected(),
         banner=report_banner(),
@@ -38,6 +40,8 @@ rule site:
         f"logs/{EDITION}/site.log",
     conda:
         ENVIRONMENT
+    resources:
+        **small_job(3000, 30),
     params:
         plan=web_plan,
         expected=report_expected(),

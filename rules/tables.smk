@@ -11,6 +11,8 @@ rule table:
         f"logs/{EDITION}/table/{{table}}.log",
     conda:
         ENVIRONMENT
+    resources:
+        **small_job(2000, 15),
     params:
         spec=table_spec,
         code=code_digest("table"),

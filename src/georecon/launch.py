@@ -86,16 +86,14 @@ def edition_of(arguments: Sequence[str], folder: Path) -> str:
         folder: working folder, with ``config/config.yaml``.
     """
     pairs = option_values(arguments, "--config", "-C")
-    profile = (option_values(arguments, "--profile") or [""])[0]
-    if profile and not any(pair.startswith("edition=") for pair in pairs):
-        files = (folder / profile, folder / profile / "profile.yaml")
-        found: object = next((_read_mapping(f) for f in files if f.is_file()), {}).get("config", ())
-        pairs = [f"{k}={v}" for k, v in found.items()] if isinstance(found, dict) else []
-        pairs += [str(pair) for pair in found] if isinstance(found, list) else []
     for pair in reversed(pairs):
         if pair.startswith("edition="):
             return pair.removeprefix("edition=")
     files_given = option_values(arguments, "--configfile", "--configfiles")
+    profile = (option_values(arguments, "--profile") or [""])[0]
+    if profile and not files_given:
+        found = _read_mapping(folder / profile / "profile.yaml").get("configfile", [])
+        files_given = [found] if isinstance(found, str) else list(found)
     for name in (*reversed(files_given), "config/config.yaml"):
         if value := _read_mapping(folder / name).get("edition"):
             return str(value)

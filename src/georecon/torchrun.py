@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ from typing import Any
 
 from georecon.errors import ConfigError, GeoreconError, TrainingError
 from georecon.files import read_json, write_json, write_text
+from georecon.gpus import own_gpus
 from georecon.job import Log, prepare_torch
 from georecon.training.loop import EXIT_INTERRUPTED, STOP_SIGNALS, FitResult
 from georecon.training.world import Together, World, close
@@ -42,7 +44,8 @@ def train(
     Args:
         stage: "pretrain" or "finetune": a module of this package with a function of that name.
         arguments: of that function, but for ``world`` and ``say``.
-        resources: of the rule; ``gpu`` processes (at least one) over ``nodes`` (default one).
+        resources: of the rule; ``gpu`` processes (at least one) over ``nodes`` (default one), or
+            ``gres`` ("gpu:4", "gpu:h100:4") on each of them.
         threads: of the rule, shared out to the processes of a node.
         log: the job's log.
 
@@ -51,10 +54,18 @@ def train(
         TrainingError: a process failed; the message names its rank and why.
         SystemExit: code ``EXIT_INTERRUPTED`` after a stop signal, with the state saved.
     """
-    gpus, nodes = int(resources.get("gpu", 0)), int(resources.get("nodes", 1))
+    nodes = int(resources.get("nodes", 1))
+    gpus = int(resources.get("gpu", 0)) or nodes * _gpus_of_a_node(str(resources.get("gres", "")))
     processes = max(1, gpus, nodes)
     if processes % nodes:
         raise ConfigError(f"gpu is {gpus}; must be a multiple of nodes ({nodes})")
+    with own_gpus(gpus, log.say):
+        return _train(stage, arguments, processes, nodes, threads, log)
+
+
+def _train(
+    stage: str, arguments: dict[str, Any], processes: int, nodes: int, threads: int, log: Log
+) -> FitResult:
     if processes == 1:
         return _call(stage, arguments, World(prepare_torch(threads)), log.say)
     folder = Path(arguments["state"]).resolve() / f"torchrun-{uuid.uuid4().hex[:12]}"
@@ -82,6 +93,12 @@ def train(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _gpus_of_a_node(gres: str) -> int:
+    """GPUs in Slurm's generic resources ("gpu:4", "gpu:h100:4"); 0 if there are none."""
+    found = re.fullmatch(r"gpu(?::[\w.]+)??(?::(\d+))?", gres)
+    return int(found[1] or 1) if found else 0
+
+
 def _call(
     stage: str, arguments: dict[str, Any], world: World, say: Callable[[str], None]
 ) -> FitResult:
@@ -105,14 +122,24 @@ def _reasons(folder: Path, code: int) -> str:
 
 
 def _agents(order_path: Path) -> int:
-    """One agent a node through srun; stop signals are passed on to them. The exit code."""
+    """One agent a node through srun; stop signals are passed on to them. The exit code.
+
+    This process is in a step of one node already; without that step's variables srun sees the
+    whole allocation.
+    """
     nodes = read_json(order_path)["nodes"]
     command = [
         *("srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"),
         *("--kill-on-bad-exit=0", sys.executable, "-m", "georecon.torchrun"),
         *("--agent", str(order_path)),
     ]
-    with subprocess.Popen(command) as child:
+    kept = ("SLURM_JOB_ID", "SLURM_CONF")
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in kept or not name.startswith(("SLURM_", "SRUN_"))
+    }
+    with subprocess.Popen(command, env=environment) as child:
         before = {
             number: signal.signal(number, lambda n, _: child.send_signal(n))
             for number in STOP_SIGNALS

@@ -18,6 +18,7 @@ from toy_world import PARAMS, SIZES, curve
 
 from georecon.data.split import Split, write_split
 from georecon.data.store import Store
+from georecon.torchrun import _gpus_of_a_node
 from georecon.training.loop import EXIT_INTERRUPTED
 
 JOB = """
@@ -230,3 +231,11 @@ def test_one_agent_for_each_node(toy_store: Path, split: Path, tmp_path: Path) -
     assert facts["training"]["processes"] == 4
     pair = [curve(tmp_path / name, name="metrics.csv") for name in ("alone", "nodes")]
     assert abs(pair[0] / pair[1] - 1.0).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("gres", "count"),
+    [("gpu:4", 4), ("gpu:h100:4", 4), ("gpu", 1), ("gpu:h100", 1), ("", 0), ("tmp:3", 0)],
+)
+def test_gpus_of_a_node(gres: str, count: int) -> None:
+    assert _gpus_of_a_node(gres) == count
