@@ -17,7 +17,7 @@ SETUP = @for p in $(BIN)/python "$$PYTHON" python3 python3.13 python3.12 python3
 	echo "georecon needs Python 3.11 to 3.14; none found. Install one, or name it:" \
 	"make PYTHON=/path/to/python3.12" >&2; exit 1
 
-.PHONY: laptop setup test lint bench clean-results lock help
+.PHONY: laptop setup test test-slurm lint bench clean-results lock help
 .NOTPARALLEL:
 .SUFFIXES:
 
@@ -29,6 +29,10 @@ setup:
 
 test: setup
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# on a Slurm cluster of its own on this machine; skipped, with the reason, where there can be none
+test-slurm: setup
+	@$(BIN)/python -m pytest -m slurm -rs tests/slurm $(ARGS)
 
 # every check runs, also after one that failed
 lint: setup
@@ -60,6 +64,7 @@ help:
 	@echo "make table_qm9       one table and what it needs (any Snakemake target: tables, figures,"
 	@echo "                     report, plan, audit, table_md17, ...)"
 	@echo "make test            the test suite"
+	@echo "make test-slurm      the Slurm profile on a real cluster on this machine (root, Debian packages)"
 	@echo "make lint            ruff, mypy, snakefmt, yamllint, snakemake --lint"
 	@echo "make bench           the benchmarks, each against a peer in the same run"
 	@echo "make setup           only .venv, from envs/lock.txt"

@@ -1,0 +1,299 @@
+"""`snakemake --profile slurm` on a real cluster: the whole line, then seven faults, all at once.
+
+One cluster and one finished run serve all tests. Each fault has a copy of that run without some of
+its results; its table must come out byte for byte as in the undisturbed run.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, cannot_run, wait_for
+from projects import make_project
+from runs import Run, no_database, without
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+
+GPU_RULES = ("pretrain", "finetune", "smoothness")
+PRETRAIN, FINETUNE = "pretrain/coord", "finetune/qm9/homo/coord"
+TABLE = ("--", "table_qm9")
+TWO_NODES = "set-resources:\n  pretrain: {gpu: 0, gres: 'gpu:1', nodes: 2, constraint: gpu2|gpu3}\n"
+ON_GPU2 = ("pretrain:constraint=gpu2", "finetune:constraint=gpu2")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    base = Path(tempfile.mkdtemp(prefix="georecon-slurm-"))  # a socket's path must be short
+    base.chmod(0o755)
+    try:
+        if reason := cannot_run(base):
+            pytest.skip(reason)
+        made = Cluster(base)
+        try:
+            made.start()
+            yield made
+        finally:
+            made.stop()
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Everything, undisturbed, from a fresh clone."""
+    folder = tmp_path_factory.mktemp("slurm")
+    origin = make_project(folder / "origin").folder
+    subprocess.run(["git", "clone", "-q", origin, folder / "clone"], check=True)
+    run = Run(cluster, folder / "clone")
+    run.start("--", "all")
+    run.finish()
+    return run
+
+
+# ---- the faults ------------------------------------------------------------------------------
+
+
+def out_of_memory(whole: Run, folder: Path) -> Run:
+    run = without(whole, folder, PRETRAIN, FINETUNE)
+    memory = ("pretrain:mem_mb=450*attempt*attempt", *ON_GPU2)
+    run.start("--set-resources", *memory, *TABLE)
+    run.finish()
+    return run
+
+
+def out_of_time(whole: Run, folder: Path) -> Run:
+    run = without(whole, folder, FINETUNE)
+    run.start("--set-resources", "finetune:runtime=attempt", *ON_GPU2, *TABLE)
+    run.freeze()
+    run.finish()
+    return run
+
+
+def node_lost(whole: Run, folder: Path) -> Run:
+    run = without(whole, folder, FINETUNE)
+    run.start("--set-resources", "finetune:constraint=gpu1|gpu3", *TABLE)
+    training = run.freeze()
+    node = run.cluster.run("squeue", "-h", "-j", training.job, "-o", "%N").strip()
+    run.cluster.lose_node(node)
+    try:
+        run.finish()
+    finally:
+        run.cluster.start_node(node)
+    return run
+
+
+def preempted(whole: Run, folder: Path) -> Run:
+    run = without(whole, folder, FINETUNE, gpu_partition="gpu-low")
+    run.start(*TABLE)
+    training = run.freeze()
+    run.cluster.run(
+        "sbatch", "-p", "gpu", "-w", "gpu3", "--nodes=1", "--gres=gpu:4", "-t", "1", "--mem=100",
+        "-o", "/dev/null", "--wrap", "sleep 10",
+    )  # fmt: skip
+    wait_for("preemption", lambda: run.state(training.job) != "RUNNING", 240)
+    run.finish()
+    return run
+
+
+def cancelled(whole: Run, folder: Path) -> Run:
+    run = without(whole, folder, PRETRAIN, FINETUNE)
+    run.start("--set-resources", *ON_GPU2, *TABLE)
+    run.cluster.run("scancel", run.freeze().job)
+    run.finish()
+    return run
+
+
+def main_killed(whole: Run, folder: Path) -> Run:
+    run = without(whole, folder, PRETRAIN, FINETUNE)
+    arguments = ("--set-resources", *ON_GPU2, *TABLE)
+    run.start(*arguments)
+    training = run.freeze()
+    run.kill()
+    again = subprocess.run(
+        run.command(*arguments), cwd=run.folder, env=run.environment,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert again.returncode != 0
+    lines = re.findall(r"^  ((?:scancel|snakemake) .*)$", again.stdout, re.M)
+    assert len(lines) == 3, again.stdout
+    assert lines[0] == f"scancel {training.job}"
+    with open(run.log, "ab") as out:
+        done = subprocess.run(
+            ["bash", "-e", "-c", "\n".join(lines)], cwd=run.folder, env=run.environment,
+            stdout=out, stderr=out, check=False, timeout=600,
+        )  # fmt: skip
+    assert done.returncode == 0, run.text()[-4000:]
+    return run
+
+
+def unlocked_too_soon(whole: Run, folder: Path) -> Run:
+    """The lock removed by hand while jobs still run: nothing may be submitted beside them."""
+    run = without(whole, folder, FINETUNE)
+    run.start("--set-resources", *ON_GPU2, *TABLE)
+    training = run.freeze()
+    run.kill()
+    subprocess.run(["snakemake", "--unlock"], cwd=run.folder, env=run.environment, check=True)
+    run.start("--set-resources", *ON_GPU2, *TABLE)
+    assert run.main is not None
+    assert run.main.wait(120) == 1
+    assert f"  scancel {training.job}\n" in run.text()
+    os.kill(training.pid, signal.SIGCONT)  # left to end instead
+    wait_for("its end", lambda: run.state(training.job) == "COMPLETED", 120)
+    run.start("--set-resources", *ON_GPU2, *TABLE)
+    run.finish()
+    return run
+
+
+def database_down(whole: Run, folder: Path) -> Run:
+    run = without(whole, folder, PRETRAIN, FINETUNE)
+    run.start("--set-resources", *ON_GPU2, *TABLE)
+    training = run.freeze()
+    with no_database(run.cluster):
+        os.kill(training.pid, signal.SIGCONT)
+        second = run.folder / "results/tiny" / FINETUNE / "seed1/run.json"
+        wait_for("a training begun and ended meanwhile", second.exists, 300)
+    run.finish()
+    return run
+
+
+def two_nodes(whole: Run, folder: Path) -> Run:
+    run = without(whole, folder, PRETRAIN)
+    profile = run.folder / "slurm/profile.yaml"
+    profile.write_text(profile.read_text() + TWO_NODES)
+    run.start("--", f"results/tiny/{PRETRAIN}/seed1/encoder.safetensors")
+    run.finish()
+    return run
+
+
+FAULTS: tuple[Callable[[Run, Path], Run], ...] = (
+    node_lost, preempted, out_of_time, main_killed, unlocked_too_soon, out_of_memory, cancelled,
+    database_down, two_nodes,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def faults(
+    whole: Run, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[dict[str, Future[Run]]]:
+    """All that the selected tests ask for, at the same time."""
+    folder = tmp_path_factory.mktemp("faults")
+    names = {item.name.removeprefix("test_") for item in request.session.items}
+    chosen = [fault for fault in FAULTS if fault.__name__ in names]
+    with ThreadPoolExecutor(len(FAULTS)) as pool:
+        yield {f.__name__: pool.submit(f, whole, folder / f.__name__) for f in chosen}
+
+
+def same_tables(run: Run, whole: Run) -> None:
+    assert run.tables() == whole.tables()
+    assert len(run.tables()) == 8 * 4
+
+
+# ---- what must hold --------------------------------------------------------------------------
+
+
+def test_whole_line_makes_all_tables_and_figures(whole: Run) -> None:
+    results = whole.folder / "results/tiny"
+    assert "No suitable partition" not in whole.text()
+    assert len(whole.tables()) == 8 * 4
+    assert len(list(results.glob("figures/*.pdf"))) == 6
+    assert (results / "report/index.html").is_file()
+
+
+def test_books_show_gpus_as_asked_and_none_elsewhere(whole: Run) -> None:
+    rows = whole.booked()
+    rules = Counter(row["Comment"].removeprefix("rule_").partition("_")[0] for row in rows)
+    assert not rules.keys() & {"fetch", "plan", "all"}  # these stay on the login node
+    assert rules["pretrain"] >= 2
+    assert rules["finetune"] == 6
+    assert rules["evaluate"] == rules["tables"] == rules["leak"] == 1  # grouped
+    for row in rows:
+        assert row["State"] == "COMPLETED", row
+        with_gpu = row["Comment"].startswith(tuple(f"rule_{name}" for name in GPU_RULES))
+        assert ("gres/gpu=1" in row["AllocTRES"]) == with_gpu, row
+        assert ("gres/gpu" in row["AllocTRES"]) == with_gpu, row
+        assert row["Partition"] == ("gpu" if with_gpu else "cpu"), row
+
+
+def test_out_of_memory(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["out_of_memory"].result()
+    same_tables(run, whole)
+    first, second = [r for r in run.booked() if r["Comment"].startswith("rule_pretrain")]
+    assert first["State"] in ("FAILED", "OUT_OF_MEMORY")
+    assert second["State"] == "COMPLETED"
+    assert (first["ReqMem"], second["ReqMem"]) == ("450M", "1800M")
+
+
+def test_out_of_time(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["out_of_time"].result()
+    same_tables(run, whole)
+    assert run.states("finetune") == ["TIMEOUT", "COMPLETED"]
+    assert run.record("finetune")["resumed_at"] > 0
+
+
+def test_node_lost(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["node_lost"].result()
+    same_tables(run, whole)
+    assert run.states("finetune") == ["NODE_FAIL", "COMPLETED"]
+    assert run.record("finetune")["resumed_at"] > 0
+
+
+def test_preempted(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["preempted"].result()
+    same_tables(run, whole)
+    assert run.states("finetune") == ["PREEMPTED", "COMPLETED"]
+    assert run.record("finetune")["resumed_at"] > 0
+
+
+def test_cancelled(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["cancelled"].result()
+    same_tables(run, whole)
+    assert run.states("pretrain") == ["CANCELLED", "COMPLETED"]
+    assert run.record("pretrain")["resumed_at"] > 0
+
+
+def test_main_killed(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["main_killed"].result()
+    same_tables(run, whole)
+    assert run.states("pretrain") == ["CANCELLED", "COMPLETED"]
+    assert run.record("pretrain")["resumed_at"] > 0
+
+
+def test_unlocked_too_soon(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["unlocked_too_soon"].result()
+    same_tables(run, whole)
+    assert "CANCELLED" not in run.states("finetune")
+    assert run.record("finetune")["resumed_at"] == 0
+
+
+def test_database_down(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["database_down"].result()
+    same_tables(run, whole)
+    assert run.states("pretrain") == run.states("finetune") == ["COMPLETED"]
+
+
+def test_two_nodes(faults: dict[str, Future[Run]], whole: Run) -> None:
+    """One encoder by two processes on two nodes: the losses of one process, batch size included."""
+    run = faults["two_nodes"].result()
+    assert run.record("pretrain")["processes"] == 2
+    (row,) = [r for r in run.booked() if r["Comment"].startswith("rule_pretrain")]
+    assert "node=2" in row["AllocTRES"]
+    assert "gres/gpu=2" in row["AllocTRES"]
+
+    def losses(run: Run) -> list[float]:
+        path = run.folder / "results/tiny" / PRETRAIN / "seed1/metrics.csv"
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        return [float(value) for row in rows for key, value in row.items() if "loss" in key]
+
+    assert losses(run) == pytest.approx(losses(whole), rel=1e-3)
+    assert losses(run)
