@@ -50,7 +50,6 @@ localrules:
     bundle,
     verify_bundle,
     rerun,
-    site,
     web,
     plan,
     watch,
