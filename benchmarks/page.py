@@ -31,7 +31,8 @@ def steps(report: dict[str, Any]) -> list[str]:
         )
         cells = [name, *(rate(rates, key) for key in ("ours", "ours_bf16", "peer"))]
         cells += [ratio(quartiles, key) for key in ("ratio", "ratio_flushed", "ratio_bf16")]
-        cells += [f"{case['share_of_product_ceiling']:.0%}"]
+        share = case["share_of_product_ceiling"]
+        cells += ["–" if share is None else f"{share:.0%}"]
         cells += [" / ".join(f"{memory[key]:.0f}" for key in ("ours", "peer") if key in memory)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -179,10 +178,8 @@ def measure(case: Case, repeats: int, ceiling: float) -> dict[str, Any]:
             if repeat:
                 seconds[name].append(elapsed)
     torch.set_flush_denormal(True)
-    with FlopCounterMode(display=False) as counter:
-        step(timed["ours"][0], graph, "float32")
     ours = statistics.median(seconds["ours"])
-    gflop = counter.get_total_flops() / 1e9
+    gflop = product_gflop(timed["ours"][0], graph, case)
     memory = {name: peak_memory(case, name) for name in ("ours", "peer") if name in timed}
     return {
         "molecules_per_second": {
@@ -193,10 +190,19 @@ def measure(case: Case, repeats: int, ceiling: float) -> dict[str, Any]:
             for name, (mine, theirs) in RATIOS.items()
             if mine in seconds and theirs in seconds
         },
-        "product_gflop_per_molecule": gflop / case.molecules,
-        "share_of_product_ceiling": gflop / ours / ceiling,
+        "product_gflop_per_molecule": gflop and gflop / case.molecules,
+        "share_of_product_ceiling": gflop and gflop / ours / ceiling,
         "peak_memory_mb": memory,
     }
+
+
+def product_gflop(trained: tuple[Any, Any], graph: MolGraph, case: Case) -> float | None:
+    """Operations of the matrix products of a step; torch cannot count those of forces."""
+    if case.kind == "energy+force":
+        return None
+    with FlopCounterMode(display=False) as counter:
+        step(trained, graph, "float32")
+    return float(counter.get_total_flops()) / 1e9
 
 
 def quartiles(theirs: list[float], ours: list[float]) -> list[float]:
@@ -217,10 +223,17 @@ def report_memory(case: Case, name: str) -> None:
     trained, flush, bits = variants(case)[name]
     graph = molecules(case)
     torch.set_flush_denormal(flush)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_so_far()
     for _ in range(2):
         step(trained, graph, bits)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(peak_so_far() - before)
+
+
+def peak_so_far() -> float:
+    """Peak resident memory of this process [MB]; getrusage's includes that of its parent."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    (peak,) = (line for line in lines if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) / 1024
 
 
 def product_ceiling() -> float:
@@ -240,9 +253,10 @@ def show(name: str, case: dict[str, Any]) -> None:
     print(f"{name}: molecules/s {rates}")
     for ratio, (low, median, high) in case["quartiles"].items():
         print(f"    {ratio} {median:.2f} ({low:.2f} to {high:.2f})")
-    share = f"{case['share_of_product_ceiling']:.0%} of the product ceiling"
-    memory = ", ".join(f"{k} {v:.0f} MB" for k, v in case["peak_memory_mb"].items())
-    print(f"    {case['product_gflop_per_molecule']:.2f} GFLOP a molecule, {share}; {memory}")
+    if case["share_of_product_ceiling"] is not None:
+        share = f"{case['share_of_product_ceiling']:.0%} of the product ceiling"
+        print(f"    {case['product_gflop_per_molecule']:.2f} GFLOP a molecule, {share}")
+    print("    memory: " + ", ".join(f"{k} {v:.0f} MB" for k, v in case["peak_memory_mb"].items()))
 
 
 def main() -> None:
