@@ -231,9 +231,7 @@ def setup(root: Path = ROOT, interpreter: str = sys.executable) -> None:
         run_quiet("check that they import", [venv_python, "-c", IMPORT_CHECK])
         kernel = [venv_python, "-c", KERNEL_CHECK]
         if not run_quiet("CPU kernel (C++ compiler)", kernel, may_fail=True):
-            print(
-                "  Training will take about twice as long; g++ or clang++ helps.", file=sys.stderr
-            )
+            print("  Training will take longer; g++ or clang++ helps.", file=sys.stderr)
         temporary = root / ".venv" / f"{STAMP}.tmp"
         text = json.dumps(stamp_content(root, python), indent=2) + "\n"
         temporary.write_text(text, encoding="utf-8")
