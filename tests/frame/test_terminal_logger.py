@@ -148,8 +148,11 @@ def test_edition_follows_snakemakes_order_of_precedence(tmp_path: Path) -> None:
     (tmp_path / "config/config.yaml").write_text("edition: small\n")
     (tmp_path / "other.yaml").write_text("edition: other\n")
     (tmp_path / "slurm").mkdir()
-    (tmp_path / "slurm/profile.yaml").write_text("config:\n  - edition=paper\n")
+    (tmp_path / "paper.yaml").write_text("edition: paper\n")
+    (tmp_path / "slurm/profile.yaml").write_text("configfile: paper.yaml\n")
     assert edition_of(["all"], tmp_path) == "small"
     assert edition_of(["--configfile", "other.yaml"], tmp_path) == "other"
     assert edition_of(["--profile", "slurm", "all"], tmp_path) == "paper"
+    given = ["--profile", "slurm", "--configfile", "other.yaml", "--", "all"]
+    assert edition_of(given, tmp_path) == "other"
     assert edition_of(["--profile=slurm", "--config", "edition=mine", "--"], tmp_path) == "mine"
