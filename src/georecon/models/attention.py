@@ -114,7 +114,13 @@ def edge_attention(
         from georecon.models import attention_triton
 
         return attention_triton.edge_attention(*arguments)
-    return _compiled(*arguments) if kernel == "native" else reference(*arguments)
+    if kernel == "native":
+        function: Any = _Attention.apply
+        message, vector = function(
+            qkv, vec, functional.linear(*filters), unit, cutoff, neighbors, heads
+        )
+        return message, vector
+    return reference(*arguments)
 
 
 def reference(
@@ -146,22 +152,6 @@ def reference(
     if vec is not None:
         vector = torch.addcmul(vector, vec.index_select(0, source), gate1[:, None])
     return scatter_sum(scalar.flatten(1), target, atoms), scatter_sum(vector, target, atoms)
-
-
-def _compiled(
-    qkv: Tensor,
-    vec: Tensor | None,
-    filters: Filters,
-    unit: Tensor,
-    cutoff: Tensor,
-    neighbors: Neighbors,
-    heads: Heads,
-) -> tuple[Tensor, Tensor]:
-    """The CPU kernel; arguments and result as of :func:`edge_attention`."""
-    function: Any = _Attention.apply
-    product = functional.linear(*filters)  # (P, 4F)
-    message, vector = function(qkv, vec, product, unit, cutoff, neighbors, heads)
-    return message, vector
 
 
 _INPUTS = ("qkv", "vec", "filters", "unit", "cutoff")
@@ -208,13 +198,12 @@ def _messages(qkv: Tensor) -> dict[str, Tensor]:
 def _gradients(*tensors: Tensor | None, geometry: bool) -> dict[str, Tensor | None]:
     """Room for the gradients, which the kernel clears; unit and cutoff on demand."""
     wanted = (True, True, True, geometry, geometry)
-    room = {
+    return {
         f"grad_{name}": torch.empty_like(x, memory_format=_DENSE)
         if x is not None and want
         else None
         for name, x, want in zip(_INPUTS, tensors, wanted, strict=True)
     }
-    return room
 
 
 class _Attention(torch.autograd.Function):
