@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import statistics
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # products in a fixed order
 
 import torch
+from publish import publish
 from torch import Tensor, nn
 from train_step import STORES, Case, Theirs, loss_of, molecules, quartiles, step
 
@@ -164,7 +164,7 @@ def available() -> list[str]:
 def main() -> None:
     """Run all cases."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", help="file for the numbers")
+    parser.add_argument("--json", help="file for the numbers; - for standard output")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10, help="steps of a round")
     options = parser.parse_args()
@@ -179,8 +179,8 @@ def main() -> None:
     cases = {case.name: measure(case, names, options.rounds, options.steps) for case in CASES}
     use("triton")
     report = {"torch": torch.__version__, "compute": compute_device(), "cases": cases}
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if not publish(report, options.json):
+        return
     print(f"{report['compute']['name']}, torch {torch.__version__}")
     for name, case in cases.items():
         show(name, case)

@@ -9,12 +9,13 @@ to standard output, alone).
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from publish import publish
 
 from georecon.config import load_config
 from georecon.experiments import Experiments
@@ -82,12 +83,8 @@ def main() -> None:
         "molecules_per_second": {name: statistics.median(v) for name, v in rates.items()},
         "ratio": means["bf16"] / means["float32"],
     }
-    text = json.dumps(report, indent=2)
-    if options.json == "-":
-        print(text)
+    if not publish(report, options.json):
         return
-    if options.json:
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
     for name in PRECISIONS:
         print(
             f"{options.target} {name:8s} validation MAE {means[name]:.4f} ± "

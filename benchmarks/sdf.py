@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import os
 import statistics
 import subprocess
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from publish import publish
 
 from georecon.config import load_config
 from georecon.data.preprocess import preprocess
@@ -232,12 +232,8 @@ def main() -> None:
     load.append(os.getloadavg()[0])
     report = cases["conformers"] | {"peak_memory_mb": peak, "cases": cases}
     report |= {"load_average": load, "cores": os.cpu_count(), "repeats": options.repeats}
-    text = json.dumps(report, indent=2)
-    if options.json == "-":
-        print(text)
+    if not publish(report, options.json):
         return
-    if options.json:
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
     for name, case in cases.items():
         for key, (low, high) in case["spread"].items():
             by_cpu = f"by CPU time {case['by_cpu_time'][key]:.2f}"

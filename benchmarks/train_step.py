@@ -13,7 +13,6 @@ standard output, alone).
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from publish import publish
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,11 +47,7 @@ RATIOS = {
     "ratio_bf16": ("ours_bf16", "peer"),
     "ratio_bf16_flushed": ("ours_bf16", "peer_flushed"),
 }
-RECONSTRUCT = {
-    "sigma": 0.04, "sigma_rec": 0.4, "hide_types": True, "depth": 2, "pooling": "mean",
-    "fusion": "film", "clean_target": "zero", "passes": 3, "detach": False,
-    "weights": {"reconstruct": 1.0, "denoise": 1.0, "clean": 0.1},
-}  # fmt: skip
+METHODS = yaml.safe_load(Path("config/methods.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -110,10 +107,9 @@ class Theirs(nn.Module):
 
 def loss_of(case: Case, encoder: nn.Module) -> tuple[nn.Module, Callable[[MolGraph], Tensor]]:
     """The trained module and its loss on a batch."""
-    if case.kind in ("coord", "georecon"):
-        name = "denoise" if case.kind == "coord" else "reconstruct"
-        params: dict[str, Any] = {"sigma": 0.04} if case.kind == "coord" else RECONSTRUCT
-        objective = objectives.build(name, encoder, params)
+    if case.kind in METHODS:
+        method = METHODS[case.kind]
+        objective = objectives.build(method["objective"], encoder, method["params"])
         return objective, lambda graph: objective(graph, NoiseSource(1, 0))["loss"]
     model = nn.ModuleDict({"encoder": encoder, "head": ScalarHead(case.settings.channels)})
 
@@ -293,12 +289,8 @@ def main() -> None:
         },
         "cases": cases,
     }
-    text = json.dumps(report, indent=2)
-    if options.json == "-":
-        print(text)
+    if not publish(report, options.json):
         return
-    if options.json:
-        Path(options.json).write_text(text + "\n", encoding="utf-8")
     print(f"product ceiling {ceiling:.0f} GFLOP/s, {options.threads} threads")
     for name, case in cases.items():
         show(name, case)
