@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 import pytest
 from safetensors.numpy import save_file
@@ -76,6 +77,10 @@ def test_files_hold_every_prediction_and_the_errors_over_them(forces: bool, tmp_
     assert metrics["property"]["n"] == 3
     assert metrics["property"]["mae"] == pytest.approx(np.abs(difference).mean(), rel=1e-14)
     assert metrics["property"]["rmse"] == pytest.approx(np.sqrt((difference**2).mean()), rel=1e-14)
+    columns = {name: pyarrow.array(values) for name, values in prediction_table(given).items()}
+    reference = pyarrow.table(columns).replace_schema_metadata({"unit": "eV"})
+    pyarrow.parquet.write_table(reference, tmp_path / "reference.parquet")
+    assert paths[0].read_bytes() == (tmp_path / "reference.parquet").read_bytes()
     expected = np.abs(0.25 - given["label"]).mean()
     assert metrics["property"]["baseline_mae"] == pytest.approx(expected, rel=1e-14)
     if forces:

@@ -31,11 +31,29 @@ def evaluate(
     import pyarrow
     import pyarrow.parquet
 
-    columns = {name: pyarrow.array(values) for name, values in table.items()}
+    columns = {name: _arrow_column(values) for name, values in table.items()}
     arrow = pyarrow.table(columns).replace_schema_metadata({"unit": unit})
     with atomic_path(predictions_path) as temporary:
         pyarrow.parquet.write_table(arrow, temporary)
     write_json(metrics_path, {"unit": unit, **all_errors(table, read_split(split_path).test_parts)})
+
+
+def _arrow_column(values: np.ndarray) -> Any:
+    """Arrow array of numbers or ASCII texts, straight from memory.
+
+    ``pyarrow.array`` gives the same array but imports pandas first, half of the job's time.
+    """
+    import pyarrow
+
+    if values.dtype.kind != "U":
+        buffers = [None, pyarrow.py_buffer(np.ascontiguousarray(values))]
+        return pyarrow.Array.from_buffers(
+            pyarrow.from_numpy_dtype(values.dtype), len(values), buffers
+        )
+    ends = np.cumsum([0, *map(len, values.tolist())], dtype=np.int32)
+    texts = "".join(values.tolist()).encode("ascii")
+    buffers = [None, pyarrow.py_buffer(ends), pyarrow.py_buffer(texts)]
+    return pyarrow.Array.from_buffers(pyarrow.string(), len(values), buffers)
 
 
 def all_errors(
