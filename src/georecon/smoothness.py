@@ -86,15 +86,16 @@ def spectral_norms(f: Map, graph: MolGraph, *, iterations: int, seed: int) -> Sp
     output = f(graph._replace(pos=pos))
     owner, size = _owner(output, graph), graph.num_graphs
     dual = torch.zeros_like(output, requires_grad=True)
-    (pulled,) = torch.autograd.grad(output, pos, dual, create_graph=True)
+    # sums of products: for gradients of outputs given by hand torch would import its compiler
+    (pulled,) = torch.autograd.grad((output * dual).sum(), pos, create_graph=True)
     vector = NoiseSource(seed, 0).normal(graph, "power_iteration")
     history = [torch.zeros(size, dtype=output.dtype, device=output.device)] * 3
     tiny = torch.finfo(output.dtype).tiny ** 0.5
     for _ in range(iterations):
         vector = vector / _norms(vector, graph.batch, size).clamp(min=tiny)[graph.batch, None]
-        (pushed,) = torch.autograd.grad(pulled, dual, vector, retain_graph=True)
+        (pushed,) = torch.autograd.grad((pulled * vector).sum(), dual, retain_graph=True)
         history = [*history[1:], _norms(pushed, owner, size).detach()]
-        (vector,) = torch.autograd.grad(output, pos, pushed, retain_graph=True)
+        (vector,) = torch.autograd.grad((output * pushed).sum(), pos, retain_graph=True)
     return Spectral(history[-1], _growth(*history))
 
 
