@@ -14,7 +14,7 @@ ROOT = Path(workflow.current_basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
 from georecon.slurm import explain_lock, refuse_beside_jobs, use_site_file
-from georecon.workflow import prepare
+from georecon.workflow import lift_start_limit, prepare
 
 # Merges edition and overrides, refuses a bad configuration, lets the scripts import src/ without an install.
 experiments = prepare(ROOT, config)
@@ -35,6 +35,7 @@ wildcard_constraints:
 
 
 onstart:
+    lift_start_limit(workflow)
     if workflow.is_main_process and workflow.non_local_exec:
         refuse_beside_jobs(Path.cwd())
 
