@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from georecon.config import load_config, merge, objective_parameters, read_yaml
 from georecon.errors import ConfigError
@@ -236,3 +237,10 @@ def test_yaml_anchors_and_merges_are_no_duplicates(tmp_path: Path) -> None:
 def test_objective_parameters_are_read_without_an_import() -> None:
     assert objective_parameters("denoise") == ["sigma"]
     assert "sigma_rec" in objective_parameters("reconstruct")
+
+
+def test_files_read_as_by_pyyamls_own_parser() -> None:
+    files = [*CONFIG.rglob("*.yaml"), *(CONFIG.parent / "reports/expected").glob("*.yaml")]
+    assert len(files) > 15
+    for path in files:
+        assert read_yaml(path) == yaml.safe_load(path.read_text(encoding="utf-8")), path

@@ -20,7 +20,11 @@ _SIZES = ("train", "val", "test")
 _KINDS = {"pretrain": ("geometries", "properties", "forces"), "property": ("properties",)}
 
 
-class _UniqueKeys(yaml.SafeLoader):
+# libyaml's parser, ten times as fast; PyYAML is also built without it
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _UniqueKeys(_SafeLoader):  # type: ignore[misc]
     """YAML loader that refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from georecon.config import read_yaml
 from georecon.errors import ConfigError
 from georecon.experiments import Experiments
 from georecon.files import read_json, write_text
@@ -36,7 +35,7 @@ def load_expected(folder: Path) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for path in sorted(folder.glob("*.yaml")):
-        entry = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entry = read_yaml(path)
         missing = [key for key in REQUIRED if key not in entry]
         for number in [*entry.get("numbers", []), *entry.get("context", [])]:
             missing += [f"numbers.{key}" for key in NUMBER if key not in number]
