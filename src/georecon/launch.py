@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import yaml
 
+from georecon import warm
 from georecon.files import read_json, write_json
 
 LOCK = ".snakemake/georecon-launch.lock"
@@ -211,7 +212,8 @@ class Run:
             if handler != signal.SIG_IGN:  # nohup stays nohup
                 signal.signal(number, self.forward)
         try:
-            code = self._run(arguments, folder, lock)
+            with warm.process() as variables:
+                code = self._run(arguments, folder, lock, variables)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -219,8 +221,10 @@ class Run:
             return 128 + self.signals[0]
         return 128 - code if code < 0 else code
 
-    def _run(self, arguments: Sequence[str], folder: Path, lock: IO[str]) -> int:
-        environment = {**dict.fromkeys(THREADS, "1"), **os.environ}
+    def _run(
+        self, arguments: Sequence[str], folder: Path, lock: IO[str], variables: Mapping[str, str]
+    ) -> int:
+        environment = {**dict.fromkeys(THREADS, "1"), **os.environ, **variables}
         self.child = subprocess.Popen(
             snakemake(*OPTIONS, *arguments),
             cwd=folder,

@@ -156,6 +156,66 @@ def test_dry_run_neither_takes_nor_needs_the_lock(folder: Path) -> None:
     assert "Done in" not in done.stdout
 
 
+WARM = """
+from georecon import warm
+
+warm.hand_over(snakemake)
+import os, signal, time
+from pathlib import Path
+
+def save(number, frame):
+    time.sleep(0.5)
+    Path("saved").touch()
+    raise SystemExit(75)
+
+signal.signal(signal.SIGINT, save)
+Path("parent").write_bytes(Path(f"/proc/{os.getppid()}/cmdline").read_bytes())
+Path("pid").write_text(str(os.getpid()))
+while not os.path.exists("go"):
+    time.sleep(0.02)
+Path(snakemake.output[0]).touch()
+"""
+
+
+@pytest.fixture
+def training(folder: Path) -> Path:
+    """A folder whose job is handed over where it can be."""
+    (folder / "job.py").write_text(WARM)
+    rule = "rule one:\n    output: 'x'\n    log: 'log.txt'\n    script: 'job.py'\n"
+    (folder / "Snakefile").write_text(rule)
+    return folder
+
+
+@pytest.mark.workflow
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no warm process elsewhere")
+def test_jobs_run_in_the_warm_process_unless_it_is_switched_off(training: Path) -> None:
+    (training / "go").touch()
+    assert run(training).returncode == 0
+    assert b"georecon.warm" in (training / "parent").read_bytes()
+    assert run(training, "--forceall", GEORECON_WARM="0").returncode == 0
+    assert b"georecon.warm" not in (training / "parent").read_bytes()
+
+
+@pytest.mark.workflow
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no warm process elsewhere")
+def test_job_of_the_warm_process_dies_with_the_launcher_and_saves_when_asked(
+    training: Path,
+) -> None:
+    with started(training) as (process, job):
+        process.kill()
+        process.wait()
+        wait_until(lambda: not is_alive(job), 5.0)
+    (training / "go").unlink()
+    with started(training) as (process, job):
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 128 + signal.SIGINT
+        assert (training / "saved").exists()
+        assert not is_alive(job)
+    output = (training / "output").read_text()
+    assert "Traceback" not in output
+    assert not (training / "x").exists()
+
+
 def test_lock_is_held_by_one_only(tmp_path: Path) -> None:
     with launch.launch_lock(tmp_path) as first, launch.launch_lock(tmp_path) as second:
         assert first is not None

@@ -1,5 +1,9 @@
 """Pre-train one encoder."""
 
+from georecon import warm
+
+warm.hand_over(snakemake)  # before the imports that take long
+
 from pathlib import Path
 
 from georecon.job import job

@@ -1,5 +1,9 @@
 """Smoothness estimates of one encoder."""
 
+from georecon import warm
+
+warm.hand_over(snakemake)  # before the imports that take long
+
 from pathlib import Path
 
 from georecon.files import write_json
