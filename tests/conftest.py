@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     with FileLock(shared / "tiny.lock"):
         if not done.exists():
             make_project(project.folder)
-            project.snakemake("--", "tables")
+            project.launch("--", "tables")
             done.touch()
     return project
 

@@ -61,8 +61,20 @@ class Project:
         self, *arguments: str, edition: str | None = "tiny", check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end; output and errors together."""
+        return self._run(self.command(*arguments, edition=edition), check)
+
+    def launch_command(self, *arguments: str, edition: str | None = "tiny") -> list[str]:
+        """What ``make`` runs; faster, because not each training imports torch anew."""
+        chosen = ["--config", f"edition={edition}"] if edition else []
+        return [sys.executable, "-m", "georecon.launch", "--cores", "2", *chosen, *arguments]
+
+    def launch(self, *arguments: str, edition: str | None = "tiny") -> None:
+        """Run as ``make`` does, to the end."""
+        self._run(self.launch_command(*arguments, edition=edition), True)
+
+    def _run(self, command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
-            self.command(*arguments, edition=edition),
+            command,
             cwd=self.folder,
             env=self.environment(),
             stdout=subprocess.PIPE,

@@ -23,7 +23,7 @@ def test_web_works_beside_a_run_that_holds_the_folder(working: Project) -> None:
         shutil.rmtree(target / "georecon")
     (folder / "tables/qm9.json").unlink()
     run = subprocess.Popen(
-        working.command("--", "table_qm9"), cwd=working.folder, env=working.environment(),
+        working.launch_command("--", "table_qm9"), cwd=working.folder, env=working.environment(),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:

@@ -52,7 +52,7 @@ def test_3bpa_from_the_mirror(mirror: Path, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     (project.folder / "small.yaml").write_text(SMALL)
     chosen = (*EXAMPLE, "small.yaml", "--config", f"mirror={mirror}", "--", "table_3bpa")
-    project.snakemake(*chosen, edition=None)
+    project.launch(*chosen, edition=None)
     table = json.loads((project.folder / "results/tiny/tables/3bpa.json").read_text())
     assert "0 of 333 3bpa test entries" in table["caption"]
     for cell in table["cells"]:

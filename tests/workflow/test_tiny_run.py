@@ -211,7 +211,7 @@ def test_a_new_objective_is_one_file_and_one_entry(working: Project) -> None:
     jobs = working.planned("--", "table_qm9")
     assert counts(jobs) == {"pretrain": 1, "finetune": 4, "evaluate": 4, "table": 1}
     assert methods(jobs, "pretrain") == methods(jobs, "finetune") == {"mine"}
-    working.snakemake("--", "table_qm9")
+    working.launch("--", "table_qm9")
     table = json.loads((working.folder / "results/tiny/tables/qm9.json").read_text())
     row = [cell for cell in table["cells"] if cell["row"] == "mine"]
     assert [cell["n"] for cell in row] == [2, 2]
@@ -244,7 +244,7 @@ def test_another_library_module_reruns_nothing(working: Project) -> None:
 def test_killed_training_continues_and_gives_the_same_encoder(working: Project) -> None:
     target = "results/tiny/pretrain/coord/seed1/encoder.safetensors"
     state = working.folder / "results/tiny/state"
-    for keys, value in ((("steps",), 400), (("checkpoint_seconds",), 0.1)):
+    for keys, value in ((("steps",), 200), (("checkpoint_seconds",), 0.1)):
         working.configure("config/editions/tiny.yaml", "pretrain", "train", *keys, value=value)
     known = {path.parent for path in state.glob("*/step-*")}
     process = subprocess.Popen(
@@ -265,9 +265,9 @@ def test_killed_training_continues_and_gives_the_same_encoder(working: Project) 
         working.snakemake("--", target)
     path = working.folder / target
     training = json.loads((path.parent / "run.json").read_text())["training"]
-    assert 0 < training["resumed_at"] < 400 == training["steps"]
+    assert 0 < training["resumed_at"] < 200 == training["steps"]
     log = (working.folder / "logs/tiny/pretrain/coord/seed1.log").read_text()
-    assert f"continues at step {training['resumed_at']} of 400" in log
+    assert f"continues at step {training['resumed_at']} of 200" in log
     resumed, curve = path.read_bytes(), (path.parent / "metrics.csv").read_bytes()
     assert not {p.parent for p in state.glob("*/step-*")} - known, "finished, yet state stays"
     working.snakemake("--forcerun", "pretrain", "--", target)
