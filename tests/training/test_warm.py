@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Run:
         path.write_text(head + text, encoding="utf-8")
         return path
 
-    @contextmanager
+    @contextlib.contextmanager
     def start(self, script: Path, **different: Any) -> Iterator[subprocess.Popen[str]]:
         """The script as Snakemake starts it, under the same conditions but for what is given."""
         options = {"cwd": self.folder} | different
@@ -114,7 +114,7 @@ class Run:
         return bool(self.facts(**different)["parent"] == self.server)
 
 
-@contextmanager
+@contextlib.contextmanager
 def run_in(folder: Path, source: Path = ROOT / "src") -> Iterator[Run]:
     """A run with a warm process that has imported ``source``."""
     kept = {k: v for k, v in os.environ.items() if k != warm.VARIABLE}
@@ -130,6 +130,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with run_in(tmp_path_factory.mktemp("run")) as made:
         made.server = made.facts()["parent"]
         yield made
+        for child in children(made.server):  # of a test that failed; it would be waited for
+            os.kill(int(child), signal.SIGKILL)
 
 
 @pytest.fixture(autouse=True)
@@ -349,6 +351,19 @@ def test_without_its_warm_process_a_job_fails_and_the_next_works(tmp_path: Path)
         until(lambda: not any(is_alive(int(pid)) for pid in left), 5.0)
         facts = run.facts()
         assert (facts["parent"], facts["imported"]) == (os.getpid(), False)
+
+
+def test_at_the_end_the_warm_process_waits_for_a_child_that_saves(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as jobs:
+        with run_in(tmp_path) as run:
+            script = run.write(HAND_OVER + WAITS + 'print("saved")')
+            process = jobs.enter_context(run.start(script))
+            until(lambda: is_waiting(process))
+            child = pid_in(tmp_path)
+            subprocess.run("(sleep 1; touch go) &", shell=True, cwd=tmp_path, check=True)
+        assert not is_alive(child)
+        assert process.communicate(timeout=10) == ("saved\n", "")
+    assert process.returncode == 0
 
 
 # ---- who is taken -------------------------------------------------------------------------------
