@@ -100,8 +100,8 @@ class Edges(NamedTuple):
     """Directed edges within the cutoff, self loops included, and the pairs of atoms they join.
 
     The two edges of a pair have one length and opposite unit vectors. All self loops of a molecule
-    belong to its first pair, of length 0. Edges are sorted by target, then source; edges and pairs
-    of a molecule stand together.
+    belong to its first pair, of length 0. Edges are sorted by target, then source, the pairs of a
+    molecule by length.
 
     Attributes:
         source: atom j of each edge, (E,) int64.
@@ -109,6 +109,9 @@ class Edges(NamedTuple):
         pair: pair of each edge, (E,) int64.
         rows: first edge of each target atom and E at the end, (N + 1,) int64.
         pairs: first pair of each molecule and P at the end, (B + 1,) int64.
+        first, second: atoms of each pair, (P,) int64; those of self loops do not count.
+        ways: 1 if there is the edge to the first atom, 2 if there is that to the second, 3 for
+            both, (P,) int64.
         length: distance of each pair [Å], (P,); exactly 0 for self loops.
         unit: unit vector of each pair from its first to its second atom, (P, 3); exactly 0 for self
             loops. An edge's unit vector from i to j is this one if i < j, else its negative.
@@ -119,6 +122,9 @@ class Edges(NamedTuple):
     pair: Tensor
     rows: Tensor
     pairs: Tensor
+    first: Tensor
+    second: Tensor
+    ways: Tensor
     length: Tensor
     unit: Tensor
 
@@ -131,6 +137,7 @@ class _Block(NamedTuple):
     pair: Tensor
     first: Tensor
     second: Tensor
+    ways: Tensor
     pairs_of_molecule: Tensor
 
 
@@ -157,7 +164,7 @@ def radius_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
     # on paper and drown all others in float32.
     unit = vector * (real / length)[:, None]
     rows = _starts(torch.bincount(found.target, minlength=graph.z.shape[0]))
-    return Edges(found.source, found.target, found.pair, rows, pairs, length * real, unit)
+    return Edges(*found[:3], rows, pairs, *found[3:6], length * real, unit)
 
 
 def _starts(counts: Tensor) -> Tensor:
@@ -204,8 +211,15 @@ def _dense_pairs(pos: Tensor, ptr: Tensor, cutoff: float, max_neighbors: int) ->
     pair = number[(molecule * size + low * (i != j)) * size + high]
     owner, first, second = used.nonzero(as_tuple=True)
     start = ptr[molecule]
+    length = squared[owner, first, second].double().where(first != second, -1.0)
+    order = torch.argsort(length + 2.0 * cutoff**2 * owner)
+    owner, first, second = owner[order], first[order], second[order]
+    ways = near[owner, first, second] + 2 * near[owner, second, first]
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=pos.device)
+    atoms = ptr[owner]
     return _Block(
-        start + j, start + i, pair, ptr[owner] + first, ptr[owner] + second, used.sum((1, 2))
+        start + j, start + i, place[pair], atoms + first, atoms + second, ways, used.sum((1, 2))
     )
 
 

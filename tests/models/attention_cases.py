@@ -11,10 +11,10 @@ from toy_graphs import random_batch
 
 from georecon.graph import radius_edges
 from georecon.models.attention import Filters, Heads, Neighbors
-from georecon.models.radial import cosine_cutoff
+from georecon.models.radial import POINTS, Places, cosine_cutoff
 
 CUTOFF = 5.0
-NAMES = ("qkv", "vec", "rbf", "weight", "bias", "unit", "cutoff")
+NAMES = ("qkv", "vec", "rbf", "weight", "bias", "place", "unit", "cutoff")
 
 
 def case(
@@ -27,13 +27,15 @@ def case(
     channels: int = 24,
     heads: int = 4,
     radial: int = 13,
+    nodes: int = 0,
 ) -> list[Any]:
-    """Arguments: a capped large molecule, so that some pairs have one edge; one atom."""
+    """Arguments: a capped large molecule, so that some pairs have one edge; one atom.
+
+    With ``nodes``, filters lie on a grid of so many, with pairs at its ends, and one beyond.
+    """
     graph = random_batch(3, dtype, sizes=sizes)
     edges = radius_edges(graph, CUTOFF, cap)
-    neighbors = Neighbors(
-        edges.source, edges.target, edges.pair, edges.rows, graph.ptr, edges.pairs
-    )
+    neighbors = Neighbors.of(edges, graph.ptr)
     generator = torch.Generator().manual_seed(1)
 
     def normal(*shape: int, scale: float = 1.0) -> Tensor:
@@ -45,10 +47,15 @@ def case(
     unit = edges.unit.clone().requires_grad_(True)
     cutoff = cosine_cutoff(edges.length, CUTOFF).requires_grad_(True)
     filters = Filters(
-        normal(pairs, radial),
+        normal(nodes or pairs, radial),
         normal(4 * channels, radial, scale=radial**-0.5),
         normal(4 * channels, scale=0.3),
     )
+    if nodes:
+        node = torch.rand(pairs, generator=generator, dtype=dtype) * (nodes - 1)
+        node[-1], node[0] = -0.01, nodes - 1
+        row = (node.floor().long() - 2).clamp(0, nodes - POINTS)
+        filters = filters._replace(places=Places(row, (node - row).requires_grad_(True)))
     return [normal(atoms, 5 * channels), vec, filters, unit, cutoff, neighbors,
             Heads(heads, vector_cutoff)]  # fmt: skip
 
@@ -58,7 +65,7 @@ def copied(x: Any, device: str = "cpu", dtype: torch.dtype | None = None) -> Any
     if isinstance(x, Tensor):
         moved = x.detach().to(device, dtype if x.is_floating_point() else None)
         return moved.requires_grad_(x.requires_grad)
-    if isinstance(x, Filters | Neighbors):
+    if isinstance(x, Filters | Neighbors | Places):
         return type(x)(*(copied(part, device, dtype) for part in x))
     return [copied(part, device, dtype) for part in x] if isinstance(x, list) else x
 
@@ -66,7 +73,8 @@ def copied(x: Any, device: str = "cpu", dtype: torch.dtype | None = None) -> Any
 def tensors(arguments: list[Any]) -> dict[str, Tensor]:
     """Those that have a gradient."""
     qkv, vec, filters, unit, cutoff, *_ = arguments
-    found = dict(zip(NAMES, (qkv, vec, *filters, unit, cutoff), strict=True))
+    offset = None if filters.places is None else filters.places.offset
+    found = dict(zip(NAMES, (qkv, vec, *filters[:3], offset, unit, cutoff), strict=True))
     return {name: x for name, x in found.items() if x is not None}
 
 

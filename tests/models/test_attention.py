@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from attention_cases import case, compare, derivatives, tensors
+from attention_cases import case, compare, derivatives, tensors, weights
 from torch import Tensor
 
 from georecon.errors import GeoreconError
+from georecon.graph import scatter_sum
 from georecon.models import attention, native
 from georecon.models.attention import Filters, Neighbors
+from georecon.models.radial import Places, interpolate
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 needs_kernel = pytest.mark.skipif(
@@ -25,6 +27,7 @@ variants = [
     pytest.mark.parametrize("dtype", TOLERANCE, ids=["f32", "f64"]),
     pytest.mark.parametrize("first", [True, False], ids=["first layer", "later layer"]),
     pytest.mark.parametrize("vector_cutoff", [False, True], ids=["", "vector cutoff"]),
+    pytest.mark.parametrize("nodes", [0, 20], ids=["", "grid"]),
 ]
 
 
@@ -36,10 +39,64 @@ def every_variant(function: Any) -> Any:
 
 @needs_kernel
 @every_variant
-def test_kernel_equals_the_equations(dtype: torch.dtype, first: bool, vector_cutoff: bool) -> None:
-    arguments = case(dtype, first=first, vector_cutoff=vector_cutoff)
+def test_kernel_equals_the_equations(
+    dtype: torch.dtype, first: bool, vector_cutoff: bool, nodes: int
+) -> None:
+    arguments = case(dtype, first=first, vector_cutoff=vector_cutoff, nodes=nodes)
     expected = derivatives(attention.reference, arguments)
     compare(derivatives(attention.edge_attention, arguments), expected, TOLERANCE[dtype])
+
+
+@needs_kernel
+@pytest.mark.parametrize("channels", [24, 32, 64, 128])
+def test_heads_of_any_width(channels: int) -> None:
+    """Those of 8, 16 and 32 channels have loops of their own."""
+    arguments = case(torch.float32, first=False, vector_cutoff=False, nodes=20, channels=channels)
+    compare(
+        derivatives(attention.edge_attention, arguments),
+        derivatives(attention.reference, arguments),
+        TOLERANCE[torch.float32],
+    )
+
+
+def embedding(function: Any, arguments: list[Any]) -> dict[str, Tensor]:
+    """A sum of filtered neighbours, its gradients and the gradients of those."""
+    x, _, filters, *_, neighbors, _ = arguments
+    offset = None if filters.places is None else filters.places.offset
+    inputs = [value for value in (x, filters.weight, offset) if value is not None]
+
+    def summed() -> Tensor:
+        table = filters.linear().tile(1, 2)[:, : x.shape[1]]
+        result: Tensor = function(x, table, filters.places, neighbors)
+        return result
+
+    number = (summed() * weights(summed())).square().sum()
+    first = torch.autograd.grad(number, inputs, create_graph=True)
+    total = sum((g * weights(g)).sum() for g in first)
+    second = torch.autograd.grad(total, inputs)
+    named = {f"gradient {k}": g for k, g in enumerate(first)}
+    return {"sum": summed(), **named, **{f"second {k}": g for k, g in enumerate(second)}}
+
+
+def every_edge(x: Tensor, table: Tensor, places: Places | None, neighbors: Neighbors) -> Tensor:
+    """Broken twin of ``embed_neighbors``: atoms are their own neighbours."""
+    filters = (table if places is None else interpolate(table, places))[neighbors.pair]
+    return scatter_sum(x[neighbors.source] * filters, neighbors.target, len(x))
+
+
+@needs_kernel
+@pytest.mark.parametrize("nodes", [0, 20], ids=["", "grid"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["f32", "f64"])
+def test_the_sum_of_filtered_neighbours(
+    dtype: torch.dtype, nodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = case(dtype, first=True, vector_cutoff=False, nodes=nodes)
+    found = embedding(attention.embed_neighbors, arguments)
+    monkeypatch.setattr(native, "kernel", lambda _: "reference")
+    expected = embedding(attention.embed_neighbors, arguments)
+    compare(found, expected, TOLERANCE[dtype])
+    with pytest.raises(AssertionError, match="relative error"):
+        compare(embedding(every_edge, arguments), expected, TOLERANCE[dtype])
 
 
 FORGETS = [
@@ -47,7 +104,16 @@ FORGETS = [
     for kind, names in {
         0: ("vec", "unit"),
         1: ("vec", "unit"),
-        2: ("qkv_t", "vec_t", "filters_t", "unit_t", "cutoff_t", "grad_message", "grad_vector"),
+        2: (
+            "qkv_t",
+            "vec_t",
+            "table_t",
+            "place_t",
+            "unit_t",
+            "cutoff_t",
+            "grad_message",
+            "grad_vector",
+        ),
     }.items()
     for name in names
 ]
@@ -66,7 +132,7 @@ def test_comparison_rejects_a_kernel_that_forgets_a_term(
             arguments[name] = torch.zeros_like(arguments[name])
         run(**arguments)
 
-    arguments = case(torch.float64, first=False, vector_cutoff=False)
+    arguments = case(torch.float64, first=False, vector_cutoff=False, nodes=20)
     expected = derivatives(attention.reference, arguments)
     monkeypatch.setattr(native, "run", forgetful)
     with pytest.raises(AssertionError, match="relative error"):
@@ -76,30 +142,33 @@ def test_comparison_rejects_a_kernel_that_forgets_a_term(
 @needs_kernel
 def test_a_molecule_is_the_same_in_any_batch_and_with_any_number_of_threads() -> None:
     """To the last bit: each molecule is the work of one thread, in a fixed order."""
-    arguments = case(torch.float32, first=False, vector_cutoff=False)
+    arguments = case(torch.float32, first=False, vector_cutoff=False, nodes=20)
     before = torch.get_num_threads()
     found = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        found.append(attention.edge_attention(*arguments)[1])
+        outputs = derivatives(attention.edge_attention, arguments, second=False)
+        found.append([outputs["vector"], outputs["gradient of weight"]])
     torch.set_num_threads(before)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    assert all(
+        torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True)
+    )
     qkv, vec, filters, unit, cutoff, neighbors, heads = arguments
     edges, pairs = int(neighbors.rows[9]), int(neighbors.pairs[1])
-    alone = Neighbors(*(index[:edges] for index in neighbors[:3]),
-                      neighbors.rows[:10], neighbors.atoms[:2], neighbors.pairs[:2])  # fmt: skip
-    first = filters._replace(rbf=filters.rbf[:pairs])
+    alone = Neighbors(*(index[:edges] for index in neighbors[:3]), neighbors.rows[:10],
+                      *(index[:pairs] for index in neighbors[4:7]),
+                      neighbors.atoms[:2], neighbors.pairs[:2])  # fmt: skip
+    first = filters._replace(places=Places(*(x[:pairs] for x in filters.places)))
     single = attention.edge_attention(
         qkv[:9], vec[:9], first, unit[:pairs], cutoff[:pairs], alone, heads
     )
-    assert torch.equal(found[0][:9], single[1])
+    assert torch.equal(found[0][0][:9], single[1])
 
 
 @needs_kernel
 def test_a_number_that_is_not_finite_stays_so() -> None:
-    for name in ("qkv", "rbf", "bias", "cutoff"):
-        arguments = case(torch.float32, first=False, vector_cutoff=False)
+    for name in ("qkv", "rbf", "bias", "place", "cutoff"):
+        arguments = case(torch.float32, first=False, vector_cutoff=False, nodes=20)
         with torch.no_grad():
             tensors(arguments)[name].view(-1)[-1] = torch.nan
         message, vector = attention.edge_attention(*arguments)
@@ -108,14 +177,13 @@ def test_a_number_that_is_not_finite_stays_so() -> None:
 
 @needs_kernel
 def test_exponential_of_the_kernel_over_its_whole_range() -> None:
-    """SiLU of large filters: 0 to the left, the filter itself to the right, accurate between."""
+    """SiLU of large scores: 0 to the left, the score itself to the right, accurate between."""
     arguments = case(torch.float32, first=True, vector_cutoff=False)
-    wide, pairs = len(arguments[2].bias), len(arguments[3])
-    values = torch.linspace(-120, 120, pairs * wide).view(pairs, wide)
-    arguments[2] = Filters(values, torch.eye(wide), torch.zeros(wide))  # the filters themselves
-    arguments = [x.detach() if isinstance(x, Tensor) else x for x in arguments]
+    q = arguments[0].detach().clone()
+    q[:, :24] *= torch.linspace(-300, 300, len(q))[:, None]
+    arguments = [x.detach() if isinstance(x, Tensor) else x for x in (q, *arguments[1:])]
     double = [x.double() if isinstance(x, Tensor) else x for x in arguments]
-    double[2] = Filters(*(x.double() for x in arguments[2]))
+    double[2] = Filters(*(x.double() for x in arguments[2][:3]))
     for found, expected in zip(
         attention.edge_attention(*arguments), attention.reference(*double), strict=True
     ):

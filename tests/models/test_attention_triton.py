@@ -205,9 +205,7 @@ def test_comparison_rejects_a_broken_twin(
 def test_links_hold_each_edge_once() -> None:
     graph = random_batch(4, sizes=(12, 1, 5))
     edges = radius_edges(graph, 3.0, 5)
-    neighbors = Neighbors(
-        edges.source, edges.target, edges.pair, edges.rows, graph.ptr, edges.pairs
-    )
+    neighbors = Neighbors.of(edges, graph.ptr)
     wanted = set(zip(*(x.tolist() for x in neighbors[:3]), strict=True))
     assert any((t, s, p) not in wanted for s, t, p in wanted), "some edges have no reverse"
     table, rows, ends = attention_triton.make_links(neighbors, len(edges.length))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import broken
@@ -13,10 +14,11 @@ from torch import Tensor
 from toy_graphs import batch, random_batch, random_molecule, random_rotation
 
 from georecon.graph import MIN_DISTANCE, MolGraph, make_graph, pool_mean, pool_sum, radius_edges
+from georecon.models import radial
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.models.heads import PROPERTY_HEADS, VectorHead, masses, safe_norm
 from georecon.models.potential import PropertyModel
-from georecon.models.radial import ExpNormalBasis, cosine_cutoff
+from georecon.models.radial import ExpNormalBasis, cosine_cutoff, interpolate
 from georecon.models.whiten import WhitenedVectorNorm, polar_factor
 
 
@@ -385,6 +387,24 @@ def test_both_edges_of_a_pair_share_its_length() -> None:
         assert torch.equal(atoms, edges.target)
 
 
+def test_pairs_of_a_molecule_are_sorted_by_length_and_know_their_edges() -> None:
+    graph = batch([random_molecule(40, 1), random_molecule(1, 2), random_molecule(9, 3)])
+    edges = radius_edges(graph, 5.0, 10)
+    for first, last in itertools.pairwise(edges.pairs.tolist()):
+        assert edges.length[first] == 0.0
+        assert (edges.length[first:last].diff() >= 0.0).all()
+    loops = set(edges.pairs[:-1].tolist())
+    found = {(i, i) for i in range(len(graph.z))}
+    for p, (i, j, ways) in enumerate(zip(edges.first, edges.second, edges.ways, strict=True)):
+        if p not in loops:
+            vector = graph.pos[j] - graph.pos[i]
+            assert torch.allclose(edges.unit[p] * edges.length[p], vector, atol=1e-12)
+            found |= {(int(j), int(i))} if ways & 1 else set()
+            found |= {(int(i), int(j))} if ways & 2 else set()
+    assert found == pairs(edges)
+    assert set(edges.ways.tolist()) == {1, 2, 3}, "some pairs have one edge only"
+
+
 def test_self_loops_spoil_no_derivative() -> None:
     """A self loop's unit vector is 0 / MIN_DISTANCE; derivatives of 1e6 cancel only on paper."""
     graph = random_batch(1, sizes=(9,))
@@ -475,3 +495,52 @@ def test_radial_basis_follows_its_formula() -> None:
     )
     assert np.abs(basis(length).numpy() - expected).max() < 1e-6
     assert basis(length).shape == (50, 8)
+
+
+def filters_on_the_grid(size: int) -> tuple[float, float]:
+    """Largest errors of interpolated filters and of their slope, relative to the largest ones."""
+    basis = ExpNormalBasis(5.0, size).double()
+    generator = torch.Generator().manual_seed(0)
+    weight = 0.3 * torch.randn(64, size, generator=generator, dtype=torch.float64)
+
+    def slope(filters: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        length = torch.linspace(0.7, 4.9999, 3000, dtype=torch.float64).requires_grad_(True)
+        values = filters(length)
+        (gradient,) = torch.autograd.grad((values * weight[:, 0]).sum(), length)
+        return values.detach(), gradient
+
+    def on_the_grid(length: Tensor) -> Tensor:
+        grid = basis.grid(length)
+        return interpolate(torch.nn.functional.silu(grid.rbf @ weight.T), grid.places)
+
+    found = slope(on_the_grid)
+    expected = slope(lambda length: torch.nn.functional.silu(basis(length) @ weight.T))
+    value, gradient = (
+        float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True)
+    )
+    return value, gradient
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 64])
+def test_filters_on_the_grid_are_exact_to_float32(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, gradient = filters_on_the_grid(size)
+    assert value < 5e-7
+    assert gradient < 5e-5
+    radial._nodes.cache_clear()
+    monkeypatch.setattr(radial, "NODES_PER_FUNCTION", 6)
+    monkeypatch.setattr(radial, "NODES", 6 * size)
+    assert filters_on_the_grid(size)[0] > 5e-7, "a coarser twin is told apart"
+    radial._nodes.cache_clear()
+
+
+def test_a_self_loop_lies_on_a_node_of_the_grid() -> None:
+    """Also an atom at the cutoff: filters there are those of the basis."""
+    basis = ExpNormalBasis(5.0, 16)
+    length = torch.tensor([0.0, 5.0])
+    grid = basis.grid(length)
+    assert sum(grid.places).tolist() == pytest.approx([255, 0], abs=1e-4)
+    assert torch.allclose(interpolate(grid.rbf, grid.places), basis(length), atol=1e-6)
+    assert torch.allclose(interpolate(grid.cutoff[:, None], grid.places)[:, 0],
+                          cosine_cutoff(length, 5.0), atol=1e-6)  # fmt: skip

@@ -1,6 +1,9 @@
 // Edge attention of the Equivariant Transformer on CPUs: forward, backward and the derivative of the
 // backward, fused over one molecule at a time, so that its features stay in a core's cache and no
-// array of one row an edge is ever written. The equations are `reference` of attention.py.
+// array of one row an edge or a pair is ever written. The equations are `reference` of attention.py.
+//
+// Filters are read from a table by distance: the six nodes about a pair's place on the grid, weighted
+// by Lagrange's polynomials. Without places, row p of the table is pair p's.
 //
 // The backward is written once for any number type. With S it is the gradient; with Dual<S>, numbers
 // that carry a derivative along one direction, it is a Hessian-vector product: forces are trained.
@@ -23,9 +26,13 @@ using Index = std::int64_t;
 template <class S>
 struct Dual {
     S v{}, t{};  // value and derivative
+    Dual() = default;
+    Dual(S value, S derivative = S(0)) : v(value), t(derivative) {}
 };
 
 template <class S> Dual<S> operator+(Dual<S> a, Dual<S> b) { return {a.v + b.v, a.t + b.t}; }
+template <class S> Dual<S> operator+(Dual<S> a, S b) { return {a.v + b, a.t}; }
+template <class S> Dual<S> operator-(Dual<S> a, Dual<S> b) { return {a.v - b.v, a.t - b.t}; }
 template <class S> Dual<S> operator*(Dual<S> a, Dual<S> b) { return {a.v * b.v, a.t * b.v + a.v * b.t}; }
 template <class S> Dual<S> operator*(S a, Dual<S> b) { return {a * b.v, a * b.t}; }
 template <class S> Dual<S>& operator+=(Dual<S>& a, Dual<S> b) { return a = a + b; }
@@ -81,38 +88,42 @@ template <class S> struct Sum {
     void add(Index i, Dual<S> x) const { v[i] += x.t; }
     Sum at(Index i) const { return {v + i}; }
 };
-// Room for the filters of one molecule and their gradient.
+// Room for the filters of one pair, and for their gradient.
 template <class S> struct Room {
     std::vector<S> data;
-    S* v{};
-    void resize(Index n) { data.assign(n, S(0)); v = data.data(); }
-    S operator[](Index i) const { return v[i]; }
-    void set(Index i, S x) const { v[i] = x; }
-    void add(Index i, S x) const { v[i] += x; }
+    explicit Room(Index n) : data(n) {}
+    S operator[](Index i) const { return data[i]; }
+    void clear() { std::fill(data.begin(), data.end(), S(0)); }
+    void set(Index i, S x) { data[i] = x; }
+    void add(Index i, S x) { data[i] += x; }
 };
 template <class S> struct RoomDual {
-    std::vector<S> data;
-    S *v{}, *t{};
-    void resize(Index n) { data.assign(2 * n, S(0)); v = data.data(); t = v + n; }
+    Room<S> v, t;
+    explicit RoomDual(Index n) : v(n), t(n) {}
     Dual<S> operator[](Index i) const { return {v[i], t[i]}; }
-    void set(Index i, Dual<S> x) const { v[i] = x.v; t[i] = x.t; }
-    void add(Index i, Dual<S> x) const { v[i] += x.v; t[i] += x.t; }
+    void clear() { v.clear(); t.clear(); }
+    void set(Index i, Dual<S> x) { v.set(i, x.v); t.set(i, x.t); }
+    void add(Index i, Dual<S> x) { v.add(i, x.v); t.add(i, x.t); }
 };
 
-// What the caller passes; attention.py has the same fields in the same order.
+// What the caller passes; native.py has the same fields in the same order.
 struct Arguments {
     Index molecules, channels, heads, threads;
     Index kind;             // 0 forward, 1 backward, 2 derivative of the backward
     Index type;             // 0 float, 1 double
     Index vector_cutoff;    // the cutoff multiplies values instead of attention weights
-    const Index *atoms, *pairs;           // first of each molecule, (B + 1,)
-    const Index *rows, *source, *pair;    // first edge of each atom (N + 1,); of each edge (E,)
-    const void *qkv, *vec, *filters, *unit, *cutoff;
-    const void *qkv_t, *vec_t, *filters_t, *unit_t, *cutoff_t;
+    Index parts, nodes;     // parts of the batch, one thread each; rows of the table
+    Index embedding;        // no attention: the sum of filtered neighbours, with qkv (N, F) and table (., F)
+    const Index *atoms, *pairs;            // first of each molecule, (B + 1,)
+    const Index *first, *second, *ways;    // atoms of each pair; 1: edge to the first, 2: to the second, 3: both
+    const Index *row;       // first of the rows of the table that a pair reads; null: it has its own
+    const void *qkv, *vec, *table, *place, *unit, *cutoff;    // place: in rows from that first one
+    const void *qkv_t, *vec_t, *table_t, *place_t, *unit_t, *cutoff_t;
     const void *grad_message, *grad_vector;
     void *message, *vector;
-    void *grad_qkv, *grad_vec, *grad_filters;
-    void *grad_unit, *grad_cutoff;        // null where they are not wanted
+    void *grad_qkv, *grad_vec;
+    void *grad_table;                              // of each part, or of each pair
+    void *grad_place, *grad_unit, *grad_cutoff;    // null where they are not wanted
 };
 
 template <class S> struct Plain {
@@ -126,67 +137,150 @@ template <class S> struct Derived {
     }
 };
 
-// ---- one molecule -------------------------------------------------------------------------------
+// ---- places on the grid -------------------------------------------------------------------------
 
-template <class M> struct Molecule {
+constexpr Index POINTS = 6, MIDDLE = 2;    // rows are taken relative to the middle one, for fewer rounding errors
+
+// Lagrange's polynomials of the rows that a pair reads, and their derivatives.
+template <class S, class T> struct Stencil {
+    T weight[POINTS], slope[POINTS];
+
+    void at(T place) {
+        const S over[POINTS] = {S(-1) / 120, S(1) / 24, S(-1) / 12, S(1) / 12, S(-1) / 24, S(1) / 120};
+        T left[POINTS], left_slope[POINTS], right = S(1), right_slope = S(0);
+        left[0] = S(1);
+        left_slope[0] = S(0);
+        for (Index m = 1; m < POINTS; ++m) {
+            const T x = place + S(1 - m);
+            left[m] = left[m - 1] * x;
+            left_slope[m] = left_slope[m - 1] * x + left[m - 1];
+        }
+        for (Index m = POINTS - 1; m >= 0; --m) {
+            const T x = place + S(-m);
+            weight[m] = over[m] * (left[m] * right);
+            slope[m] = over[m] * (left_slope[m] * right + left[m] * right_slope);
+            right_slope = right_slope * x + right;
+            right = right * x;
+        }
+    }
+};
+
+// ---- a part of the batch ------------------------------------------------------------------------
+
+// DEPTH: channels of a head if known, else 0.
+template <class M, int DEPTH> struct Part {
     using T = typename M::Number;
     using S = typename M::Scalar;
     const Arguments& a;
-    const Index F, D, first_pair, last_pair;
-    const typename M::Array qkv, vec, unit, cutoff, filters;
+    const Index F, D, width;    // width: numbers in a row of the table
+    const bool forwards, backwards;
+    const typename M::Array qkv, vec, table, place, unit, cutoff;
     const S *grad_message, *grad_vector;
-    typename M::Scratch act, grad_act;
-    std::vector<T> score;
+    const Sum<S> grad_table;
+    typename M::Scratch filter, grad_filter;    // of the pair in hand, (width,): keys, three values
+    typename M::Scratch term, wide;             // of the edge in hand, (F,)
+    std::vector<T> score, gate, back;           // and of its heads
+    Stencil<S, T> stencil;
 
-    Molecule(const Arguments& args, Index molecule)
-        : a(args), F(args.channels), D(args.channels / args.heads),
-          first_pair(args.pairs[molecule]), last_pair(args.pairs[molecule + 1]),
+    Part(const Arguments& args, Index part)
+        : a(args), F(args.channels), D(DEPTH ? DEPTH : args.channels / args.heads),
+          width(args.embedding ? F : 4 * F), forwards(args.kind != 1),
+          backwards(args.kind != 0),
           qkv(M::array(a.qkv, a.qkv_t)), vec(M::array(a.vec, a.vec_t)),
+          table(M::array(a.table, a.table_t)), place(M::array(a.place, a.place_t)),
           unit(M::array(a.unit, a.unit_t)), cutoff(M::array(a.cutoff, a.cutoff_t)),
-          filters(M::array(a.filters, a.filters_t)),
           grad_message(static_cast<const S*>(a.grad_message)),
-          grad_vector(static_cast<const S*>(a.grad_vector)), score(args.heads) {}
+          grad_vector(static_cast<const S*>(a.grad_vector)),
+          grad_table{static_cast<S*>(a.grad_table) + (a.row ? part * a.nodes * width : 0)},
+          filter(width), grad_filter(width), term(F), wide(F),
+          score(args.heads), gate(args.heads), back(args.heads) {}
 
-    // silu of the filters of each pair, once for both of its edges
-    void activate() {
-        const Index n = (last_pair - first_pair) * 4 * F;
-        act.resize(n);
-        const auto raw = filters.at(first_pair * 4 * F);
+    // Filters of a pair, once for both of its edges.
+    void read(Index p) {
+        if (!a.row) {
+            const auto row = table.at(p * width);
+            for (Index f = 0; f < width; ++f) filter.set(f, row[f]);
+            return;
+        }
+        stencil.at(place[p]);
+        const auto rows = table.at(a.row[p] * width), middle = rows.at(MIDDLE * width);
 #pragma GCC ivdep
-        for (Index i = 0; i < n; ++i) {
-            const T x = raw[i];
-            act.set(i, x * sigmoid(x));
+        for (Index f = 0; f < width; ++f) {
+            const T base = middle[f];
+            T sum = base;
+            for (Index m = 0; m < POINTS; ++m) sum += stencil.weight[m] * (rows[m * width + f] - base);
+            filter.set(f, sum);
         }
     }
 
-    void scores(Index i, Index j, Index filter) {
-        const auto q = qkv.at(i * 5 * F), k = qkv.at(j * 5 * F + F);
+    // The gradient of a pair's filters goes to the table and, if wanted, to its place.
+    template <bool geometry> void write(Index p) {
+        if (!a.row) {
+            const auto row = grad_table.at(p * width);
+            for (Index f = 0; f < width; ++f) row.add(f, grad_filter[f]);
+            return;
+        }
+        const auto middle = table.at((a.row[p] + MIDDLE) * width);
+        T along{};
+        for (Index m = 0; m < POINTS; ++m) {
+            const auto row = table.at((a.row[p] + m) * width);
+            const auto out = grad_table.at((a.row[p] + m) * width);
+            const T weight = stencil.weight[m];
+            T dot{};
+#pragma GCC ivdep
+            for (Index f = 0; f < width; ++f) {
+                const T grad = grad_filter[f];
+                out.add(f, weight * grad);
+                if constexpr (geometry) dot += (row[f] - middle[f]) * grad;
+            }
+            if constexpr (geometry) along += stencil.slope[m] * dot;
+        }
+        if constexpr (geometry) Sum<S>{static_cast<S*>(a.grad_place)}.add(p, along);
+    }
+
+    // Sum over the channels of each head.
+    void sum(const typename M::Scratch& of, std::vector<T>& to) const {
+        const Index depth = DEPTH ? DEPTH : D;
         for (Index h = 0; h < a.heads; ++h) {
-            T sum{};
-            for (Index f = h * D; f < (h + 1) * D; ++f) sum += q[f] * k[f] * act[filter + f];
-            score[h] = sum;
+            T total{};
+            for (Index d = 0; d < depth; ++d) total += of[h * depth + d];
+            to[h] = total;
         }
     }
 
-    void forward(Index i, Index e) {
-        const Index j = a.source[e], p = a.pair[e], filter = (p - first_pair) * 4 * F;
+    // The number of each head to all of its channels.
+    void spread(const std::vector<T>& of, typename M::Scratch& to) const {
+        const Index depth = DEPTH ? DEPTH : D;
+        for (Index h = 0; h < a.heads; ++h)
+            for (Index d = 0; d < depth; ++d) to.set(h * depth + d, of[h]);
+    }
+
+    // Attention weights of an edge: SiLU(score) = score · gate.
+    void attend(Index i, Index j) {
+        const auto q = qkv.at(i * 5 * F), k = qkv.at(j * 5 * F + F);
+#pragma GCC ivdep
+        for (Index f = 0; f < F; ++f) term.set(f, q[f] * k[f] * filter[f]);
+        sum(term, score);
+        for (Index h = 0; h < a.heads; ++h) gate[h] = sigmoid(score[h]);
+    }
+
+    void forward(Index i, Index j, Index p) {
         const S sign = j > i ? S(1) : S(-1);
         const T c = cutoff[p];
         const auto v0 = qkv.at(j * 5 * F + 2 * F);
         const Sum<S> message{static_cast<S*>(a.message) + i * F}, vector{static_cast<S*>(a.vector) + i * 3 * F};
-        scores(i, j, filter);
-        for (Index h = 0; h < a.heads; ++h) {
-            const T weight = score[h] * sigmoid(score[h]) * c;
+        attend(i, j);
+        for (Index h = 0; h < a.heads; ++h) score[h] = score[h] * gate[h] * c;
+        spread(score, wide);
 #pragma GCC ivdep
-            for (Index f = h * D; f < (h + 1) * D; ++f) message.add(f, weight * v0[f] * act[filter + F + f]);
-        }
+        for (Index f = 0; f < F; ++f) message.add(f, wide[f] * v0[f] * filter[F + f]);
         const auto v1 = v0.at(F), v2 = v0.at(2 * F);
         T u[3];
         for (Index x = 0; x < 3; ++x) u[x] = a.vector_cutoff ? sign * unit[3 * p + x] * c : sign * unit[3 * p + x];
         if (!a.vec) {
 #pragma GCC ivdep
             for (Index f = 0; f < F; ++f) {
-                const T gate2 = v2[f] * act[filter + 3 * F + f];
+                const T gate2 = v2[f] * filter[3 * F + f];
                 for (Index x = 0; x < 3; ++x) vector.add(x * F + f, gate2 * u[x]);
             }
             return;
@@ -195,8 +289,8 @@ template <class M> struct Molecule {
         const bool scaled = a.vector_cutoff;
 #pragma GCC ivdep
         for (Index f = 0; f < F; ++f) {
-            const T gate2 = v2[f] * act[filter + 3 * F + f];
-            T gate1 = v1[f] * act[filter + 2 * F + f];
+            const T gate2 = v2[f] * filter[3 * F + f];
+            T gate1 = v1[f] * filter[2 * F + f];
             if (scaled) gate1 = gate1 * c;
             for (Index x = 0; x < 3; ++x)
                 vector.add(x * F + f, gate2 * u[x] + gate1 * neighbor[x * F + f]);
@@ -204,39 +298,41 @@ template <class M> struct Molecule {
     }
 
     // Attention weights and scalar values; returns the gradient of the cutoff.
-    T backward_scalar(Index i, Index j, Index filter, T c) {
+    T backward_scalar(Index i, Index j, T c) {
         const auto q = qkv.at(i * 5 * F), k = qkv.at(j * 5 * F + F), v0 = k.at(F);
         const Sum<S> out{static_cast<S*>(a.grad_qkv)};
         const Sum<S> grad_q = out.at(i * 5 * F), grad_k = out.at(j * 5 * F + F), grad_v = grad_k.at(F);
         const S* grad = grad_message + i * F;
+        attend(i, j);
+        for (Index h = 0; h < a.heads; ++h) back[h] = score[h] * gate[h] * c;
+        spread(back, wide);
+#pragma GCC ivdep
+        for (Index f = 0; f < F; ++f) {
+            const T pulled = grad[f] * v0[f], x = filter[F + f];
+            term.set(f, pulled * x);
+            grad_v.add(f, grad[f] * (wide[f] * x));
+            grad_filter.add(F + f, wide[f] * pulled);
+        }
+        sum(term, back);
         T grad_c{};
-        scores(i, j, filter);
         for (Index h = 0; h < a.heads; ++h) {
-            const T s = score[h], gate = sigmoid(s), weight = s * gate * c;
-            T sum{};
+            grad_c += back[h] * (score[h] * gate[h]);
+            back[h] = back[h] * c * silu_slope(score[h], gate[h]);
+        }
+        spread(back, wide);
 #pragma GCC ivdep
-            for (Index f = h * D; f < (h + 1) * D; ++f) {
-                const T back = grad[f] * v0[f], d = act[filter + F + f];
-                sum += back * d;
-                grad_v.add(f, grad[f] * (weight * d));
-                grad_act.add(filter + F + f, weight * back);
-            }
-            grad_c += sum * (s * gate);
-            const T slope = sum * c * silu_slope(s, gate);
-#pragma GCC ivdep
-            for (Index f = h * D; f < (h + 1) * D; ++f) {
-                const T d = slope * act[filter + f], qf = q[f], kf = k[f];
-                grad_q.add(f, kf * d);
-                grad_k.add(f, qf * d);
-                grad_act.add(filter + f, slope * qf * kf);
-            }
+        for (Index f = 0; f < F; ++f) {
+            const T slope = wide[f], x = slope * filter[f], qf = q[f], kf = k[f];
+            grad_q.add(f, kf * x);
+            grad_k.add(f, qf * x);
+            grad_filter.add(f, slope * qf * kf);
         }
         return grad_c;
     }
 
     // Vector values: gradient of unit goes to `grad_u`; returns the gradient of the cutoff.
     template <bool geometry, bool vectors>
-    T backward_vector(Index i, Index j, Index filter, T c, const T (&u)[3], T (&grad_u)[3]) {
+    T backward_vector(Index i, Index j, T c, const T (&u)[3], T (&grad_u)[3]) {
         const auto v1 = qkv.at(j * 5 * F + 3 * F), v2 = v1.at(F), neighbor = vec.at(vectors ? j * 3 * F : 0);
         const Sum<S> grad_v1{static_cast<S*>(a.grad_qkv) + j * 5 * F + 3 * F}, grad_v2 = grad_v1.at(F);
         const Sum<S> grad_neighbor{static_cast<S*>(a.grad_vec) + (vectors ? j * 3 * F : 0)};
@@ -245,20 +341,20 @@ template <class M> struct Molecule {
 #pragma GCC ivdep
         for (Index f = 0; f < F; ++f) {
             const S gx = grad[f], gy = grad[F + f], gz = grad[2 * F + f];
-            const T a2 = v2[f], d2 = act[filter + 3 * F + f];
+            const T a2 = v2[f], d2 = filter[3 * F + f];
             const T along = gx * u[0] + gy * u[1] + gz * u[2], scaled = along * c;
             grad_v2.add(f, scaled * d2);
-            grad_act.add(filter + 3 * F + f, scaled * a2);
+            grad_filter.add(3 * F + f, scaled * a2);
             if constexpr (geometry) {
                 const T gate2 = a2 * d2;
                 g0 += gx * gate2; g1 += gy * gate2; g2 += gz * gate2;
                 grad_c += along * gate2;
             }
             if constexpr (vectors) {
-                const T a1 = v1[f], d1 = act[filter + 2 * F + f];
+                const T a1 = v1[f], d1 = filter[2 * F + f];
                 const T dot = gx * neighbor[f] + gy * neighbor[F + f] + gz * neighbor[2 * F + f], back = dot * c;
                 grad_v1.add(f, back * d1);
-                grad_act.add(filter + 2 * F + f, back * a1);
+                grad_filter.add(2 * F + f, back * a1);
                 const T gate1 = a1 * d1, pushed = gate1 * c;
                 grad_neighbor.add(f, gx * pushed);
                 grad_neighbor.add(F + f, gy * pushed);
@@ -270,18 +366,15 @@ template <class M> struct Molecule {
         return grad_c;
     }
 
-    template <bool geometry> void backward(Index i, Index e) {
-        const Index j = a.source[e], p = a.pair[e], filter = (p - first_pair) * 4 * F;
+    template <bool geometry> void backward(Index i, Index j, Index p) {
         const S sign = j > i ? S(1) : S(-1);
-        T one{};
-        if constexpr (std::is_same_v<T, S>) one = S(1); else one.v = S(1);
         const T c = cutoff[p];
         T u[3], grad_u[3];
         for (Index x = 0; x < 3; ++x) u[x] = sign * unit[3 * p + x];
-        T grad_c = backward_scalar(i, j, filter, c);
-        const T scale = a.vector_cutoff ? c : one;
-        const T more = a.vec ? backward_vector<geometry, true>(i, j, filter, scale, u, grad_u)
-                             : backward_vector<geometry, false>(i, j, filter, scale, u, grad_u);
+        T grad_c = backward_scalar(i, j, c);
+        const T scale = a.vector_cutoff ? c : T(S(1));
+        const T more = a.vec ? backward_vector<geometry, true>(i, j, scale, u, grad_u)
+                             : backward_vector<geometry, false>(i, j, scale, u, grad_u);
         if constexpr (geometry) {
             if (a.vector_cutoff) grad_c += more;
             const Sum<S> out_u{static_cast<S*>(a.grad_unit) + 3 * p}, out_c{static_cast<S*>(a.grad_cutoff) + p};
@@ -290,59 +383,88 @@ template <class M> struct Molecule {
         }
     }
 
-    // From the gradient of silu(filters) to that of filters.
-    void finish() {
-        const Index n = (last_pair - first_pair) * 4 * F, start = first_pair * 4 * F;
-        const auto raw = filters.at(start);
-        auto* out = static_cast<S*>(a.grad_filters) + start;
+    void embed(Index i, Index j) {
+        const auto x = qkv.at(j * F);
+        const Sum<S> message{static_cast<S*>(a.message)}, grad_x{static_cast<S*>(a.grad_qkv)};
 #pragma GCC ivdep
-        for (Index i = 0; i < n; ++i) {
-            const T x = raw[i], slope = grad_act[i] * silu_slope(x, sigmoid(x));
-            if constexpr (std::is_same_v<T, S>) out[i] = slope; else out[i] = slope.t;
+        for (Index f = 0; f < F; ++f) {
+            const T d = filter[f];
+            if (forwards) message.add(i * F + f, x[f] * d);
+            if (!backwards) continue;
+            const S grad = grad_message[i * F + f];
+            grad_x.add(j * F + f, grad * d);
+            grad_filter.add(f, grad * x[f]);
         }
+    }
+
+    // From atom j to atom i.
+    void edge(Index i, Index j, Index p) {
+        if (a.embedding) return embed(i, j);
+        if (forwards) forward(i, j, p);
+        if (backwards) a.grad_unit ? backward<true>(i, j, p) : backward<false>(i, j, p);
+    }
+
+    // The first pair of a molecule is that of its self loops, which no embedding has.
+    void molecule(Index b) {
+        const Index first = a.atoms[b], last = a.atoms[b + 1], loops = a.pairs[b];
+        clear(b);
+        for (Index p = loops + a.embedding; p < a.pairs[b + 1]; ++p) {
+            read(p);
+            if (backwards) grad_filter.clear();
+            if (p == loops)
+                for (Index i = first; i < last; ++i) edge(i, i, p);
+            else {
+                if (a.ways[p] & 1) edge(a.first[p], a.second[p], p);
+                if (a.ways[p] & 2) edge(a.second[p], a.first[p], p);
+            }
+            if (backwards) a.grad_place ? write<true>(p) : write<false>(p);
+        }
+    }
+
+    void clear(Index b) {
+        const Index first = a.atoms[b], last = a.atoms[b + 1], low = a.pairs[b], high = a.pairs[b + 1];
+        if (forwards) {
+            zero(a.message, first, last, F);
+            zero(a.vector, first, last, 3 * F);
+        }
+        if (backwards) {
+            zero(a.grad_qkv, first, last, a.embedding ? F : 5 * F);
+            zero(a.grad_vec, first, last, 3 * F);
+            zero(a.grad_unit, low, high, 3);
+            zero(a.grad_cutoff, low, high, 1);
+            zero(a.grad_place, low, high, 1);
+            if (!a.row) zero(a.grad_table, low, high, width);
+        }
+    }
+
+    static void zero(void* out, Index from, Index to, Index width) {
+        if (out) std::fill(static_cast<S*>(out) + from * width, static_cast<S*>(out) + to * width, S(0));
     }
 };
 
-template <class S> void clear(void* out, Index from, Index to, Index width) {
-    if (out) std::fill(static_cast<S*>(out) + from * width, static_cast<S*>(out) + to * width, S(0));
-}
-
-template <class M> void molecule(const Arguments& a, Index b) {
-    using S = typename M::Scalar;
-    const Index F = a.channels, first = a.atoms[b], last = a.atoms[b + 1];
-    const bool forward = a.kind != 1, backward = a.kind != 0;
-    if (forward) {
-        clear<S>(a.message, first, last, F);
-        clear<S>(a.vector, first, last, 3 * F);
-    }
-    if (backward) {
-        clear<S>(a.grad_qkv, first, last, 5 * F);
-        clear<S>(a.grad_vec, first, last, 3 * F);
-        clear<S>(a.grad_unit, a.pairs[b], a.pairs[b + 1], 3);
-        clear<S>(a.grad_cutoff, a.pairs[b], a.pairs[b + 1], 1);
-    }
-    Molecule<M> one(a, b);
-    one.activate();
-    if (backward) one.grad_act.resize((a.pairs[b + 1] - a.pairs[b]) * 4 * F);
-    for (Index i = first; i < last; ++i)
-        for (Index e = a.rows[i]; e < a.rows[i + 1]; ++e) {
-            if (forward) one.forward(i, e);
-            if (backward) a.grad_unit ? one.template backward<true>(i, e) : one.template backward<false>(i, e);
-        }
-    if (backward) one.finish();
-}
-
-template <class M> void all(const Arguments& a) {
+template <class M, int DEPTH> void all(const Arguments& a) {
 #pragma omp parallel for schedule(dynamic) num_threads(a.threads)
-    for (Index b = 0; b < a.molecules; ++b) molecule<M>(a, b);
+    for (Index part = 0; part < a.parts; ++part) {
+        Part<M, DEPTH> one(a, part);
+        if (one.backwards && a.row) one.zero(a.grad_table, part * a.nodes, (part + 1) * a.nodes, one.width);
+        for (Index b = part * a.molecules / a.parts; b < (part + 1) * a.molecules / a.parts; ++b) one.molecule(b);
+    }
+}
+
+template <class S, int DEPTH> void of_kind(const Arguments& a) {
+    a.kind == 2 ? all<Derived<S>, DEPTH>(a) : all<Plain<S>, DEPTH>(a);
 }
 
 }  // namespace
 
 // Returns 0, or 1 for an unknown type.
 extern "C" int edge_attention(const Arguments* a) {
-    const bool derived = a->kind == 2;
-    if (a->type == 0) return derived ? all<Derived<float>>(*a) : all<Plain<float>>(*a), 0;
-    if (a->type == 1) return derived ? all<Derived<double>>(*a) : all<Plain<double>>(*a), 0;
-    return 1;
+    if (a->type == 1) return of_kind<double, 0>(*a), 0;
+    if (a->type != 0) return 1;
+    switch (a->channels / a->heads) {
+        case 8: return of_kind<float, 8>(*a), 0;
+        case 16: return of_kind<float, 16>(*a), 0;
+        case 32: return of_kind<float, 32>(*a), 0;
+        default: return of_kind<float, 0>(*a), 0;
+    }
 }

@@ -14,9 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from georecon.graph import MolGraph, check_graph, radius_edges, scatter_sum
-from georecon.models.attention import Filters, Heads, Neighbors, edge_attention, prepare
-from georecon.models.radial import ExpNormalBasis, cosine_cutoff
+from georecon.graph import MolGraph, check_graph, radius_edges
+from georecon.models import native
+from georecon.models.attention import (
+    Filters,
+    Heads,
+    Neighbors,
+    edge_attention,
+    embed_neighbors,
+    prepare,
+)
+from georecon.models.radial import ExpNormalBasis, Places, cosine_cutoff
 from georecon.models.whiten import WhitenedVectorNorm
 
 
@@ -50,13 +58,17 @@ class EdgeFeatures(NamedTuple):
         neighbors: edges, and the pairs of atoms they join.
         unit: unit vector of each pair from its first to its second atom, (P, 3), 0 for self loops.
         cutoff: cosine cutoff of the length, (P,).
-        rbf: radial basis of the length, (P, K).
+        rbf: radial basis of the length, (P, K), or of each node of a grid, (T, K).
+        near: cosine cutoff of the same lengths, (P,) or (T,).
+        places: of pairs on the grid, or None if there is none.
     """
 
     neighbors: Neighbors
     unit: Tensor
     cutoff: Tensor
     rbf: Tensor
+    near: Tensor
+    places: Places | None
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
@@ -80,11 +92,10 @@ class NeighborEmbedding(nn.Module):
 
     def forward(self, z: Tensor, x: Tensor, edges: EdgeFeatures) -> Tensor:
         """Atomic numbers (N,) and embeddings (N, F) → (N, F); self loops do not take part."""
-        source, target, pair, *_ = edges.neighbors
-        weight = edges.cutoff[pair] * (source != target)
-        filters = self.distance_proj(edges.rbf)[pair] * weight[:, None]  # (E, F)
-        message = self.embedding(z)[source] * filters
-        neighbors = scatter_sum(message, target, x.shape[0])
+        filters = Filters(edges.rbf, self.distance_proj.weight, self.distance_proj.bias).linear()
+        neighbors = embed_neighbors(
+            self.embedding(z), filters * edges.near[:, None], edges.places, edges.neighbors
+        )
         return self.combine(torch.cat([x, neighbors], dim=-1))
 
 
@@ -119,7 +130,7 @@ class AttentionLayer(nn.Module):
         x = self.layernorm(x)
         weight, bias = _together(self.q_proj, self.k_proj, self.v_proj)
         qkv = functional.linear(x, weight, bias)  # (N, 5F)
-        filters = Filters(edges.rbf, *_together(self.dk_proj, self.dv_proj))
+        filters = Filters(edges.rbf, *_together(self.dk_proj, self.dv_proj), edges.places)
         message, vector_message = edge_attention(
             qkv, vec, filters, edges.unit, edges.cutoff, edges.neighbors, self.heads
         )
@@ -167,15 +178,13 @@ class EquivariantTransformer(nn.Module):
         settings = self.settings
         check_graph(graph, settings.max_z)
         edges = radius_edges(graph, settings.cutoff, settings.max_neighbors)
-        neighbors = Neighbors(
-            edges.source, edges.target, edges.pair, edges.rows, graph.ptr, edges.pairs
-        )
-        return EdgeFeatures(
-            prepare(neighbors, edges.length.shape[0]),
-            edges.unit,
-            cosine_cutoff(edges.length, settings.cutoff),
-            self.distance_expansion(edges.length),
-        )
+        neighbors = prepare(Neighbors.of(edges, graph.ptr), edges.length.shape[0])
+        cutoff = cosine_cutoff(edges.length, settings.cutoff)
+        basis = self.distance_expansion
+        gridded = native.kernel(graph.pos.device.type) == "native"
+        if gridded and graph.pos.dtype == torch.float32:
+            return EdgeFeatures(neighbors, edges.unit, cutoff, *basis.grid(edges.length))
+        return EdgeFeatures(neighbors, edges.unit, cutoff, basis(edges.length), cutoff, None)
 
     def forward(self, graph: MolGraph, edges: EdgeFeatures | None = None) -> tuple[Tensor, Tensor]:
         """Features of each atom.

@@ -31,11 +31,15 @@ _FLAGS = (
     "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
 )  # fmt: skip
 KERNELS = ("native", "triton", "reference")
-_SIZES = ("molecules", "channels", "heads", "threads", "kind", "type", "vector_cutoff")
+_SIZES = (
+    "molecules", "channels", "heads", "threads", "kind", "type", "vector_cutoff", "parts", "nodes",
+    "embedding",
+)  # fmt: skip
 _POINTERS = (
-    "atoms", "pairs", "rows", "source", "pair", "qkv", "vec", "filters", "unit", "cutoff", "qkv_t",
-    "vec_t", "filters_t", "unit_t", "cutoff_t", "grad_message", "grad_vector", "message", "vector",
-    "grad_qkv", "grad_vec", "grad_filters", "grad_unit", "grad_cutoff",
+    "atoms", "pairs", "first", "second", "ways", "row", "qkv", "vec", "table", "place", "unit",
+    "cutoff", "qkv_t", "vec_t", "table_t", "place_t", "unit_t", "cutoff_t", "grad_message",
+    "grad_vector", "message", "vector", "grad_qkv", "grad_vec", "grad_table", "grad_place",
+    "grad_unit", "grad_cutoff",
 )  # fmt: skip
 
 

@@ -1,11 +1,18 @@
-"""Radial functions of distance: cosine cutoff and exponential-normal basis."""
+"""Radial functions of distance: cosine cutoff, exponential-normal basis, and its grid."""
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+NODES_PER_FUNCTION, NODES = 12, 256
+"""Nodes of the grid: so many for each radial function, and no fewer than that in all. Interpolated
+filters are then as exact as float32 (tests/models/test_parts.py)."""
+POINTS = 6
 
 
 def cosine_cutoff(length: Tensor, cutoff: float) -> Tensor:
@@ -41,3 +48,63 @@ class ExpNormalBasis(nn.Module):
         """Distances [Å] (E,) → basis (E, K)."""
         centred = torch.exp(-self.alpha * length)[:, None] - self.means  # (E, K)
         return cosine_cutoff(length, self.cutoff)[:, None] * torch.exp(-self.betas * centred**2)
+
+    def grid(self, length: Tensor) -> Grid:
+        """Radial functions on a grid, and where on it pairs of these distances [Å] (P,) lie."""
+        rbf, cutoff = _nodes(self.cutoff, self.means.shape[0], length.dtype)
+        first = math.exp(-0.5 * self.alpha * self.cutoff)
+        step = (1.0 - first) / (rbf.shape[0] - 1)
+        node = (torch.exp(-0.5 * self.alpha * length.double()) - first) / step
+        row = (node.detach().floor().long() - 2).clamp(0, rbf.shape[0] - POINTS)
+        return Grid(rbf, cutoff, Places(row, (node - row).to(length.dtype)))
+
+
+class Places(NamedTuple):
+    """Where pairs lie between the rows of a table.
+
+    Attributes:
+        row: first of the six rows about each pair, (P,) int64.
+        offset: of the pair from that row, in rows, (P,).
+    """
+
+    row: Tensor
+    offset: Tensor
+
+
+class Grid(NamedTuple):
+    """A grid over all distances within the cutoff, evenly spaced in ``exp(−α d / 2)``.
+
+    That spacing is about as narrow as the basis at short distances and as the cutoff function at
+    long ones.
+
+    Attributes:
+        rbf: radial basis of each node, (T, K).
+        cutoff: cosine cutoff of each node, (T,).
+        places: of pairs on it, counted from the node at the cutoff.
+    """
+
+    rbf: Tensor
+    cutoff: Tensor
+    places: Places
+
+
+@functools.cache
+def _nodes(cutoff: float, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Radial basis (T, K) and cutoff (T,) of the nodes, from the cutoff to distance 0."""
+    basis = ExpNormalBasis(cutoff, size)
+    first = math.exp(-0.5 * basis.alpha * cutoff)
+    count = max(NODES, NODES_PER_FUNCTION * size)
+    nodes = torch.linspace(first, 1.0, count, dtype=torch.float64)
+    length = nodes.log() * (-2.0 / basis.alpha)
+    return basis(length).to(dtype), cosine_cutoff(length, cutoff).to(dtype)
+
+
+def interpolate(table: Tensor, places: Places) -> Tensor:
+    """Rows between those of a table (T, F), by Lagrange's polynomials through six: (P, F)."""
+    row, offset = places
+    weights = []
+    for m in range(POINTS):
+        factors = [(offset - k) / (m - k) for k in range(POINTS) if k != m]
+        weights.append(torch.stack(factors).prod(0))
+    rows = row[:, None] + torch.arange(POINTS, device=row.device)
+    return torch.einsum("pm,pmf->pf", torch.stack(weights, -1), table[rows])
