@@ -35,6 +35,7 @@ from georecon.graph import MolGraph
 from georecon.job import prepare_torch
 from georecon.models.encoder import EdgeFeatures, EncoderSettings, EquivariantTransformer
 from georecon.models.heads import ScalarHead
+from georecon.models.twice import only
 from georecon.noise import NoiseSource
 from georecon.provenance import compute_device
 from georecon.training.batches import load_batch
@@ -120,7 +121,8 @@ def loss_of(case: Case, encoder: nn.Module) -> tuple[nn.Module, Callable[[MolGra
         energy = model["head"](*model["encoder"](graph), graph)
         if not forces:
             return energy.square().mean()
-        (gradient,) = torch.autograd.grad(energy.sum(), pos, create_graph=True)
+        with only(positions=True):
+            (gradient,) = torch.autograd.grad(energy.sum(), pos, create_graph=True)
         return energy.square().mean() + gradient.square().mean()
 
     return model, loss
@@ -135,7 +137,8 @@ def step(
     model.zero_grad(set_to_none=True)
     with products(bits):
         value = loss(graph)
-    value.backward()
+    with only(weights=True):
+        value.backward(inputs=[p for p in model.parameters() if p.requires_grad])
     return time.perf_counter() - started
 
 

@@ -33,6 +33,7 @@ _MODEL = (
     "noise.py",
     "models/*.py",
     "models/*.cpp",
+    "models/*.h",
     "training/*.py",
     "data/store.py",
     "data/molecules.py",

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from georecon.graph import scatter_sum
 from georecon.models import attention, native
 from georecon.models.attention import Filters, Neighbors
 from georecon.models.radial import Places, interpolate
+from georecon.models.twice import only
+from georecon.models.update import layer_update, reference_update
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 needs_kernel = pytest.mark.skipif(
@@ -127,10 +130,10 @@ def test_comparison_rejects_a_kernel_that_forgets_a_term(
     """A broken twin for each array: it is taken as zero in one of the three calls."""
     run = native.run
 
-    def forgetful(**arguments: Any) -> None:
+    def forgetful(entry: str, **arguments: Any) -> None:
         if arguments["kind"] == kind:
             arguments[name] = torch.zeros_like(arguments[name])
-        run(**arguments)
+        run(entry, **arguments)
 
     arguments = case(torch.float64, first=False, vector_cutoff=False, nodes=20)
     expected = derivatives(attention.reference, arguments)
@@ -199,6 +202,72 @@ def test_a_third_derivative_is_refused() -> None:
     (second,) = torch.autograd.grad(first.square().sum(), arguments[0], create_graph=True)
     with pytest.raises(NotImplementedError, match="GEORECON_KERNEL=reference"):
         torch.autograd.grad(second.sum(), arguments[0])
+
+
+# ---- update of a layer ------------------------------------------------------------------------
+
+
+def updated(function: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Outputs of an update, their gradients and second derivatives."""
+    generator = torch.Generator().manual_seed(2)
+    o, p = (torch.randn(7, *shape, generator=generator, dtype=dtype).requires_grad_(True)
+            for shape in ((36,), (3, 36)))  # fmt: skip
+    outputs = function(o, p)
+    number = sum((out * weights(out)).square().sum() for out in outputs)
+    first = torch.autograd.grad(number, (o, p), create_graph=True)
+    second = torch.autograd.grad(sum((g * weights(g)).sum() for g in first), (o, p))
+    return dict(zip("xvopOP", (*outputs, *first, *second), strict=True))
+
+
+@needs_kernel
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["f32", "f64"])
+def test_update_equals_its_equations(dtype: torch.dtype) -> None:
+    expected = updated(reference_update, dtype)
+    compare(updated(layer_update, dtype), expected, TOLERANCE[dtype])
+
+    def broken(o: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+        return layer_update(o.roll(12, dims=1), p)  # the three parts in another order
+
+    with pytest.raises(AssertionError, match="relative error"):
+        compare(updated(broken, dtype), expected, TOLERANCE[dtype])
+
+
+# ---- gradients that nobody asks for -------------------------------------------------------------
+
+
+@needs_kernel
+@pytest.mark.parametrize("nodes", [0, 20], ids=["", "grid"])
+def test_gradients_that_are_left_out_change_no_other(nodes: int) -> None:
+    """Forces and the weights' gradient of a loss on them, as training computes them."""
+
+    def gradients(positions: Any, weights_only: Any) -> list[Tensor]:
+        arguments = case(torch.float64, first=False, vector_cutoff=True, nodes=nodes)
+        qkv, _, filters, unit, cutoff, *_ = arguments
+        message, vector = attention.edge_attention(*arguments)
+        with positions:
+            number = (message * weights(message)).sum() + vector.square().sum()
+            forces = torch.autograd.grad(number, (unit, cutoff), create_graph=True)
+        with weights_only:
+            loss = number + sum((force * weights(force)).square().sum() for force in forces)
+            loss.backward(inputs=[qkv, filters.weight])
+        return [*forces, qkv.grad, filters.weight.grad]
+
+    found = gradients(only(positions=True), only(weights=True))
+    expected = gradients(nullcontext(), nullcontext())
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+@needs_kernel
+def test_gradients_that_are_left_out_are_not_computed() -> None:
+    arguments = case(torch.float32, first=False, vector_cutoff=False, nodes=20)
+    message, _ = attention.edge_attention(*arguments)
+    inputs = (arguments[2].weight, arguments[3])
+    for context, missing in ((only(positions=True), 0), (only(weights=True), 1)):
+        with context:
+            found = torch.autograd.grad(message.sum(), inputs, allow_unused=True, retain_graph=True)
+        assert found[missing] is None
+        assert found[1 - missing] is not None
 
 
 # ---- with and without a compiler --------------------------------------------------------------

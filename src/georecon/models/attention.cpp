@@ -5,106 +5,13 @@
 // Filters are read from a table by distance: the six nodes about a pair's place on the grid, weighted
 // by Lagrange's polynomials. Without places, row p of the table is pair p's.
 //
-// The backward is written once for any number type. With S it is the gradient; with Dual<S>, numbers
-// that carry a derivative along one direction, it is a Hessian-vector product: forces are trained.
-//
 // Legend: F channels, D = F / heads, E directed edges, P undirected pairs. Row-major throughout.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
+#include "numbers.h"
+
 #include <type_traits>
-#include <vector>
 
 namespace {
-
-using Index = std::int64_t;
-
-// ---- numbers ------------------------------------------------------------------------------------
-
-template <class S>
-struct Dual {
-    S v{}, t{};  // value and derivative
-    Dual() = default;
-    Dual(S value, S derivative = S(0)) : v(value), t(derivative) {}
-};
-
-template <class S> Dual<S> operator+(Dual<S> a, Dual<S> b) { return {a.v + b.v, a.t + b.t}; }
-template <class S> Dual<S> operator+(Dual<S> a, S b) { return {a.v + b, a.t}; }
-template <class S> Dual<S> operator-(Dual<S> a, Dual<S> b) { return {a.v - b.v, a.t - b.t}; }
-template <class S> Dual<S> operator*(Dual<S> a, Dual<S> b) { return {a.v * b.v, a.t * b.v + a.v * b.t}; }
-template <class S> Dual<S> operator*(S a, Dual<S> b) { return {a * b.v, a * b.t}; }
-template <class S> Dual<S>& operator+=(Dual<S>& a, Dual<S> b) { return a = a + b; }
-
-// exp without calls or branches, so that loops over it become vector instructions: 2^n times a
-// polynomial on [-ln 2 / 2, ln 2 / 2], correct to 2 units in the last place. NaN stays NaN.
-inline float exponential(float x) {
-    x = x > 88.0f ? 88.0f : x;
-    x = x < -87.0f ? -87.0f : x;
-    const float n = __builtin_rintf(x * 1.44269504f);
-    const float r = __builtin_fmaf(n, 2.12194440e-4f, __builtin_fmaf(n, -0.693359375f, x));
-    float y = __builtin_fmaf(1.9875691500e-4f, r, 1.3981999507e-3f);
-    y = __builtin_fmaf(y, r, 8.3334519073e-3f);
-    y = __builtin_fmaf(y, r, 4.1665795894e-2f);
-    y = __builtin_fmaf(y, r, 1.6666665459e-1f);
-    y = __builtin_fmaf(y, r, 5.0000001201e-1f);
-    y = __builtin_fmaf(y, r * r, r) + 1.0f;
-    const std::int32_t bits = (static_cast<std::int32_t>(n) + 127) << 23;
-    float scale;
-    std::memcpy(&scale, &bits, sizeof scale);
-    return y * scale;
-}
-inline double exponential(double x) { return std::exp(x); }
-
-template <class S> S sigmoid(S x) { return S(1) / (S(1) + exponential(-x)); }
-template <class S> Dual<S> sigmoid(Dual<S> x) {
-    const S s = sigmoid(x.v);
-    return {s, s * (S(1) - s) * x.t};
-}
-template <class S> S one_minus(S x) { return S(1) - x; }
-template <class S> Dual<S> one_minus(Dual<S> x) { return {S(1) - x.v, -x.t}; }
-template <class S> S one_plus(S x) { return S(1) + x; }
-template <class S> Dual<S> one_plus(Dual<S> x) { return {S(1) + x.v, x.t}; }
-template <class T> T silu_slope(T x, T s) { return s * one_plus(x * one_minus(s)); }
-
-// ---- arrays of either number type ---------------------------------------------------------------
-
-// Read: one array, or two, values and derivatives.
-template <class S> struct Read {
-    const S* v;
-    S operator[](Index i) const { return v[i]; }
-    Read at(Index i) const { return {v + i}; }
-};
-template <class S> struct ReadDual {
-    const S *v, *t;
-    Dual<S> operator[](Index i) const { return {v[i], t[i]}; }
-    ReadDual at(Index i) const { return {v + i, t + i}; }
-};
-// Accumulate into an output: of a dual number only the derivative is wanted.
-template <class S> struct Sum {
-    S* v;
-    void add(Index i, S x) const { v[i] += x; }
-    void add(Index i, Dual<S> x) const { v[i] += x.t; }
-    Sum at(Index i) const { return {v + i}; }
-};
-// Room for the filters of one pair, and for their gradient.
-template <class S> struct Room {
-    std::vector<S> data;
-    explicit Room(Index n) : data(n) {}
-    S operator[](Index i) const { return data[i]; }
-    void clear() { std::fill(data.begin(), data.end(), S(0)); }
-    void set(Index i, S x) { data[i] = x; }
-    void add(Index i, S x) { data[i] += x; }
-};
-template <class S> struct RoomDual {
-    Room<S> v, t;
-    explicit RoomDual(Index n) : v(n), t(n) {}
-    Dual<S> operator[](Index i) const { return {v[i], t[i]}; }
-    void clear() { v.clear(); t.clear(); }
-    void set(Index i, Dual<S> x) { v.set(i, x.v); t.set(i, x.t); }
-    void add(Index i, Dual<S> x) { v.add(i, x.v); t.add(i, x.t); }
-};
 
 // What the caller passes; native.py has the same fields in the same order.
 struct Arguments {
@@ -122,48 +29,41 @@ struct Arguments {
     const void *grad_message, *grad_vector;
     void *message, *vector;
     void *grad_qkv, *grad_vec;
-    void *grad_table;                              // of each part, or of each pair
+    void *grad_table;    // of each part, or of each pair; null where it is not wanted
     void *grad_place, *grad_unit, *grad_cutoff;    // null where they are not wanted
-};
-
-template <class S> struct Plain {
-    using Number = S; using Scalar = S; using Array = Read<S>; using Scratch = Room<S>;
-    static Array array(const void* v, const void*) { return {static_cast<const S*>(v)}; }
-};
-template <class S> struct Derived {
-    using Number = Dual<S>; using Scalar = S; using Array = ReadDual<S>; using Scratch = RoomDual<S>;
-    static Array array(const void* v, const void* t) {
-        return {static_cast<const S*>(v), static_cast<const S*>(t)};
-    }
 };
 
 // ---- places on the grid -------------------------------------------------------------------------
 
 constexpr Index POINTS = 6, MIDDLE = 2;    // rows are taken relative to the middle one, for fewer rounding errors
 
-// Lagrange's polynomials of the rows that a pair reads, and their derivatives.
-template <class S, class T> struct Stencil {
-    T weight[POINTS], slope[POINTS];
+// Lagrange's polynomials of the rows that a pair reads, and their first and second derivatives.
+template <class S> struct Stencil {
+    S weight[POINTS], slope[POINTS], bend[POINTS];
 
-    void at(T place) {
+    void at(S place) {
         const S over[POINTS] = {S(-1) / 120, S(1) / 24, S(-1) / 12, S(1) / 12, S(-1) / 24, S(1) / 120};
-        T left[POINTS], left_slope[POINTS], right = S(1), right_slope = S(0);
-        left[0] = S(1);
-        left_slope[0] = S(0);
+        S left[POINTS] = {1}, left1[POINTS] = {0}, left2[POINTS] = {0}, right = 1, right1 = 0, right2 = 0;
         for (Index m = 1; m < POINTS; ++m) {
-            const T x = place + S(1 - m);
+            const S x = place + S(1 - m);
             left[m] = left[m - 1] * x;
-            left_slope[m] = left_slope[m - 1] * x + left[m - 1];
+            left1[m] = left1[m - 1] * x + left[m - 1];
+            left2[m] = left2[m - 1] * x + 2 * left1[m - 1];
         }
         for (Index m = POINTS - 1; m >= 0; --m) {
-            const T x = place + S(-m);
-            weight[m] = over[m] * (left[m] * right);
-            slope[m] = over[m] * (left_slope[m] * right + left[m] * right_slope);
-            right_slope = right_slope * x + right;
+            const S x = place - S(m);
+            weight[m] = over[m] * left[m] * right;
+            slope[m] = over[m] * (left1[m] * right + left[m] * right1);
+            bend[m] = over[m] * (left2[m] * right + 2 * left1[m] * right1 + left[m] * right2);
+            right2 = right2 * x + 2 * right1;
+            right1 = right1 * x + right;
             right = right * x;
         }
     }
 };
+
+template <class S> S value(S x) { return x; }
+template <class S> S value(Dual<S> x) { return x.v; }
 
 // ---- a part of the batch ------------------------------------------------------------------------
 
@@ -171,71 +71,94 @@ template <class S, class T> struct Stencil {
 template <class M, int DEPTH> struct Part {
     using T = typename M::Number;
     using S = typename M::Scalar;
+    static constexpr bool dual = !std::is_same_v<T, S>;
     const Arguments& a;
     const Index F, D, width;    // width: numbers in a row of the table
     const bool forwards, backwards;
-    const typename M::Array qkv, vec, table, place, unit, cutoff;
+    const typename M::Array qkv, vec, place, unit, cutoff;
     const S *grad_message, *grad_vector;
     const Sum<S> grad_table;
-    typename M::Scratch filter, grad_filter;    // of the pair in hand, (width,): keys, three values
+    typename M::Scratch filter, slope, grad_filter;    // of the pair in hand, (width,): keys, three values
     typename M::Scratch term, wide;             // of the edge in hand, (F,)
     std::vector<T> score, gate, back;           // and of its heads
-    Stencil<S, T> stencil;
+    Stencil<S> stencil;
 
     Part(const Arguments& args, Index part)
         : a(args), F(args.channels), D(DEPTH ? DEPTH : args.channels / args.heads),
           width(args.embedding ? F : 4 * F), forwards(args.kind != 1),
           backwards(args.kind != 0),
           qkv(M::array(a.qkv, a.qkv_t)), vec(M::array(a.vec, a.vec_t)),
-          table(M::array(a.table, a.table_t)), place(M::array(a.place, a.place_t)),
+          place(M::array(a.place, a.place_t)),
           unit(M::array(a.unit, a.unit_t)), cutoff(M::array(a.cutoff, a.cutoff_t)),
           grad_message(static_cast<const S*>(a.grad_message)),
           grad_vector(static_cast<const S*>(a.grad_vector)),
           grad_table{static_cast<S*>(a.grad_table) + (a.row ? part * a.nodes * width : 0)},
-          filter(width), grad_filter(width), term(F), wide(F),
+          filter(width), slope(width), grad_filter(width), term(F), wide(F),
           score(args.heads), gate(args.heads), back(args.heads) {}
 
-    // Filters of a pair, once for both of its edges.
+    // Filters of a pair, once for both of its edges, and their slopes: by one place of the grid.
     void read(Index p) {
         if (!a.row) {
-            const auto row = table.at(p * width);
-            for (Index f = 0; f < width; ++f) filter.set(f, row[f]);
+            const S *row = static_cast<const S*>(a.table) + p * width, *moves = static_cast<const S*>(a.table_t);
+            for (Index f = 0; f < width; ++f) filter.set(f, T(row[f]));
+            if constexpr (dual)
+                for (Index f = 0; moves && f < width; ++f) filter.add(f, T(S(0), moves[p * width + f]));
             return;
         }
-        stencil.at(place[p]);
-        const auto rows = table.at(a.row[p] * width), middle = rows.at(MIDDLE * width);
-#pragma GCC ivdep
-        for (Index f = 0; f < width; ++f) {
-            const T base = middle[f];
-            T sum = base;
-            for (Index m = 0; m < POINTS; ++m) sum += stencil.weight[m] * (rows[m * width + f] - base);
-            filter.set(f, sum);
-        }
+        stencil.at(value(place[p]));
+        a.grad_place ? read_rows<true>(p) : read_rows<false>(p);
     }
 
-    // The gradient of a pair's filters goes to the table and, if wanted, to its place.
-    template <bool geometry> void write(Index p) {
-        if (!a.row) {
-            const auto row = grad_table.at(p * width);
-            for (Index f = 0; f < width; ++f) row.add(f, grad_filter[f]);
-            return;
-        }
-        const auto middle = table.at((a.row[p] + MIDDLE) * width);
-        T along{};
-        for (Index m = 0; m < POINTS; ++m) {
-            const auto row = table.at((a.row[p] + m) * width);
-            const auto out = grad_table.at((a.row[p] + m) * width);
-            const T weight = stencil.weight[m];
-            T dot{};
+    template <bool slopes> void read_rows(Index p) {
+        const S* rows = static_cast<const S*>(a.table) + a.row[p] * width;
+        const T at = place[p];
 #pragma GCC ivdep
-            for (Index f = 0; f < width; ++f) {
-                const T grad = grad_filter[f];
-                out.add(f, weight * grad);
-                if constexpr (geometry) dot += (row[f] - middle[f]) * grad;
+        for (Index f = 0; f < width; ++f) {
+            const S middle = rows[MIDDLE * width + f];
+            S v = middle, first = 0, second = 0;
+            for (Index m = 0; m < POINTS; ++m) {
+                const S x = rows[m * width + f] - middle;
+                v += stencil.weight[m] * x;
+                if constexpr (slopes) first += stencil.slope[m] * x;
+                if constexpr (slopes && dual) second += stencil.bend[m] * x;
             }
-            if constexpr (geometry) along += stencil.slope[m] * dot;
+            if constexpr (dual) {
+                filter.set(f, T(v, first * at.t));
+                slope.set(f, T(first, second * at.t));
+            } else {
+                filter.set(f, v);
+                if constexpr (slopes) slope.set(f, first);
+            }
         }
-        if constexpr (geometry) Sum<S>{static_cast<S*>(a.grad_place)}.add(p, along);
+        if constexpr (dual) if (a.table_t) move_rows(p);
+    }
+
+    // What the movement of the table itself adds to the derivatives.
+    void move_rows(Index p) {
+        const S* rows = static_cast<const S*>(a.table_t) + a.row[p] * width;
+        for (Index m = 0; m < POINTS; ++m)
+            for (Index f = 0; f < width; ++f) {
+                filter.add(f, T(S(0), stencil.weight[m] * rows[m * width + f]));
+                slope.add(f, T(S(0), stencil.slope[m] * rows[m * width + f]));
+            }
+    }
+
+    // The gradient of a pair's filters goes to the table and to its place, as far as they are wanted.
+    void write(Index p) {
+        if (a.row && a.grad_place) {
+            T along{};
+            for (Index f = 0; f < width; ++f) along += slope[f] * grad_filter[f];
+            Sum<S>{static_cast<S*>(a.grad_place)}.add(p, along);
+        }
+        if (!a.grad_table) return;
+        for (Index m = 0; m < (a.row ? POINTS : 1); ++m) {
+            const auto out = grad_table.at((a.row ? a.row[p] + m : p) * width);
+            T weight = S(1);
+            if (a.row) weight = stencil.weight[m];
+            if constexpr (dual) if (a.row) weight.t = stencil.slope[m] * place[p].t;
+#pragma GCC ivdep
+            for (Index f = 0; f < width; ++f) out.add(f, weight * grad_filter[f]);
+        }
     }
 
     // Sum over the channels of each head.
@@ -417,7 +340,7 @@ template <class M, int DEPTH> struct Part {
                 if (a.ways[p] & 1) edge(a.first[p], a.second[p], p);
                 if (a.ways[p] & 2) edge(a.second[p], a.first[p], p);
             }
-            if (backwards) a.grad_place ? write<true>(p) : write<false>(p);
+            if (backwards) write(p);
         }
     }
 

@@ -27,8 +27,9 @@ from torch.nn import functional
 from georecon.graph import Edges, scatter_sum
 from georecon.models import native
 from georecon.models.radial import Places, interpolate
+from georecon.models.twice import Arrays, Operation
 
-_TYPES = {torch.float32: 0, torch.float64: 1}
+_INDICES = ("atoms", "pairs", "first", "second", "ways")
 PARTS, PART_BYTES = 8, 2**24
 """Parts of a batch that are computed at the same time, at most, and memory for what each of them
 adds to the gradient of a table. Not the number of threads: results do not depend on that."""
@@ -143,7 +144,9 @@ def edge_attention(
         return attention_triton.edge_attention(*arguments)
     if kernel == "native":
         table = functional.silu(filters.linear())
-        message, vector = _kernel(qkv, vec, table, filters.places, unit, cutoff, neighbors, heads)
+        row, offset = filters.places or (None, None)
+        operation = _Kernel(neighbors, row, heads)
+        message, vector = operation.apply(qkv, vec, table, offset, unit, cutoff)
         return message, vector
     return reference(*arguments)
 
@@ -163,7 +166,9 @@ def embed_neighbors(
         (N, F).
     """
     if native.kernel(x.device.type) == "native":
-        return _kernel(x, None, table, places, None, None, neighbors, None)[0]
+        row, offset = places or (None, None)
+        summed: Tensor = _Kernel(neighbors, row, None).apply(x, None, table, offset, None, None)[0]
+        return summed
     source, target, pair = neighbors.source, neighbors.target, neighbors.pair
     filters = (table if places is None else interpolate(table, places)).index_select(0, pair)
     real = (source != target).to(x.dtype)[:, None]
@@ -203,180 +208,74 @@ def reference(
     return scatter_sum(scalar.flatten(1), target, atoms), scatter_sum(vector, target, atoms)
 
 
-# ---- the kernel's place in autograd -------------------------------------------------------------
-
-_INPUTS = ("qkv", "vec", "table", "place", "unit", "cutoff")
-_INDICES = ("atoms", "pairs", "first", "second", "ways")
-_DENSE = torch.contiguous_format
+# ---- the CPU kernel -----------------------------------------------------------------------------
 
 
-class _Form(NamedTuple):
-    """What the kernel is given beside numbers that have gradients.
+class _Kernel(Operation):
+    """The kernel; with no heads, the sum of filtered neighbours.
 
-    Attributes:
+    Its table (T, 4F) holds filters after their SiLU, its place is the offset from a pair's first
+    row.
+
+    Args:
         neighbors: edges and pairs.
         row: first row of the table that each pair reads, or None: its own.
-        heads: form of the attention, or None: the sum of filtered neighbours.
+        heads: form of the attention, or None.
     """
 
-    neighbors: Neighbors
-    row: Tensor | None
-    heads: Heads | None
+    entry = "edge_attention"
+    inputs = ("qkv", "vec", "table", "place", "unit", "cutoff")
+    optional = frozenset({"table", "place", "unit", "cutoff"})
 
+    def __init__(self, neighbors: Neighbors, row: Tensor | None, heads: Heads | None) -> None:
+        self.neighbors, self.row, self.heads = neighbors, row, heads
 
-def _kernel(
-    qkv: Tensor,
-    vec: Tensor | None,
-    table: Tensor,
-    places: Places | None,
-    unit: Tensor | None,
-    cutoff: Tensor | None,
-    neighbors: Neighbors,
-    heads: Heads | None,
-) -> Any:
-    row, offset = (None, None) if places is None else places
-    function: Any = _Kernel.apply
-    return function(qkv, vec, table, offset, unit, cutoff, _Form(neighbors, row, heads))
-
-
-def _parts(neighbors: Neighbors, table: Tensor) -> int:
-    molecules = neighbors.atoms.shape[0] - 1
-    return max(1, min(PARTS, PART_BYTES // table.nbytes, molecules))
-
-
-def _dense(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.contiguous()
-
-
-def _arguments(*inputs: Any) -> dict[str, Tensor | int | None]:
-    """What every call of the kernel is given, from the inputs of :class:`_Kernel`."""
-    *tensors, (neighbors, row, heads) = inputs
-    qkv, table = tensors[0], tensors[2]
-    return {
-        **{name: _dense(x) for name, x in zip(_INPUTS, tensors, strict=True)},
-        **{name: getattr(neighbors, name) for name in _INDICES},
-        "row": row,
-        "molecules": neighbors.atoms.shape[0] - 1,
-        "channels": qkv.shape[1] // (5 if heads else 1),
-        "heads": heads.heads if heads else 1,
-        "threads": torch.get_num_threads(),
-        "type": _TYPES[qkv.dtype],
-        "vector_cutoff": heads is not None and heads.vector_cutoff,
-        "parts": _parts(neighbors, table),
-        "nodes": table.shape[0],
-        "embedding": heads is None,
-    }
-
-
-def _backward_arguments(
-    grad_message: Tensor, grad_vector: Tensor | None, *inputs: Any
-) -> dict[str, Tensor | int | None]:
-    """The same, and the gradients of both outputs."""
-    grads = {"grad_message": _dense(grad_message), "grad_vector": _dense(grad_vector)}
-    return _arguments(*inputs) | grads
-
-
-def _messages(*inputs: Any) -> dict[str, Tensor | None]:
-    """Room for message and vector, which the kernel clears."""
-    qkv, form = inputs[0], inputs[-1]
-    if form.heads is None:
-        return {"message": torch.empty_like(qkv, memory_format=_DENSE), "vector": None}
-    atoms, channels = qkv.shape[0], qkv.shape[1] // 5
-    return {
-        "message": qkv.new_empty(atoms, channels),
-        "vector": qkv.new_empty(atoms, 3, channels),
-    }
-
-
-def _gradients(*inputs: Any, geometry: bool) -> dict[str, Tensor | None]:
-    """Room for the gradients, which the kernel clears; place, unit and cutoff on demand.
-
-    That of a table is one for each part of the batch, (parts, T, ·), where there is a grid.
-    """
-    *tensors, form = inputs
-    wanted = (True, True, True, geometry, geometry, geometry)
-    room = {
-        f"grad_{name}": torch.empty_like(x, memory_format=_DENSE)
-        if x is not None and want
-        else None
-        for name, x, want in zip(_INPUTS, tensors, wanted, strict=True)
-    }
-    if form.row is not None:
-        table = tensors[2]
-        room["grad_table"] = table.new_empty(_parts(form.neighbors, table), *table.shape)
-    return room
-
-
-def _joined(gradients: dict[str, Tensor | None]) -> tuple[Tensor | None, ...]:
-    """The kernel's gradients as autograd takes them: that of a table is summed over parts."""
-    table = gradients["grad_table"]
-    assert table is not None
-    return tuple((gradients | {"grad_table": table.sum(0) if table.ndim == 3 else table}).values())
-
-
-class _Kernel(torch.autograd.Function):
-    """The kernel, differentiable twice.
-
-    Inputs: qkv, vec, table (T, 4F) of filters after their SiLU, place as the offset from a pair's
-    first row, unit, cutoff, and the form; None for what is left out.
-    """
-
-    @staticmethod
-    def forward(ctx, *inputs):  # type: ignore[no-untyped-def]
-        *tensors, ctx.form = inputs
-        ctx.save_for_backward(*tensors)
-        out = _messages(*inputs)
-        native.run(kind=0, **_arguments(*inputs), **out)
-        return tuple(out.values())
-
-    @staticmethod
-    def backward(ctx, *grads):  # type: ignore[no-untyped-def]
-        geometry = any(ctx.needs_input_grad[3:6])
-        function: Any = _Gradient.apply
-        return *function(geometry, *grads, *ctx.saved_tensors, ctx.form), None
-
-
-class _Gradient(torch.autograd.Function):
-    """Gradient of :class:`_Kernel`, with respect to place, unit and cutoff only if asked for."""
-
-    @staticmethod
-    def forward(ctx, geometry, *inputs):  # type: ignore[no-untyped-def]
-        *tensors, ctx.form = inputs
-        ctx.save_for_backward(*tensors)
-        out = _gradients(*inputs[2:], geometry=geometry)
-        native.run(kind=1, **_backward_arguments(*inputs), **out)
-        return _joined(out)
-
-    @staticmethod
-    def backward(ctx, *directions):  # type: ignore[no-untyped-def]
-        function: Any = _Curvature.apply
-        return None, *function(*directions, *ctx.saved_tensors, ctx.form), None
-
-
-class _Curvature(torch.autograd.Function):
-    """Derivative of :class:`_Gradient` along a direction, transposed."""
-
-    @staticmethod
-    def forward(ctx, *inputs):  # type: ignore[no-untyped-def]
-        directions, inputs = inputs[: len(_INPUTS)], inputs[len(_INPUTS) :]
-        moved = {
-            f"{name}_t": _direction(t, x)
-            for name, t, x in zip(_INPUTS, directions, inputs[2:-1], strict=True)
+    def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
+        """Indices of the edges, and sizes."""
+        qkv, _, table, *_ = inputs
+        return {
+            **{name: getattr(self.neighbors, name) for name in _INDICES},
+            "row": self.row,
+            "molecules": self.neighbors.atoms.shape[0] - 1,
+            "channels": qkv.shape[1] // (5 if self.heads else 1),
+            "heads": self.heads.heads if self.heads else 1,
+            "type": native.TYPES[qkv.dtype],
+            "vector_cutoff": self.heads is not None and self.heads.vector_cutoff,
+            "parts": self._parts(table),
+            "nodes": table.shape[0],
+            "embedding": self.heads is None,
         }
-        back = _messages(*inputs[2:])
-        out = _gradients(*inputs[2:], geometry=True)
-        native.run(kind=2, **_backward_arguments(*inputs), **moved, **back, **out)
-        return *back.values(), *_joined(out)
 
-    @staticmethod
-    def backward(ctx, *_):  # type: ignore[no-untyped-def]
-        raise NotImplementedError(
-            "the CPU kernel has two derivatives; for a third, set GEORECON_KERNEL=reference"
-        )
+    def _parts(self, table: Tensor) -> int:
+        """A power of two: threads share parts evenly. Each has as many pairs as the table rows."""
+        pairs = self.neighbors.first.shape[0]
+        most = min(PARTS, PART_BYTES // table.nbytes, pairs // table.shape[0])
+        return 1 << max(0, most.bit_length() - 1)
 
+    def outputs(self, *inputs: Any) -> Arrays:
+        """Message and vector, which the kernel clears."""
+        qkv: Tensor = inputs[0]
+        if self.heads is None:
+            return {"message": torch.empty_like(qkv), "vector": None}
+        atoms, channels = qkv.shape[0], qkv.shape[1] // 5
+        return {
+            "message": qkv.new_empty(atoms, channels),
+            "vector": qkv.new_empty(atoms, 3, channels),
+        }
 
-def _direction(direction: Tensor | None, of: Tensor | None) -> Tensor | None:
-    """A direction as the kernel needs it: zero where autograd leaves it out."""
-    if of is None or direction is None:
-        return None if of is None else torch.zeros_like(of, memory_format=_DENSE)
-    return direction.contiguous()
+    def gradients(self, inputs: dict[str, Tensor]) -> Arrays:
+        """That of a table is one for each part of the batch, where there is a grid."""
+        table = inputs.get("table")
+        if table is None or self.row is None:
+            return super().gradients(inputs)
+        parts = table.new_empty(self._parts(table), *table.shape)
+        return super().gradients({n: x for n, x in inputs.items() if x is not table}) | {
+            "table": parts
+        }
+
+    def joined(self, gradients: Arrays) -> Arrays:
+        """Parts are summed."""
+        table = gradients["table"]
+        if self.row is None or table is None:
+            return gradients
+        return gradients | {"table": table.sum(0)}

@@ -25,6 +25,7 @@ from georecon.models.attention import (
     prepare,
 )
 from georecon.models.radial import ExpNormalBasis, Places, cosine_cutoff
+from georecon.models.update import layer_update
 from georecon.models.whiten import WhitenedVectorNorm
 
 
@@ -134,13 +135,11 @@ class AttentionLayer(nn.Module):
         message, vector_message = edge_attention(
             qkv, vec, filters, edges.unit, edges.cutoff, edges.neighbors, self.heads
         )
-        o1, o2, o3 = self.o_proj(message).chunk(3, dim=-1)  # (N, F) each
+        o = self.o_proj(message)  # (N, 3F)
         if vec is None:
-            return o3, vector_message
-        vec1, vec2, vec3 = self.vec_proj(vec).chunk(3, dim=-1)  # (N, 3, F) each
-        dx = (vec1 * vec2).sum(dim=1) * o2 + o3
-        dvec = vec3 * o1[:, None] + vector_message
-        return dx, dvec
+            return o.chunk(3, dim=-1)[2], vector_message
+        dx, dvec = layer_update(o, self.vec_proj(vec))
+        return dx, dvec + vector_message
 
 
 def _together(*layers: nn.Linear) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""Which kernel computes edge attention; that for CPUs, ``attention.cpp``, is compiled here.
+"""Which kernels a layer runs on; those for CPUs, ``*.cpp``, are compiled here.
 
-It is compiled once on each kind of machine and called by ctypes; this needs a C++17 compiler
+They are compiled once on each kind of machine and called by ctypes; this needs a C++17 compiler
 (``CXX``, else c++, g++ or clang++). GPUs use ``attention_triton.py``, if triton (a part of torch's
 CUDA builds) and what it needs are there: a C compiler (``CC``, else gcc or clang) and Python's
 headers. Where they are not, and with ``GEORECON_KERNEL=reference``, the equations run as torch
@@ -25,31 +25,38 @@ import torch
 
 from georecon.errors import GeoreconError
 
-_SOURCE = Path(__file__).with_name("attention.cpp")
+_FOLDER = Path(__file__).parent
+_SOURCES = ("attention.cpp", "update.cpp")
+TYPES = {torch.float32: 0, torch.float64: 1}
 _FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno",
     "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
 )  # fmt: skip
 KERNELS = ("native", "triton", "reference")
-_SIZES = (
-    "molecules", "channels", "heads", "threads", "kind", "type", "vector_cutoff", "parts", "nodes",
-    "embedding",
-)  # fmt: skip
-_POINTERS = (
-    "atoms", "pairs", "first", "second", "ways", "row", "qkv", "vec", "table", "place", "unit",
-    "cutoff", "qkv_t", "vec_t", "table_t", "place_t", "unit_t", "cutoff_t", "grad_message",
-    "grad_vector", "message", "vector", "grad_qkv", "grad_vec", "grad_table", "grad_place",
-    "grad_unit", "grad_cutoff",
-)  # fmt: skip
+# fields of the native functions' ``struct Arguments``: integers, then pointers
+_FIELDS = {
+    "edge_attention": (
+        ("molecules", "channels", "heads", "threads", "kind", "type", "vector_cutoff", "parts",
+         "nodes", "embedding"),
+        ("atoms", "pairs", "first", "second", "ways", "row", "qkv", "vec", "table", "place", "unit",
+         "cutoff", "qkv_t", "vec_t", "table_t", "place_t", "unit_t", "cutoff_t", "grad_message",
+         "grad_vector", "message", "vector", "grad_qkv", "grad_vec", "grad_table", "grad_place",
+         "grad_unit", "grad_cutoff"),
+    ),
+    "layer_update": (
+        ("atoms", "channels", "threads", "kind", "type"),
+        ("o", "p", "o_t", "p_t", "grad_dx", "grad_dvec", "dx", "dvec", "grad_o", "grad_p"),
+    ),
+}  # fmt: skip
 
 
-class Arguments(ctypes.Structure):
-    """``struct Arguments`` of attention.cpp."""
+def _structure(integers: tuple[str, ...], pointers: tuple[str, ...]) -> type[ctypes.Structure]:
+    fields = [(name, ctypes.c_int64) for name in integers]
+    fields += [(name, ctypes.c_void_p) for name in pointers]  # type: ignore[misc]
+    return type("Arguments", (ctypes.Structure,), {"_fields_": fields})
 
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in _SIZES),
-        *((name, ctypes.c_void_p) for name in _POINTERS),
-    )
+
+_STRUCTURES = {entry: _structure(*fields) for entry, fields in _FIELDS.items()}
 
 
 @functools.cache
@@ -117,17 +124,16 @@ def _missing_for_triton(device: str) -> str | None:
     return None if header.is_file() else f"no {header}: install Python's headers"
 
 
-def run(**arguments: torch.Tensor | int | None) -> None:
-    """Call the kernel; tensors must be contiguous, and None stands for an array left out."""
+def run(entry: str, **arguments: torch.Tensor | int | None) -> None:
+    """Call a native function; tensors must be contiguous, and None stands for an array left out."""
     loaded = library()
-    assert loaded is not None, "only called where the kernel is there"
-    struct = Arguments()
+    assert loaded is not None, "only called where the kernels are there"
+    struct = _STRUCTURES[entry]()
     for name, value in arguments.items():
-        if isinstance(value, torch.Tensor):
-            assert value.is_contiguous(), name
+        assert not isinstance(value, torch.Tensor) or value.is_contiguous(), name
         setattr(struct, name, value.data_ptr() if isinstance(value, torch.Tensor) else value)
-    if loaded.edge_attention(ctypes.byref(struct)):
-        raise ValueError(f"the kernel has no type {struct.type}")
+    if loaded[entry](ctypes.byref(struct)):
+        raise ValueError(f"{entry} has no type {arguments['type']}")
 
 
 def _compiled() -> Path:
@@ -136,10 +142,11 @@ def _compiled() -> Path:
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True
     ).stdout
-    parts = (_SOURCE.read_text(encoding="utf-8"), version, " ".join(_FLAGS), _processor(),
+    code = [(_FOLDER / name).read_text(encoding="utf-8") for name in ("numbers.h", *_SOURCES)]
+    parts = (*code, version, " ".join(_FLAGS), _processor(),
              torch.__version__)  # fmt: skip
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    target = _cache() / f"edge_attention-{digest}.so"
+    target = _cache() / f"kernels-{digest}.so"
     if not target.exists():
         _compile(compiler, target)
     return target
@@ -162,11 +169,13 @@ def _compile(compiler: str, target: Path) -> None:
     openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
     runtime = [str(openmp[0])] if openmp else ["-fopenmp"]
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        code, linked = f"{folder}/kernel.o", f"{folder}/kernel.so"
-        for command in (
-            [compiler, *_FLAGS, "-c", str(_SOURCE), "-o", code],
-            [compiler, "-shared", code, *runtime, "-o", linked],
-        ):
+        linked = f"{folder}/kernels.so"
+        objects = [f"{folder}/{name}.o" for name in _SOURCES]
+        commands = [
+            [compiler, *_FLAGS, "-c", str(_FOLDER / name), "-o", code]
+            for name, code in zip(_SOURCES, objects, strict=True)
+        ]
+        for command in (*commands, [compiler, "-shared", *objects, *runtime, "-o", linked]):
             subprocess.run(command, capture_output=True, text=True, check=True)
         os.replace(linked, target)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from georecon.graph import MolGraph, scatter_sum
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.models.heads import PROPERTY_HEADS
+from georecon.models.twice import only
 
 
 class PropertyModel(nn.Module):
@@ -69,5 +70,6 @@ class PropertyModel(nn.Module):
         with torch.enable_grad():
             graph = graph._replace(pos=graph.pos.detach().requires_grad_(True))
             energy = self(graph)
-            (gradient,) = torch.autograd.grad(energy.sum(), graph.pos, create_graph=training)
+            with only(positions=True):
+                (gradient,) = torch.autograd.grad(energy.sum(), graph.pos, create_graph=training)
         return (energy if training else energy.detach()), -gradient

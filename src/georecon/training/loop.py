@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from georecon.errors import TrainingError
+from georecon.models.twice import only
 from georecon.progress import Progress
 from georecon.training import checkpoint
 from georecon.training.curve import Curve
@@ -156,7 +157,8 @@ class Trainer:
         if not math.isfinite(loss):
             self._refuse(f"loss is {loss}")
         self.optimizer.zero_grad()
-        losses["loss"].backward()
+        with only(weights=True):
+            losses["loss"].backward(inputs=self.parameters)
         gradient = self.world.sum(self.optimizer.gradient())
         norm = float(gradient.norm())
         if not math.isfinite(norm):

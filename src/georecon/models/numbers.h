@@ -1,0 +1,117 @@
+// Numbers and arrays of the CPU kernels.
+//
+// A backward is written once for any number type. With S it is the gradient; with Dual<S>, numbers
+// that carry a derivative along one direction, it is a Hessian-vector product: forces are trained.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <cmath>
+#include <vector>
+
+namespace {
+
+using Index = std::int64_t;
+
+// ---- numbers ------------------------------------------------------------------------------------
+
+template <class S>
+struct Dual {
+    S v{}, t{};  // value and derivative
+    Dual() = default;
+    Dual(S value, S derivative = S(0)) : v(value), t(derivative) {}
+};
+
+template <class S> Dual<S> operator+(Dual<S> a, Dual<S> b) { return {a.v + b.v, a.t + b.t}; }
+template <class S> Dual<S> operator+(Dual<S> a, S b) { return {a.v + b, a.t}; }
+template <class S> Dual<S> operator-(Dual<S> a, Dual<S> b) { return {a.v - b.v, a.t - b.t}; }
+template <class S> Dual<S> operator*(Dual<S> a, Dual<S> b) { return {a.v * b.v, a.t * b.v + a.v * b.t}; }
+template <class S> Dual<S> operator*(S a, Dual<S> b) { return {a * b.v, a * b.t}; }
+template <class S> Dual<S> operator-(Dual<S> a, S b) { return {a.v - b, a.t}; }
+template <class S> Dual<S>& operator+=(Dual<S>& a, Dual<S> b) { return a = a + b; }
+
+// exp without calls or branches, so that loops over it become vector instructions: 2^n times a
+// polynomial on [-ln 2 / 2, ln 2 / 2], correct to 2 units in the last place. NaN stays NaN.
+inline float exponential(float x) {
+    x = x > 88.0f ? 88.0f : x;
+    x = x < -87.0f ? -87.0f : x;
+    const float n = __builtin_rintf(x * 1.44269504f);
+    const float r = __builtin_fmaf(n, 2.12194440e-4f, __builtin_fmaf(n, -0.693359375f, x));
+    float y = __builtin_fmaf(1.9875691500e-4f, r, 1.3981999507e-3f);
+    y = __builtin_fmaf(y, r, 8.3334519073e-3f);
+    y = __builtin_fmaf(y, r, 4.1665795894e-2f);
+    y = __builtin_fmaf(y, r, 1.6666665459e-1f);
+    y = __builtin_fmaf(y, r, 5.0000001201e-1f);
+    y = __builtin_fmaf(y, r * r, r) + 1.0f;
+    const std::int32_t bits = (static_cast<std::int32_t>(n) + 127) << 23;
+    float scale;
+    std::memcpy(&scale, &bits, sizeof scale);
+    return y * scale;
+}
+inline double exponential(double x) { return std::exp(x); }
+
+template <class S> S sigmoid(S x) { return S(1) / (S(1) + exponential(-x)); }
+template <class S> Dual<S> sigmoid(Dual<S> x) {
+    const S s = sigmoid(x.v);
+    return {s, s * (S(1) - s) * x.t};
+}
+template <class S> S one_minus(S x) { return S(1) - x; }
+template <class S> Dual<S> one_minus(Dual<S> x) { return {S(1) - x.v, -x.t}; }
+template <class S> S one_plus(S x) { return S(1) + x; }
+template <class S> Dual<S> one_plus(Dual<S> x) { return {S(1) + x.v, x.t}; }
+template <class T> T silu_slope(T x, T s) { return s * one_plus(x * one_minus(s)); }
+
+// ---- arrays of either number type ---------------------------------------------------------------
+
+// Read: one array, or two, values and derivatives.
+template <class S> struct Read {
+    const S* v;
+    S operator[](Index i) const { return v[i]; }
+    Read at(Index i) const { return {v + i}; }
+};
+template <class S> struct ReadDual {
+    const S *v, *t;
+    Dual<S> operator[](Index i) const { return {v[i], t[i]}; }
+    ReadDual at(Index i) const { return {v + i, t + i}; }
+};
+// An output: of a dual number only the derivative is wanted.
+template <class S> struct Sum {
+    S* v;
+    void add(Index i, S x) const { v[i] += x; }
+    void add(Index i, Dual<S> x) const { v[i] += x.t; }
+    void set(Index i, S x) const { v[i] = x; }
+    void set(Index i, Dual<S> x) const { v[i] = x.t; }
+    Sum at(Index i) const { return {v + i}; }
+};
+// Room for the filters of one pair, and for their gradient.
+template <class S> struct Room {
+    std::vector<S> data;
+    explicit Room(Index n) : data(n) {}
+    S operator[](Index i) const { return data[i]; }
+    void clear() { std::fill(data.begin(), data.end(), S(0)); }
+    void set(Index i, S x) { data[i] = x; }
+    void add(Index i, S x) { data[i] += x; }
+};
+template <class S> struct RoomDual {
+    Room<S> v, t;
+    explicit RoomDual(Index n) : v(n), t(n) {}
+    Dual<S> operator[](Index i) const { return {v[i], t[i]}; }
+    void clear() { v.clear(); t.clear(); }
+    void set(Index i, Dual<S> x) { v.set(i, x.v); t.set(i, x.t); }
+    void add(Index i, Dual<S> x) { v.add(i, x.v); t.add(i, x.t); }
+};
+
+template <class S> struct Plain {
+    using Number = S; using Scalar = S; using Array = Read<S>; using Scratch = Room<S>;
+    static Array array(const void* v, const void*) { return {static_cast<const S*>(v)}; }
+};
+template <class S> struct Derived {
+    using Number = Dual<S>; using Scalar = S; using Array = ReadDual<S>; using Scratch = RoomDual<S>;
+    static Array array(const void* v, const void* t) {
+        return {static_cast<const S*>(v), static_cast<const S*>(t)};
+    }
+};
+
+}  // namespace

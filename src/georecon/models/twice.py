@@ -1,0 +1,165 @@
+"""Operations of native code in autograd, differentiable twice.
+
+An operation f of inputs x is called in three kinds: outputs f(x), the gradient ∇ₓ⟨g, f(x)⟩, and the
+derivative of that gradient along a direction t of x, which with respect to g is that of f and with
+respect to x a Hessian-vector product.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from georecon.models import native
+
+Arrays = dict[str, Tensor | None]
+_left_out: ContextVar[frozenset[str]] = ContextVar("left_out", default=frozenset())
+
+
+class Operation(ABC):
+    """A native operation with all that it is given beside inputs that have gradients.
+
+    Attributes:
+        entry: name of the native function.
+        inputs: names of its inputs; one that is left out is None.
+        optional: inputs whose gradients it computes on demand.
+    """
+
+    entry: str
+    inputs: tuple[str, ...]
+    optional: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
+        """Sizes, and arrays without gradients."""
+
+    @abstractmethod
+    def outputs(self, *inputs: Any) -> Arrays:
+        """Room for the outputs."""
+
+    def gradients(self, inputs: dict[str, Tensor]) -> Arrays:
+        """Room for the gradients of these inputs."""
+        return {name: torch.empty_like(x) for name, x in inputs.items()}
+
+    def joined(self, gradients: Arrays) -> Arrays:
+        """Gradients from what the native function has written."""
+        return gradients
+
+    def apply(self, *inputs: Tensor | None) -> Any:
+        """Outputs, None for those left out."""
+        function: Any = _Outputs.apply
+        return function(self, *(None if x is None else x.contiguous() for x in inputs))
+
+    def run(self, kind: int, inputs: Sequence[Tensor | None], **more: Tensor | None) -> None:
+        """Call the native function; its arrays must be contiguous."""
+        sizes = {"kind": kind, "threads": torch.get_num_threads()}
+        named = dict(zip(self.inputs, inputs, strict=True))
+        native.run(self.entry, **sizes, **self.arguments(*inputs), **named, **more)
+
+    def gradient_room(self, inputs: Sequence[Tensor | None], wanted: Sequence[bool]) -> Arrays:
+        """Room for all gradients that are wanted or not optional."""
+        left_out = {n for n, want in zip(self.inputs, wanted, strict=True) if not want}
+        left_out = (left_out | _left_out.get()) & self.optional
+        named = zip(self.inputs, inputs, strict=True)
+        room = self.gradients({n: x for n, x in named if x is not None and n not in left_out})
+        return {name: room.get(name) for name in self.inputs}
+
+
+@contextmanager
+def only(*, weights: bool = False, positions: bool = False) -> Iterator[None]:
+    """Gradients that a call of autograd inside does not need are not computed.
+
+    Args:
+        weights: weights are all it differentiates by.
+        positions: positions are all it differentiates by.
+    """
+    left = {"place", "unit", "cutoff"} if weights else set()
+    token = _left_out.set(frozenset(left | ({"table"} if positions else set())))
+    try:
+        yield
+    finally:
+        _left_out.reset(token)
+
+
+def _named(prefix: str, arrays: Arrays) -> Arrays:
+    return {f"{prefix}_{name}": x for name, x in arrays.items()}
+
+
+def _dense(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [None if x is None else x.contiguous() for x in tensors]
+
+
+class _Outputs(torch.autograd.Function):
+    """The operation itself."""
+
+    @staticmethod
+    def forward(ctx, operation, *inputs):  # type: ignore[no-untyped-def]
+        ctx.operation = operation
+        ctx.save_for_backward(*inputs)
+        out = operation.outputs(*inputs)
+        ctx.names = tuple(out)
+        operation.run(0, inputs, **out)
+        return tuple(out.values())
+
+    @staticmethod
+    def backward(ctx, *grads):  # type: ignore[no-untyped-def]
+        function: Any = _Gradient.apply
+        wanted = ctx.needs_input_grad[1:]
+        given = *_dense(grads), *ctx.saved_tensors
+        return None, *function(ctx.operation, ctx.names, wanted, *given)
+
+
+class _Gradient(torch.autograd.Function):
+    """Gradient of :class:`_Outputs`."""
+
+    @staticmethod
+    def forward(ctx, operation, names, wanted, *given):  # type: ignore[no-untyped-def]
+        ctx.operation, ctx.names = operation, names
+        ctx.save_for_backward(*given)
+        grads, inputs = dict(zip(names, given, strict=False)), given[len(names) :]
+        room = operation.gradient_room(inputs, wanted)
+        operation.run(1, inputs, **_named("grad", grads), **_named("grad", room))
+        return tuple(operation.joined(room).values())
+
+    @staticmethod
+    def backward(ctx, *directions):  # type: ignore[no-untyped-def]
+        function: Any = _Curvature.apply
+        given = *_dense(directions), *ctx.saved_tensors
+        return None, None, None, *function(ctx.operation, ctx.names, *given)
+
+
+class _Curvature(torch.autograd.Function):
+    """Derivative of :class:`_Gradient`, along the directions that come first."""
+
+    @staticmethod
+    def forward(ctx, operation, names, *given):  # type: ignore[no-untyped-def]
+        count = len(operation.inputs)
+        directions, given = given[:count], given[count:]
+        grads, inputs = dict(zip(names, given, strict=False)), given[len(names) :]
+        moved = {
+            f"{name}_t": _direction(t, x, optional=name in operation.optional)
+            for name, t, x in zip(operation.inputs, directions, inputs, strict=True)
+        }
+        out = operation.outputs(*inputs)
+        room = operation.gradient_room(inputs, [True] * count)
+        operation.run(2, inputs, **moved, **_named("grad", grads), **out, **_named("grad", room))
+        return *out.values(), *operation.joined(room).values()
+
+    @staticmethod
+    def backward(ctx, *_):  # type: ignore[no-untyped-def]
+        raise NotImplementedError(
+            "the CPU kernel has two derivatives; for a third, set GEORECON_KERNEL=reference"
+        )
+
+
+def _direction(direction: Tensor | None, of: Tensor | None, *, optional: bool) -> Tensor | None:
+    """Zero where autograd leaves it out, but for what the native function can leave out too."""
+    if of is None or direction is not None:
+        return direction
+    return None if optional else torch.zeros_like(of)
