@@ -121,7 +121,7 @@ def loss_of(case: Case, encoder: nn.Module) -> tuple[nn.Module, Callable[[MolGra
         energy = model["head"](*model["encoder"](graph), graph)
         if not forces:
             return energy.square().mean()
-        with only(positions=True):
+        with only("positions"):
             (gradient,) = torch.autograd.grad(energy.sum(), pos, create_graph=True)
         return energy.square().mean() + gradient.square().mean()
 
@@ -137,7 +137,7 @@ def step(
     model.zero_grad(set_to_none=True)
     with products(bits):
         value = loss(graph)
-    with only(weights=True):
+    with only("weights"):
         value.backward(inputs=[p for p in model.parameters() if p.requires_grad])
     return time.perf_counter() - started
 

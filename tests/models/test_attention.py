@@ -252,7 +252,7 @@ def test_gradients_that_are_left_out_change_no_other(nodes: int) -> None:
             loss.backward(inputs=[qkv, filters.weight])
         return [*forces, qkv.grad, filters.weight.grad]
 
-    found = gradients(only(positions=True), only(weights=True))
+    found = gradients(only("positions"), only("weights"))
     expected = gradients(nullcontext(), nullcontext())
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
@@ -263,7 +263,7 @@ def test_gradients_that_are_left_out_are_not_computed() -> None:
     arguments = case(torch.float32, first=False, vector_cutoff=False, nodes=20)
     message, _ = attention.edge_attention(*arguments)
     inputs = (arguments[2].weight, arguments[3])
-    for context, missing in ((only(positions=True), 0), (only(weights=True), 1)):
+    for context, missing in ((only("positions"), 0), (only("weights"), 1)):
         with context:
             found = torch.autograd.grad(message.sum(), inputs, allow_unused=True, retain_graph=True)
         assert found[missing] is None

@@ -24,6 +24,7 @@ struct Arguments {
     const Index *atoms, *pairs;            // first of each molecule, (B + 1,)
     const Index *first, *second, *ways;    // atoms of each pair; 1: edge to the first, 2: to the second, 3: both
     const Index *row;       // first of the rows of the table that a pair reads; null: it has its own
+    const void* steps;      // from the row before to each row of the table: more exact than their difference
     const void *qkv, *vec, *table, *place, *unit, *cutoff;    // place: in rows from that first one
     const void *qkv_t, *vec_t, *table_t, *place_t, *unit_t, *cutoff_t;
     const void *grad_message, *grad_vector;
@@ -35,11 +36,13 @@ struct Arguments {
 
 // ---- places on the grid -------------------------------------------------------------------------
 
-constexpr Index POINTS = 6, MIDDLE = 2;    // rows are taken relative to the middle one, for fewer rounding errors
+constexpr Index POINTS = 6, MIDDLE = 2;
 
-// Lagrange's polynomials of the rows that a pair reads, and their first and second derivatives.
+// Lagrange's polynomials of the rows that a pair reads, and their first and second derivatives; then the
+// same as factors of the steps between rows, upwards and downwards from the middle one.
 template <class S> struct Stencil {
     S weight[POINTS], slope[POINTS], bend[POINTS];
+    S step_weight[POINTS], step_slope[POINTS], step_bend[POINTS];    // [m]: of the step from row m - 1 to m
 
     void at(S place) {
         const S over[POINTS] = {S(-1) / 120, S(1) / 24, S(-1) / 12, S(1) / 12, S(-1) / 24, S(1) / 120};
@@ -59,6 +62,15 @@ template <class S> struct Stencil {
             right1 = right1 * x + right;
             right = right * x;
         }
+        of_steps(weight, step_weight);
+        of_steps(slope, step_slope);
+        of_steps(bend, step_bend);
+    }
+
+    static void of_steps(const S (&rows)[POINTS], S (&steps)[POINTS]) {
+        S above = 0, below = 0;
+        for (Index m = POINTS - 1; m > MIDDLE; --m) steps[m] = above += rows[m];
+        for (Index m = 1; m <= MIDDLE; ++m) steps[m] = below -= rows[m - 1];
     }
 };
 
@@ -110,17 +122,17 @@ template <class M, int DEPTH> struct Part {
     }
 
     template <bool slopes> void read_rows(Index p) {
-        const S* rows = static_cast<const S*>(a.table) + a.row[p] * width;
+        const S* middle = static_cast<const S*>(a.table) + (a.row[p] + MIDDLE) * width;
+        const S* steps = static_cast<const S*>(a.steps) + a.row[p] * width;
         const T at = place[p];
 #pragma GCC ivdep
         for (Index f = 0; f < width; ++f) {
-            const S middle = rows[MIDDLE * width + f];
-            S v = middle, first = 0, second = 0;
-            for (Index m = 0; m < POINTS; ++m) {
-                const S x = rows[m * width + f] - middle;
-                v += stencil.weight[m] * x;
-                if constexpr (slopes) first += stencil.slope[m] * x;
-                if constexpr (slopes && dual) second += stencil.bend[m] * x;
+            S v = middle[f], first = 0, second = 0;
+            for (Index m = 1; m < POINTS; ++m) {
+                const S x = steps[m * width + f];
+                v += stencil.step_weight[m] * x;
+                if constexpr (slopes) first += stencil.step_slope[m] * x;
+                if constexpr (slopes && dual) second += stencil.step_bend[m] * x;
             }
             if constexpr (dual) {
                 filter.set(f, T(v, first * at.t));

@@ -83,8 +83,9 @@ class Filters(NamedTuple):
     places: Places | None = None
 
     def linear(self) -> Tensor:
-        """Of each row of ``rbf``, before any SiLU."""
-        return torch.addmm(self.bias, self.rbf, self.weight.t())
+        """Of each row of ``rbf``, before any SiLU, in the precision of ``rbf``."""
+        bias, weight = self.bias.to(self.rbf.dtype), self.weight.to(self.rbf.dtype)
+        return torch.addmm(bias, self.rbf, weight.t())
 
 
 class Heads(NamedTuple):
@@ -144,9 +145,7 @@ def edge_attention(
         return attention_triton.edge_attention(*arguments)
     if kernel == "native":
         table = functional.silu(filters.linear())
-        row, offset = filters.places or (None, None)
-        operation = _Kernel(neighbors, row, heads)
-        message, vector = operation.apply(qkv, vec, table, offset, unit, cutoff)
+        message, vector = _call(qkv, vec, table, filters.places, unit, cutoff, neighbors, heads)
         return message, vector
     return reference(*arguments)
 
@@ -166,11 +165,10 @@ def embed_neighbors(
         (N, F).
     """
     if native.kernel(x.device.type) == "native":
-        row, offset = places or (None, None)
-        summed: Tensor = _Kernel(neighbors, row, None).apply(x, None, table, offset, None, None)[0]
+        summed: Tensor = _call(x, None, table, places, None, None, neighbors, None)[0]
         return summed
     source, target, pair = neighbors.source, neighbors.target, neighbors.pair
-    filters = (table if places is None else interpolate(table, places)).index_select(0, pair)
+    filters = (table if places is None else interpolate(table, places)).to(x.dtype)[pair]
     real = (source != target).to(x.dtype)[:, None]
     return scatter_sum(x.index_select(0, source) * filters * real, target, x.shape[0])
 
@@ -190,6 +188,7 @@ def reference(
     activated = functional.silu(filters.linear())  # (P, 4F)
     if filters.places is not None:
         activated = interpolate(activated, filters.places)
+    activated = activated.to(qkv.dtype)
     dk, d0, d1, d2 = activated.index_select(0, pair).chunk(4, dim=-1)
     q, k, *values = qkv.chunk(5, dim=-1)
     v0, v1, v2 = (value.index_select(0, source) for value in values)  # (E, F) each
@@ -211,6 +210,25 @@ def reference(
 # ---- the CPU kernel -----------------------------------------------------------------------------
 
 
+def _call(
+    qkv: Tensor,
+    vec: Tensor | None,
+    table: Tensor,
+    places: Places | None,
+    unit: Tensor | None,
+    cutoff: Tensor | None,
+    neighbors: Neighbors,
+    heads: Heads | None,
+) -> Any:
+    if places is None:
+        inputs = qkv, vec, table.to(qkv.dtype), None, unit, cutoff
+        return _Kernel(neighbors, heads).apply(*inputs)
+    before = table.detach()
+    steps = torch.cat([torch.zeros_like(before[:1]), before.diff(dim=0)]).to(qkv.dtype)
+    operation = _Kernel(neighbors, heads, places.row, steps)
+    return operation.apply(qkv, vec, table.to(qkv.dtype), places.offset, unit, cutoff)
+
+
 class _Kernel(Operation):
     """The kernel; with no heads, the sum of filtered neighbours.
 
@@ -219,16 +237,24 @@ class _Kernel(Operation):
 
     Args:
         neighbors: edges and pairs.
-        row: first row of the table that each pair reads, or None: its own.
         heads: form of the attention, or None.
+        row: first row of the table that each pair reads, or None: its own.
+        steps: from the row before to each row of the table, (T, 4F), if there is a grid.
     """
 
     entry = "edge_attention"
     inputs = ("qkv", "vec", "table", "place", "unit", "cutoff")
-    optional = frozenset({"table", "place", "unit", "cutoff"})
+    of_positions = frozenset({"place", "unit", "cutoff"})
 
-    def __init__(self, neighbors: Neighbors, row: Tensor | None, heads: Heads | None) -> None:
-        self.neighbors, self.row, self.heads = neighbors, row, heads
+    def __init__(
+        self,
+        neighbors: Neighbors,
+        heads: Heads | None,
+        row: Tensor | None = None,
+        steps: Tensor | None = None,
+    ) -> None:
+        self.neighbors, self.heads, self.row, self.steps = neighbors, heads, row, steps
+        self.of_weights = frozenset() if row is None else frozenset({"table"})
 
     def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
         """Indices of the edges, and sizes."""
@@ -236,6 +262,7 @@ class _Kernel(Operation):
         return {
             **{name: getattr(self.neighbors, name) for name in _INDICES},
             "row": self.row,
+            "steps": self.steps,
             "molecules": self.neighbors.atoms.shape[0] - 1,
             "channels": qkv.shape[1] // (5 if self.heads else 1),
             "heads": self.heads.heads if self.heads else 1,

@@ -59,7 +59,7 @@ class EdgeFeatures(NamedTuple):
         neighbors: edges, and the pairs of atoms they join.
         unit: unit vector of each pair from its first to its second atom, (P, 3), 0 for self loops.
         cutoff: cosine cutoff of the length, (P,).
-        rbf: radial basis of the length, (P, K), or of each node of a grid, (T, K).
+        rbf: radial basis of the length, (P, K), or of each node of a grid, (T, K) float64.
         near: cosine cutoff of the same lengths, (P,) or (T,).
         places: of pairs on the grid, or None if there is none.
     """
@@ -95,7 +95,10 @@ class NeighborEmbedding(nn.Module):
         """Atomic numbers (N,) and embeddings (N, F) → (N, F); self loops do not take part."""
         filters = Filters(edges.rbf, self.distance_proj.weight, self.distance_proj.bias).linear()
         neighbors = embed_neighbors(
-            self.embedding(z), filters * edges.near[:, None], edges.places, edges.neighbors
+            self.embedding(z),
+            filters * edges.near[:, None],
+            edges.places,
+            edges.neighbors,
         )
         return self.combine(torch.cat([x, neighbors], dim=-1))
 

@@ -38,10 +38,10 @@ _FIELDS = {
     "edge_attention": (
         ("molecules", "channels", "heads", "threads", "kind", "type", "vector_cutoff", "parts",
          "nodes", "embedding"),
-        ("atoms", "pairs", "first", "second", "ways", "row", "qkv", "vec", "table", "place", "unit",
-         "cutoff", "qkv_t", "vec_t", "table_t", "place_t", "unit_t", "cutoff_t", "grad_message",
-         "grad_vector", "message", "vector", "grad_qkv", "grad_vec", "grad_table", "grad_place",
-         "grad_unit", "grad_cutoff"),
+        ("atoms", "pairs", "first", "second", "ways", "row", "steps", "qkv", "vec", "table",
+         "place", "unit", "cutoff", "qkv_t", "vec_t", "table_t", "place_t", "unit_t", "cutoff_t",
+         "grad_message", "grad_vector", "message", "vector", "grad_qkv", "grad_vec", "grad_table",
+         "grad_place", "grad_unit", "grad_cutoff"),
     ),
     "layer_update": (
         ("atoms", "channels", "threads", "kind", "type"),

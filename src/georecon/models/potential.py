@@ -70,6 +70,6 @@ class PropertyModel(nn.Module):
         with torch.enable_grad():
             graph = graph._replace(pos=graph.pos.detach().requires_grad_(True))
             energy = self(graph)
-            with only(positions=True):
+            with only("positions"):
                 (gradient,) = torch.autograd.grad(energy.sum(), graph.pos, create_graph=training)
         return (energy if training else energy.detach()), -gradient

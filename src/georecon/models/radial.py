@@ -51,7 +51,7 @@ class ExpNormalBasis(nn.Module):
 
     def grid(self, length: Tensor) -> Grid:
         """Radial functions on a grid, and where on it pairs of these distances [Å] (P,) lie."""
-        rbf, cutoff = _nodes(self.cutoff, self.means.shape[0], length.dtype)
+        rbf, cutoff = _nodes(self.cutoff, self.means.shape[0])
         first = math.exp(-0.5 * self.alpha * self.cutoff)
         step = (1.0 - first) / (rbf.shape[0] - 1)
         node = (torch.exp(-0.5 * self.alpha * length.double()) - first) / step
@@ -78,8 +78,9 @@ class Grid(NamedTuple):
     long ones.
 
     Attributes:
-        rbf: radial basis of each node, (T, K).
-        cutoff: cosine cutoff of each node, (T,).
+        rbf: radial basis of each node, (T, K) float64: rounding errors of neighbouring nodes would
+            be those of forces, many times larger.
+        cutoff: cosine cutoff of each node, (T,) float64.
         places: of pairs on it, counted from the node at the cutoff.
     """
 
@@ -89,14 +90,14 @@ class Grid(NamedTuple):
 
 
 @functools.cache
-def _nodes(cutoff: float, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _nodes(cutoff: float, size: int) -> tuple[Tensor, Tensor]:
     """Radial basis (T, K) and cutoff (T,) of the nodes, from the cutoff to distance 0."""
     basis = ExpNormalBasis(cutoff, size)
     first = math.exp(-0.5 * basis.alpha * cutoff)
     count = max(NODES, NODES_PER_FUNCTION * size)
     nodes = torch.linspace(first, 1.0, count, dtype=torch.float64)
     length = nodes.log() * (-2.0 / basis.alpha)
-    return basis(length).to(dtype), cosine_cutoff(length, cutoff).to(dtype)
+    return basis(length), cosine_cutoff(length, cutoff)
 
 
 def interpolate(table: Tensor, places: Places) -> Tensor:
@@ -107,4 +108,4 @@ def interpolate(table: Tensor, places: Places) -> Tensor:
         factors = [(offset - k) / (m - k) for k in range(POINTS) if k != m]
         weights.append(torch.stack(factors).prod(0))
     rows = row[:, None] + torch.arange(POINTS, device=row.device)
-    return torch.einsum("pm,pmf->pf", torch.stack(weights, -1), table[rows])
+    return torch.einsum("pm,pmf->pf", torch.stack(weights, -1).to(table.dtype), table[rows])

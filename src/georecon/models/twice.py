@@ -19,7 +19,7 @@ from torch import Tensor
 from georecon.models import native
 
 Arrays = dict[str, Tensor | None]
-_left_out: ContextVar[frozenset[str]] = ContextVar("left_out", default=frozenset())
+_only: ContextVar[str] = ContextVar("only", default="")
 
 
 class Operation(ABC):
@@ -28,12 +28,14 @@ class Operation(ABC):
     Attributes:
         entry: name of the native function.
         inputs: names of its inputs; one that is left out is None.
-        optional: inputs whose gradients it computes on demand.
+        of_weights, of_positions: inputs that depend on weights or on positions alone; their
+            gradients are computed on demand.
     """
 
     entry: str
     inputs: tuple[str, ...]
-    optional: frozenset[str] = frozenset()
+    of_weights: frozenset[str] = frozenset()
+    of_positions: frozenset[str] = frozenset()
 
     @abstractmethod
     def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
@@ -63,28 +65,29 @@ class Operation(ABC):
         native.run(self.entry, **sizes, **self.arguments(*inputs), **named, **more)
 
     def gradient_room(self, inputs: Sequence[Tensor | None], wanted: Sequence[bool]) -> Arrays:
-        """Room for all gradients that are wanted or not optional."""
+        """Room for all gradients that are wanted or not on demand."""
         left_out = {n for n, want in zip(self.inputs, wanted, strict=True) if not want}
-        left_out = (left_out | _left_out.get()) & self.optional
+        left_out &= self.of_weights | self.of_positions
+        left_out |= {"positions": self.of_weights, "weights": self.of_positions}.get(
+            _only.get(), set()
+        )
         named = zip(self.inputs, inputs, strict=True)
         room = self.gradients({n: x for n, x in named if x is not None and n not in left_out})
         return {name: room.get(name) for name in self.inputs}
 
 
 @contextmanager
-def only(*, weights: bool = False, positions: bool = False) -> Iterator[None]:
+def only(what: str) -> Iterator[None]:
     """Gradients that a call of autograd inside does not need are not computed.
 
     Args:
-        weights: weights are all it differentiates by.
-        positions: positions are all it differentiates by.
+        what: all that it differentiates by, "weights" or "positions".
     """
-    left = {"place", "unit", "cutoff"} if weights else set()
-    token = _left_out.set(frozenset(left | ({"table"} if positions else set())))
+    token = _only.set(what)
     try:
         yield
     finally:
-        _left_out.reset(token)
+        _only.reset(token)
 
 
 def _named(prefix: str, arrays: Arrays) -> Arrays:
@@ -143,7 +146,7 @@ class _Curvature(torch.autograd.Function):
         directions, given = given[:count], given[count:]
         grads, inputs = dict(zip(names, given, strict=False)), given[len(names) :]
         moved = {
-            f"{name}_t": _direction(t, x, optional=name in operation.optional)
+            f"{name}_t": _direction(t, x, optional=name in operation.of_weights)
             for name, t, x in zip(operation.inputs, directions, inputs, strict=True)
         }
         out = operation.outputs(*inputs)

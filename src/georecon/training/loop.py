@@ -157,7 +157,7 @@ class Trainer:
         if not math.isfinite(loss):
             self._refuse(f"loss is {loss}")
         self.optimizer.zero_grad()
-        with only(weights=True):
+        with only("weights"):
             losses["loss"].backward(inputs=self.parameters)
         gradient = self.world.sum(self.optimizer.gradient())
         norm = float(gradient.norm())
