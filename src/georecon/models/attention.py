@@ -83,9 +83,18 @@ class Filters(NamedTuple):
     places: Places | None = None
 
     def linear(self) -> Tensor:
-        """Of each row of ``rbf``, before any SiLU, in the precision of ``rbf``."""
-        bias, weight = self.bias.to(self.rbf.dtype), self.weight.to(self.rbf.dtype)
-        return torch.addmm(bias, self.rbf, weight.t())
+        """Of each row of ``rbf``, before any SiLU."""
+        return torch.addmm(self.bias, self.rbf.to(self.bias.dtype), self.weight.t())
+
+    def table(self) -> tuple[Tensor, Tensor]:
+        """Filters of each row of ``rbf``, and the step to each from the row before, (T, 4F).
+
+        Both are rounded from float64: rounding errors of neighbouring rows would be those of
+        forces, many times larger. A gradient goes to the first.
+        """
+        function: Any = _Table.apply
+        table, steps = function(*self[:3])
+        return table, steps
 
 
 class Heads(NamedTuple):
@@ -144,7 +153,7 @@ def edge_attention(
 
         return attention_triton.edge_attention(*arguments)
     if kernel == "native":
-        table = functional.silu(filters.linear())
+        table = filters.table()
         message, vector = _call(qkv, vec, table, filters.places, unit, cutoff, neighbors, heads)
         return message, vector
     return reference(*arguments)
@@ -157,7 +166,7 @@ def embed_neighbors(
 
     Args:
         x: features (N, F).
-        table: filters of pairs (P, F), or of the nodes of a grid (T, F).
+        table: filters of pairs (P, F), or of the nodes of a grid (T, F) in float64.
         places: of pairs on the grid, or None if there is none.
         neighbors: edges and pairs.
 
@@ -165,7 +174,8 @@ def embed_neighbors(
         (N, F).
     """
     if native.kernel(x.device.type) == "native":
-        summed: Tensor = _call(x, None, table, places, None, None, neighbors, None)[0]
+        tables = table.to(x.dtype), _steps(table).to(x.dtype)
+        summed: Tensor = _call(x, None, tables, places, None, None, neighbors, None)[0]
         return summed
     source, target, pair = neighbors.source, neighbors.target, neighbors.pair
     filters = (table if places is None else interpolate(table, places)).to(x.dtype)[pair]
@@ -213,20 +223,49 @@ def reference(
 def _call(
     qkv: Tensor,
     vec: Tensor | None,
-    table: Tensor,
+    tables: tuple[Tensor, Tensor],
     places: Places | None,
     unit: Tensor | None,
     cutoff: Tensor | None,
     neighbors: Neighbors,
     heads: Heads | None,
 ) -> Any:
-    if places is None:
-        inputs = qkv, vec, table.to(qkv.dtype), None, unit, cutoff
-        return _Kernel(neighbors, heads).apply(*inputs)
-    before = table.detach()
-    steps = torch.cat([torch.zeros_like(before[:1]), before.diff(dim=0)]).to(qkv.dtype)
-    operation = _Kernel(neighbors, heads, places.row, steps)
-    return operation.apply(qkv, vec, table.to(qkv.dtype), places.offset, unit, cutoff)
+    table, steps = tables
+    row, offset = places or (None, None)
+    operation = _Kernel(neighbors, heads, row, steps)
+    return operation.apply(qkv, vec, table, offset, unit, cutoff)
+
+
+def _steps(table: Tensor) -> Tensor:
+    """From the row before to each row, zeros to the first; without gradient."""
+    steps = torch.zeros_like(table)
+    torch.sub(table.detach()[1:], table.detach()[:-1], out=steps[1:])
+    return steps
+
+
+class _Table(torch.autograd.Function):
+    """SiLU of a linear function, made in float64, and the steps between its rows."""
+
+    @staticmethod
+    def forward(ctx, rbf, weight, bias):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(rbf, weight, bias)
+        table = functional.silu(Filters(rbf.double(), weight.double(), bias.double()).linear())
+        steps = _steps(table).to(weight.dtype)
+        ctx.mark_non_differentiable(steps)
+        ctx.set_materialize_grads(False)
+        return table.to(weight.dtype), steps
+
+    @staticmethod
+    def backward(ctx, grad, _):  # type: ignore[no-untyped-def]
+        rbf, weight, bias = ctx.saved_tensors
+        if grad is None:
+            return None, None, None
+        x = Filters(rbf, weight, bias).linear()
+        gate = x.sigmoid()
+        slope = grad * gate * (1.0 + x * (1.0 - gate))
+        along = slope @ weight if ctx.needs_input_grad[0] else None
+        weights = slope.to(rbf.dtype).t() @ rbf  # the basis falls by orders of magnitude
+        return along, weights.to(weight.dtype), slope.sum(0)
 
 
 class _Kernel(Operation):

@@ -93,13 +93,10 @@ class NeighborEmbedding(nn.Module):
 
     def forward(self, z: Tensor, x: Tensor, edges: EdgeFeatures) -> Tensor:
         """Atomic numbers (N,) and embeddings (N, F) → (N, F); self loops do not take part."""
-        filters = Filters(edges.rbf, self.distance_proj.weight, self.distance_proj.bias).linear()
-        neighbors = embed_neighbors(
-            self.embedding(z),
-            filters * edges.near[:, None],
-            edges.places,
-            edges.neighbors,
-        )
+        rbf, projection = edges.rbf, self.distance_proj
+        filters = Filters(rbf, projection.weight.to(rbf.dtype), projection.bias.to(rbf.dtype))
+        table = filters.linear() * edges.near[:, None]
+        neighbors = embed_neighbors(self.embedding(z), table, edges.places, edges.neighbors)
         return self.combine(torch.cat([x, neighbors], dim=-1))
 
 
