@@ -237,25 +237,41 @@ def test_update_equals_its_equations(dtype: torch.dtype) -> None:
 
 @needs_kernel
 @pytest.mark.parametrize("nodes", [0, 20], ids=["", "grid"])
-def test_gradients_that_are_left_out_change_no_other(nodes: int) -> None:
+def test_gradients_that_are_left_out_change_no_other(
+    nodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Forces and the weights' gradient of a loss on them, as training computes them."""
 
     def gradients(positions: Any, weights_only: Any) -> list[Tensor]:
         arguments = case(torch.float64, first=False, vector_cutoff=True, nodes=nodes)
-        qkv, _, filters, unit, cutoff, *_ = arguments
+        qkv, vec, filters, unit, cutoff, *_ = arguments
+        geometry = [unit, cutoff, *(() if nodes == 0 else [filters.places.offset])]
         message, vector = attention.edge_attention(*arguments)
         with positions:
             number = (message * weights(message)).sum() + vector.square().sum()
-            forces = torch.autograd.grad(number, (unit, cutoff), create_graph=True)
+            forces = torch.autograd.grad(number, geometry, create_graph=True)
         with weights_only:
             loss = number + sum((force * weights(force)).square().sum() for force in forces)
-            loss.backward(inputs=[qkv, filters.weight])
-        return [*forces, qkv.grad, filters.weight.grad]
+            loss.backward(inputs=[qkv, vec, filters.weight])
+        return [*forces, qkv.grad, vec.grad, filters.weight.grad]
 
     found = gradients(only("positions"), only("weights"))
     expected = gradients(nullcontext(), nullcontext())
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
+    if nodes:  # a twin that forgets how filters follow places
+        monkeypatch.setattr(native, "run", without_place(native.run))
+        with pytest.raises(AssertionError):
+            assert torch.allclose(gradients(nullcontext(), only("weights"))[-1], expected[-1])
+
+
+def without_place(run: Any) -> Any:
+    def forgetful(entry: str, **arguments: Any) -> None:
+        if arguments["kind"] == 2 and "place_t" in arguments:
+            arguments["place_t"] = torch.zeros_like(arguments["place_t"])
+        run(entry, **arguments)
+
+    return forgetful
 
 
 @needs_kernel

@@ -118,7 +118,7 @@ template <class M, int DEPTH> struct Part {
             return;
         }
         stencil.at(value(place[p]));
-        a.grad_place ? read_rows<true>(p) : read_rows<false>(p);
+        dual || a.grad_place ? read_rows<true>(p) : read_rows<false>(p);
     }
 
     template <bool slopes> void read_rows(Index p) {
