@@ -13,11 +13,14 @@ import pytest
 import torch
 from attention_cases import case, compare, derivatives, tensors, weights
 from torch import Tensor
+from toy_graphs import random_batch
 
 from georecon.errors import GeoreconError
 from georecon.graph import scatter_sum
 from georecon.models import attention, native
 from georecon.models.attention import Filters, Neighbors
+from georecon.models.encoder import EncoderSettings
+from georecon.models.potential import PropertyModel
 from georecon.models.radial import Places, interpolate
 from georecon.models.twice import only
 from georecon.models.update import layer_update, reference_update
@@ -272,6 +275,34 @@ def without_place(run: Any) -> Any:
         run(entry, **arguments)
 
     return forgetful
+
+
+def force_loss_gradient() -> Tensor:
+    """Of a loss on energies and forces by all weights, computed as training does."""
+    torch.manual_seed(0)
+    sizes = EncoderSettings(channels=16, layers=3, heads=2, rbf=16, max_z=20)
+    zeros = torch.zeros(sizes.max_z)
+    model = PropertyModel(sizes, "scalar", scale=1.0, shift=0.0, atomref=zeros)
+    energy, forces = model.energy_and_forces(random_batch(3, torch.float32), training=True)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    with only("weights"):
+        (energy.square().mean() + forces.square().mean()).backward(inputs=parameters)
+    return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+
+
+@needs_kernel
+def test_training_on_forces_has_the_gradient_of_the_equations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = {"gradient": force_loss_gradient()}
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "run", without_place(native.run))
+        broken = {"gradient": force_loss_gradient()}
+    monkeypatch.setattr(native, "kernel", lambda _: "reference")
+    expected = {"gradient": force_loss_gradient()}
+    compare(found, expected, 1e-4)
+    with pytest.raises(AssertionError, match="relative error"):
+        compare(broken, expected, 1e-4)
 
 
 @needs_kernel
