@@ -66,7 +66,7 @@ def whole(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def out_of_memory(whole: Run, folder: Path) -> Run:
     run = without(whole, folder, PRETRAIN, FINETUNE)
-    memory = ("pretrain:mem_mb=450*attempt*attempt", *ON_GPU2)
+    memory = ("pretrain:mem_mb=300*attempt*attempt", *ON_GPU2)
     run.start("--set-resources", *memory, *TABLE)
     run.finish()
     return run
@@ -231,7 +231,7 @@ def test_out_of_memory(faults: dict[str, Future[Run]], whole: Run) -> None:
     first, second = [r for r in run.booked() if r["Comment"].startswith("rule_pretrain")]
     assert first["State"] in ("FAILED", "OUT_OF_MEMORY")
     assert second["State"] == "COMPLETED"
-    assert (first["ReqMem"], second["ReqMem"]) == ("450M", "1800M")
+    assert (first["ReqMem"], second["ReqMem"]) == ("300M", "1200M")
 
 
 def test_out_of_time(faults: dict[str, Future[Run]], whole: Run) -> None:
