@@ -410,7 +410,7 @@ def edge_attention(
     """Arguments and result of :func:`georecon.models.attention.edge_attention`; float32."""
     links = neighbors.links or make_links(neighbors, unit.shape[0])
     function: Any = _Attention.apply
-    message, vector = function(qkv, vec, *filters, unit, cutoff, neighbors, links, heads)
+    message, vector = function(qkv, vec, *filters[:3], unit, cutoff, neighbors, links, heads)
     return message, vector
 
 

@@ -7,7 +7,7 @@
 
 namespace {
 
-// What the caller passes; update.py has the same fields in the same order.
+// What the caller passes; native.py has the same fields in the same order.
 struct Arguments {
     Index atoms, channels, threads;
     Index kind;    // 0 forward, 1 backward, 2 derivative of the backward
