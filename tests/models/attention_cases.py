@@ -10,7 +10,8 @@ from torch import Tensor
 from toy_graphs import random_batch
 
 from georecon.graph import radius_edges
-from georecon.models.attention import Filters, Heads, Neighbors
+from georecon.models.attention import Heads, Neighbors
+from georecon.models.filters import Filters
 from georecon.models.radial import POINTS, Places, cosine_cutoff
 
 CUTOFF = 5.0

@@ -18,10 +18,11 @@ from toy_graphs import random_batch
 from georecon.errors import GeoreconError
 from georecon.graph import scatter_sum
 from georecon.models import attention, native
-from georecon.models.attention import Filters, Neighbors
+from georecon.models.attention import Neighbors
 from georecon.models.encoder import EncoderSettings
+from georecon.models.filters import Filters
 from georecon.models.potential import PropertyModel
-from georecon.models.radial import Places, interpolate
+from georecon.models.radial import ExpNormalBasis, Places
 from georecon.models.twice import only
 from georecon.models.update import layer_update, reference_update
 
@@ -67,13 +68,16 @@ def test_heads_of_any_width(channels: int) -> None:
 
 def embedding(function: Any, arguments: list[Any]) -> dict[str, Tensor]:
     """A sum of filtered neighbours, its gradients and the gradients of those."""
-    x, _, filters, *_, neighbors, _ = arguments
+    qkv, _, all_filters, *_, neighbors, _ = arguments
+    x = qkv[:, :24].detach().requires_grad_(True)
+    weight, bias = (w[:24].detach().requires_grad_(True) for w in all_filters[1:3])
+    factor = 1.0 + weights(all_filters.rbf[:, 0])
+    filters = all_filters._replace(weight=weight, bias=bias, factor=factor)
     offset = None if filters.places is None else filters.places.offset
-    inputs = [value for value in (x, filters.weight, offset) if value is not None]
+    inputs = [value for value in (x, weight, bias, offset) if value is not None]
 
     def summed() -> Tensor:
-        table = filters.linear().tile(1, 2)[:, : x.shape[1]]
-        result: Tensor = function(x, table, filters.places, neighbors)
+        result: Tensor = function(x, filters, neighbors)
         return result
 
     number = (summed() * weights(summed())).square().sum()
@@ -84,10 +88,10 @@ def embedding(function: Any, arguments: list[Any]) -> dict[str, Tensor]:
     return {"sum": summed(), **named, **{f"second {k}": g for k, g in enumerate(second)}}
 
 
-def every_edge(x: Tensor, table: Tensor, places: Places | None, neighbors: Neighbors) -> Tensor:
+def every_edge(x: Tensor, filters: Filters, neighbors: Neighbors) -> Tensor:
     """Broken twin of ``embed_neighbors``: atoms are their own neighbours."""
-    filters = (table if places is None else interpolate(table, places))[neighbors.pair]
-    return scatter_sum(x[neighbors.source] * filters, neighbors.target, len(x))
+    factors = filters.of_pairs()[neighbors.pair]
+    return scatter_sum(x[neighbors.source] * factors, neighbors.target, len(x))
 
 
 @needs_kernel
@@ -134,7 +138,7 @@ def test_comparison_rejects_a_kernel_that_forgets_a_term(
     run = native.run
 
     def forgetful(entry: str, **arguments: Any) -> None:
-        if arguments["kind"] == kind:
+        if entry == "edge_attention" and arguments["kind"] == kind:
             arguments[name] = torch.zeros_like(arguments[name])
         run(entry, **arguments)
 
@@ -205,6 +209,61 @@ def test_a_third_derivative_is_refused() -> None:
     (second,) = torch.autograd.grad(first.square().sum(), arguments[0], create_graph=True)
     with pytest.raises(NotImplementedError, match="GEORECON_KERNEL=reference"):
         torch.autograd.grad(second.sum(), arguments[0])
+
+
+# ---- filters on a grid ------------------------------------------------------------------------
+
+
+def table(dtype: torch.dtype, *, scaled: bool, channels: int) -> dict[str, Tensor]:
+    """Filters on the nodes of a real grid, the steps between them, gradients of the weights."""
+    rbf, near, places = ExpNormalBasis(5.0, 32).grid(torch.tensor([1.0]))
+    generator = torch.Generator().manual_seed(5)
+    weight, bias = (torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_(True)
+                    for shape in ((channels, 32), (channels,)))  # fmt: skip
+    filters = Filters(rbf, weight, bias, places, near if scaled else None)
+    rows, steps = filters.table()
+    assert steps is not None
+    number = (rows * weights(rows.double()).to(dtype)).sum()
+    gradients = torch.autograd.grad(number, (weight, bias))
+    return dict(zip(("rows", "steps", "weight", "bias"), (rows, steps, *gradients), strict=True))
+
+
+def exact_table(dtype: torch.dtype, *, scaled: bool, channels: int) -> dict[str, Tensor]:
+    """The same from torch operations in float64, with weights of that type."""
+    rbf, near, _ = ExpNormalBasis(5.0, 32).grid(torch.tensor([1.0]))
+    generator = torch.Generator().manual_seed(5)
+    drawn = (torch.randn(*shape, generator=generator, dtype=dtype)
+             for shape in ((channels, 32), (channels,)))  # fmt: skip
+    weight, bias = (x.double().requires_grad_(True) for x in drawn)
+    rows = Filters(rbf, weight, bias, None, near if scaled else None).rows()
+    steps = torch.cat([torch.zeros_like(rows[:1]), rows.detach().diff(dim=0)])
+    number = (rows * weights(rows).to(dtype)).sum()
+    gradients = torch.autograd.grad(number, (weight, bias))
+    return dict(zip(("rows", "steps", "weight", "bias"), (rows, steps, *gradients), strict=True))
+
+
+@needs_kernel
+@pytest.mark.parametrize("scaled", [False, True], ids=["SiLU", "factor"])
+@pytest.mark.parametrize("channels", [32, 72])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-7), (torch.float64, 1e-14)])
+def test_table_is_that_of_double_precision(
+    dtype: torch.dtype, tolerance: float, channels: int, scaled: bool
+) -> None:
+    expected = exact_table(dtype, scaled=scaled, channels=channels)
+    compare(table(dtype, scaled=scaled, channels=channels), expected, tolerance)
+    with pytest.raises(AssertionError, match="relative error"):  # the other function of distance
+        compare(table(dtype, scaled=not scaled, channels=channels), expected, tolerance)
+
+
+@needs_kernel
+def test_steps_of_a_table_are_more_exact_than_its_differences() -> None:
+    """Differences of float32 rows, the twin, have their rounding errors: those of forces."""
+    expected = exact_table(torch.float32, scaled=False, channels=32)["steps"]
+    found = table(torch.float32, scaled=False, channels=32)
+    rounded = torch.cat([torch.zeros(1, 32), found["rows"].detach().diff(dim=0)])
+    compare({"steps": found["steps"]}, {"steps": expected}, 1e-7)
+    with pytest.raises(AssertionError, match="relative error"):
+        compare({"steps": rounded}, {"steps": expected}, 1e-7)
 
 
 # ---- update of a layer ------------------------------------------------------------------------

@@ -30,7 +30,7 @@ struct Arguments {
     const void *grad_message, *grad_vector;
     void *message, *vector;
     void *grad_qkv, *grad_vec;
-    void *grad_table;    // of each part, or of each pair; null where it is not wanted
+    void *grad_table;    // of each part, its sum in the first, or of each pair; null where it is not wanted
     void *grad_place, *grad_unit, *grad_cutoff;    // null where they are not wanted
 };
 
@@ -91,8 +91,7 @@ template <class M, int DEPTH> struct Part {
     const S *grad_message, *grad_vector;
     const Sum<S> grad_table;
     typename M::Scratch filter, slope, grad_filter;    // of the pair in hand, (width,): keys, three values
-    typename M::Scratch term, wide;             // of the edge in hand, (F,)
-    std::vector<T> score, gate, back;           // and of its heads
+    typename M::Scratch score, gate, back;     // of the heads of the edge in hand
     Stencil<S> stencil;
 
     Part(const Arguments& args, Index part)
@@ -105,8 +104,7 @@ template <class M, int DEPTH> struct Part {
           grad_message(static_cast<const S*>(a.grad_message)),
           grad_vector(static_cast<const S*>(a.grad_vector)),
           grad_table{static_cast<S*>(a.grad_table) + (a.row ? part * a.nodes * width : 0)},
-          filter(width), slope(width), grad_filter(width), term(F), wide(F),
-          score(args.heads), gate(args.heads), back(args.heads) {}
+          filter(width), slope(width), grad_filter(width), score(args.heads), gate(args.heads), back(args.heads) {}
 
     // Filters of a pair, once for both of its edges, and their slopes: by one place of the grid.
     void read(Index p) {
@@ -173,42 +171,33 @@ template <class M, int DEPTH> struct Part {
         }
     }
 
-    // Sum over the channels of each head.
-    void sum(const typename M::Scratch& of, std::vector<T>& to) const {
-        const Index depth = DEPTH ? DEPTH : D;
-        for (Index h = 0; h < a.heads; ++h) {
-            T total{};
-            for (Index d = 0; d < depth; ++d) total += of[h * depth + d];
-            to[h] = total;
-        }
-    }
-
-    // The number of each head to all of its channels.
-    void spread(const std::vector<T>& of, typename M::Scratch& to) const {
-        const Index depth = DEPTH ? DEPTH : D;
-        for (Index h = 0; h < a.heads; ++h)
-            for (Index d = 0; d < depth; ++d) to.set(h * depth + d, of[h]);
-    }
-
     // Attention weights of an edge: SiLU(score) = score · gate.
     void attend(Index i, Index j) {
+        const Index depth = DEPTH ? DEPTH : D;    // a constant where it can be
         const auto q = qkv.at(i * 5 * F), k = qkv.at(j * 5 * F + F);
+        for (Index h = 0; h < a.heads; ++h) {
+            T total{};
+#pragma GCC unroll 1
+            for (Index d = 0, f = h * depth; d < depth; ++d, ++f) total += q[f] * k[f] * filter[f];
+            score.set(h, total);
+        }
 #pragma GCC ivdep
-        for (Index f = 0; f < F; ++f) term.set(f, q[f] * k[f] * filter[f]);
-        sum(term, score);
-        for (Index h = 0; h < a.heads; ++h) gate[h] = sigmoid(score[h]);
+        for (Index h = 0; h < a.heads; ++h) gate.set(h, sigmoid(score[h]));
     }
 
     void forward(Index i, Index j, Index p) {
         const S sign = j > i ? S(1) : S(-1);
+        const Index depth = DEPTH ? DEPTH : D;    // a constant where it can be
         const T c = cutoff[p];
         const auto v0 = qkv.at(j * 5 * F + 2 * F);
         const Sum<S> message{static_cast<S*>(a.message) + i * F}, vector{static_cast<S*>(a.vector) + i * 3 * F};
         attend(i, j);
-        for (Index h = 0; h < a.heads; ++h) score[h] = score[h] * gate[h] * c;
-        spread(score, wide);
+        for (Index h = 0; h < a.heads; ++h) {
+            const T weight = score[h] * gate[h] * c;
 #pragma GCC ivdep
-        for (Index f = 0; f < F; ++f) message.add(f, wide[f] * v0[f] * filter[F + f]);
+#pragma GCC unroll 1
+            for (Index d = 0, f = h * depth; d < depth; ++d, ++f) message.add(f, weight * v0[f] * filter[F + f]);
+        }
         const auto v1 = v0.at(F), v2 = v0.at(2 * F);
         T u[3];
         for (Index x = 0; x < 3; ++x) u[x] = a.vector_cutoff ? sign * unit[3 * p + x] * c : sign * unit[3 * p + x];
@@ -232,35 +221,43 @@ template <class M, int DEPTH> struct Part {
         }
     }
 
-    // Attention weights and scalar values; returns the gradient of the cutoff.
+    // Attention weights, which a forward pass has left, and scalar values; returns the gradient of the cutoff.
     T backward_scalar(Index i, Index j, T c) {
+        const Index depth = DEPTH ? DEPTH : D;    // a constant where it can be
         const auto q = qkv.at(i * 5 * F), k = qkv.at(j * 5 * F + F), v0 = k.at(F);
         const Sum<S> out{static_cast<S*>(a.grad_qkv)};
         const Sum<S> grad_q = out.at(i * 5 * F), grad_k = out.at(j * 5 * F + F), grad_v = grad_k.at(F);
         const S* grad = grad_message + i * F;
-        attend(i, j);
-        for (Index h = 0; h < a.heads; ++h) back[h] = score[h] * gate[h] * c;
-        spread(back, wide);
+        if (!forwards) attend(i, j);
+        for (Index h = 0; h < a.heads; ++h) {
+            const T weight = score[h] * gate[h] * c;
+            T total{};
 #pragma GCC ivdep
-        for (Index f = 0; f < F; ++f) {
-            const T pulled = grad[f] * v0[f], x = filter[F + f];
-            term.set(f, pulled * x);
-            grad_v.add(f, grad[f] * (wide[f] * x));
-            grad_filter.add(F + f, wide[f] * pulled);
+#pragma GCC unroll 1
+            for (Index d = 0, f = h * depth; d < depth; ++d, ++f) {
+                const T pulled = grad[f] * v0[f], x = filter[F + f];
+                total += pulled * x;
+                grad_v.add(f, grad[f] * (weight * x));
+                grad_filter.add(F + f, weight * pulled);
+            }
+            back.set(h, total);
         }
-        sum(term, back);
         T grad_c{};
+#pragma GCC ivdep
         for (Index h = 0; h < a.heads; ++h) {
             grad_c += back[h] * (score[h] * gate[h]);
-            back[h] = back[h] * c * silu_slope(score[h], gate[h]);
+            back.set(h, back[h] * c * silu_slope(score[h], gate[h]));
         }
-        spread(back, wide);
+        for (Index h = 0; h < a.heads; ++h) {
+            const T slope = back[h];
 #pragma GCC ivdep
-        for (Index f = 0; f < F; ++f) {
-            const T slope = wide[f], x = slope * filter[f], qf = q[f], kf = k[f];
-            grad_q.add(f, kf * x);
-            grad_k.add(f, qf * x);
-            grad_filter.add(f, slope * qf * kf);
+#pragma GCC unroll 1
+            for (Index d = 0, f = h * depth; d < depth; ++d, ++f) {
+                const T x = slope * filter[f], qf = q[f], kf = k[f];
+                grad_q.add(f, kf * x);
+                grad_k.add(f, qf * x);
+                grad_filter.add(f, slope * qf * kf);
+            }
         }
         return grad_c;
     }
@@ -377,6 +374,19 @@ template <class M, int DEPTH> struct Part {
     }
 };
 
+// The gradient of the table to its first part: the sum, in order, of all.
+template <class S> void join(const Arguments& a) {
+    S* first = static_cast<S*>(a.grad_table);
+    const Index width = a.embedding ? a.channels : 4 * a.channels;
+#pragma omp parallel for num_threads(a.threads)
+    for (Index t = 0; t < a.nodes; ++t)
+        for (Index part = 1; part < a.parts; ++part) {
+            S *out = first + t * width, *more = out + part * a.nodes * width;
+#pragma GCC ivdep
+            for (Index f = 0; f < width; ++f) out[f] += more[f];
+        }
+}
+
 template <class M, int DEPTH> void all(const Arguments& a) {
 #pragma omp parallel for schedule(dynamic) num_threads(a.threads)
     for (Index part = 0; part < a.parts; ++part) {
@@ -384,6 +394,7 @@ template <class M, int DEPTH> void all(const Arguments& a) {
         if (one.backwards && a.row) one.zero(a.grad_table, part * a.nodes, (part + 1) * a.nodes, one.width);
         for (Index b = part * a.molecules / a.parts; b < (part + 1) * a.molecules / a.parts; ++b) one.molecule(b);
     }
+    if (a.kind != 0 && a.row && a.grad_table) join<typename M::Scalar>(a);
 }
 
 template <class S, int DEPTH> void of_kind(const Arguments& a) {

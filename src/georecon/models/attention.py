@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from georecon.graph import Edges, scatter_sum
 from georecon.models import native
-from georecon.models.radial import Places, interpolate
+from georecon.models.filters import Filters
 from georecon.models.twice import Arrays, Operation
 
 _INDICES = ("atoms", "pairs", "first", "second", "ways")
@@ -64,37 +64,6 @@ class Neighbors(NamedTuple):
         """Edges of molecules with these first atoms, (B + 1,)."""
         named = {name: getattr(edges, name) for name in cls._fields if hasattr(edges, name)}
         return cls(**named, atoms=atoms)
-
-
-class Filters(NamedTuple):
-    """Filters of keys and of the three values: a linear function of distance in a radial basis.
-
-    Products with them are float32 also where ``precision`` is bf16.
-
-    Attributes:
-        rbf: radial basis of each pair (P, K), or of each node of a grid (T, K).
-        weight, bias: of d^k, d⁰, d¹, d² before their SiLU, (4F, K) and (4F,).
-        places: of pairs on the grid, or None if there is none.
-    """
-
-    rbf: Tensor
-    weight: Tensor
-    bias: Tensor
-    places: Places | None = None
-
-    def linear(self) -> Tensor:
-        """Of each row of ``rbf``, before any SiLU."""
-        return torch.addmm(self.bias, self.rbf.to(self.bias.dtype), self.weight.t())
-
-    def table(self) -> tuple[Tensor, Tensor]:
-        """Filters of each row of ``rbf``, and the step to each from the row before, (T, 4F).
-
-        Both are rounded from float64: rounding errors of neighbouring rows would be those of
-        forces, many times larger. A gradient goes to the first.
-        """
-        function: Any = _Table.apply
-        table, steps = function(*self[:3])
-        return table, steps
 
 
 class Heads(NamedTuple):
@@ -137,7 +106,7 @@ def edge_attention(
     Args:
         qkv: q, k, v⁰, v¹, v² of each atom, (N, 5F).
         vec: vector features, (N, 3, F), or None where all are zero.
-        filters: how they follow from distance.
+        filters: of keys and of the three values side by side, (., 4F).
         unit: unit vector of each pair from its first to its second atom, (P, 3); 0 for self loops.
         cutoff: of each pair, (P,).
         neighbors: edges and pairs.
@@ -153,34 +122,29 @@ def edge_attention(
 
         return attention_triton.edge_attention(*arguments)
     if kernel == "native":
-        table = filters.table()
-        message, vector = _call(qkv, vec, table, filters.places, unit, cutoff, neighbors, heads)
+        message, vector = _call(qkv, vec, filters, unit, cutoff, neighbors, heads)
         return message, vector
     return reference(*arguments)
 
 
-def embed_neighbors(
-    x: Tensor, table: Tensor, places: Places | None, neighbors: Neighbors
-) -> Tensor:
+def embed_neighbors(x: Tensor, filters: Filters, neighbors: Neighbors) -> Tensor:
     """Sum of the filtered features of each atom's neighbours, without itself.
 
     Args:
         x: features (N, F).
-        table: filters of pairs (P, F), or of the nodes of a grid (T, F) in float64.
-        places: of pairs on the grid, or None if there is none.
+        filters: how they follow from distance.
         neighbors: edges and pairs.
 
     Returns:
         (N, F).
     """
     if native.kernel(x.device.type) == "native":
-        tables = table.to(x.dtype), _steps(table).to(x.dtype)
-        summed: Tensor = _call(x, None, tables, places, None, None, neighbors, None)[0]
+        summed: Tensor = _call(x, None, filters, None, None, neighbors, None)[0]
         return summed
-    source, target, pair = neighbors.source, neighbors.target, neighbors.pair
-    filters = (table if places is None else interpolate(table, places)).to(x.dtype)[pair]
+    source, target = neighbors.source, neighbors.target
     real = (source != target).to(x.dtype)[:, None]
-    return scatter_sum(x.index_select(0, source) * filters * real, target, x.shape[0])
+    factors = filters.of_pairs().to(x.dtype)[neighbors.pair] * real
+    return scatter_sum(x.index_select(0, source) * factors, target, x.shape[0])
 
 
 def reference(
@@ -195,11 +159,7 @@ def reference(
     """The equations in torch operations; arguments and result as of :func:`edge_attention`."""
     source, target, pair = neighbors.source, neighbors.target, neighbors.pair
     atoms = qkv.shape[0]
-    activated = functional.silu(filters.linear())  # (P, 4F)
-    if filters.places is not None:
-        activated = interpolate(activated, filters.places)
-    activated = activated.to(qkv.dtype)
-    dk, d0, d1, d2 = activated.index_select(0, pair).chunk(4, dim=-1)
+    dk, d0, d1, d2 = filters.of_pairs().to(qkv.dtype).index_select(0, pair).chunk(4, dim=-1)
     q, k, *values = qkv.chunk(5, dim=-1)
     v0, v1, v2 = (value.index_select(0, source) for value in values)  # (E, F) each
     near = cutoff[pair][:, None]
@@ -223,49 +183,16 @@ def reference(
 def _call(
     qkv: Tensor,
     vec: Tensor | None,
-    tables: tuple[Tensor, Tensor],
-    places: Places | None,
+    filters: Filters,
     unit: Tensor | None,
     cutoff: Tensor | None,
     neighbors: Neighbors,
     heads: Heads | None,
 ) -> Any:
-    table, steps = tables
-    row, offset = places or (None, None)
+    table, steps = filters.table()
+    row, offset = filters.places or (None, None)
     operation = _Kernel(neighbors, heads, row, steps)
     return operation.apply(qkv, vec, table, offset, unit, cutoff)
-
-
-def _steps(table: Tensor) -> Tensor:
-    """From the row before to each row, zeros to the first; without gradient."""
-    steps = torch.zeros_like(table)
-    torch.sub(table.detach()[1:], table.detach()[:-1], out=steps[1:])
-    return steps
-
-
-class _Table(torch.autograd.Function):
-    """SiLU of a linear function, made in float64, and the steps between its rows."""
-
-    @staticmethod
-    def forward(ctx, rbf, weight, bias):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(rbf, weight, bias)
-        table = functional.silu(Filters(rbf.double(), weight.double(), bias.double()).linear())
-        steps = _steps(table).to(weight.dtype)
-        ctx.mark_non_differentiable(steps)
-        ctx.set_materialize_grads(False)
-        return table.to(weight.dtype), steps
-
-    @staticmethod
-    def backward(ctx, grad, _):  # type: ignore[no-untyped-def]
-        rbf, weight, bias = ctx.saved_tensors
-        if grad is None:
-            return None, None, None
-        x = Filters(rbf, weight, bias).linear()
-        gate = x.sigmoid()
-        slope = grad * gate * (1.0 + x * (1.0 - gate))
-        along = slope @ weight if ctx.needs_input_grad[0] else None
-        weights = slope.to(rbf.dtype).t() @ rbf  # the basis falls by orders of magnitude
-        return along, weights.to(weight.dtype), slope.sum(0)
 
 
 class _Kernel(Operation):
@@ -329,19 +256,7 @@ class _Kernel(Operation):
             "vector": qkv.new_empty(atoms, 3, channels),
         }
 
-    def gradients(self, inputs: dict[str, Tensor]) -> Arrays:
-        """That of a table is one for each part of the batch, where there is a grid."""
-        table = inputs.get("table")
-        if table is None or self.row is None:
-            return super().gradients(inputs)
-        parts = table.new_empty(self._parts(table), *table.shape)
-        return super().gradients({n: x for n, x in inputs.items() if x is not table}) | {
-            "table": parts
-        }
-
-    def joined(self, gradients: Arrays) -> Arrays:
-        """Parts are summed."""
-        table = gradients["table"]
-        if self.row is None or table is None:
-            return gradients
-        return gradients | {"table": table.sum(0)}
+    def parts(self, *inputs: Any) -> dict[str, int]:
+        """The gradient of a table, where there is a grid: each part of the batch adds to it."""
+        table: Tensor = inputs[2]
+        return {} if self.row is None else {"table": self._parts(table)}

@@ -29,7 +29,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from georecon.models import attention
-from georecon.models.attention import Filters, Heads, Neighbors
+from georecon.models.attention import Heads, Neighbors
+from georecon.models.filters import Filters
 
 _TILE = tl.constexpr(16)  # edges or links at once: the fewest rows of a matrix product
 _SHARES = 64  # programs of a head that sum the weights' gradient: fixed, so are the bits

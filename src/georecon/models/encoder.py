@@ -17,13 +17,14 @@ from torch.nn import functional
 from georecon.graph import MolGraph, check_graph, radius_edges
 from georecon.models import native
 from georecon.models.attention import (
-    Filters,
     Heads,
     Neighbors,
     edge_attention,
     embed_neighbors,
     prepare,
 )
+from georecon.models.filters import Filters
+from georecon.models.norm import LayerNorm
 from georecon.models.radial import ExpNormalBasis, Places, cosine_cutoff
 from georecon.models.update import layer_update
 from georecon.models.whiten import WhitenedVectorNorm
@@ -93,10 +94,9 @@ class NeighborEmbedding(nn.Module):
 
     def forward(self, z: Tensor, x: Tensor, edges: EdgeFeatures) -> Tensor:
         """Atomic numbers (N,) and embeddings (N, F) → (N, F); self loops do not take part."""
-        rbf, projection = edges.rbf, self.distance_proj
-        filters = Filters(rbf, projection.weight.to(rbf.dtype), projection.bias.to(rbf.dtype))
-        table = filters.linear() * edges.near[:, None]
-        neighbors = embed_neighbors(self.embedding(z), table, edges.places, edges.neighbors)
+        weight, bias = self.distance_proj.weight, self.distance_proj.bias
+        filters = Filters(edges.rbf, weight, bias, edges.places, edges.near)
+        neighbors = embed_neighbors(self.embedding(z), filters, edges.neighbors)
         return self.combine(torch.cat([x, neighbors], dim=-1))
 
 
@@ -113,7 +113,7 @@ class AttentionLayer(nn.Module):
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
         channels, self.heads = settings.channels, Heads(settings.heads, settings.vector_cutoff)
-        self.layernorm = nn.LayerNorm(channels)
+        self.layernorm = LayerNorm(channels)
         self.q_proj = linear(channels, channels)
         self.k_proj = linear(channels, channels)
         self.v_proj = linear(channels, 3 * channels)
@@ -164,7 +164,7 @@ class EquivariantTransformer(nn.Module):
         self.attention_layers = nn.ModuleList(
             AttentionLayer(settings) for _ in range(settings.layers)
         )
-        self.out_norm = nn.LayerNorm(settings.channels)
+        self.out_norm = LayerNorm(settings.channels)
         whitened = settings.vector_norm == "whitened"
         self.vec_norm = WhitenedVectorNorm(settings.channels) if whitened else nn.Identity()
 

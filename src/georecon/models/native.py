@@ -26,7 +26,7 @@ import torch
 from georecon.errors import GeoreconError
 
 _FOLDER = Path(__file__).parent
-_SOURCES = ("attention.cpp", "update.cpp")
+_SOURCES = ("attention.cpp", "filters.cpp", "norm.cpp", "update.cpp")
 TYPES = {torch.float32: 0, torch.float64: 1}
 _FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno",
@@ -42,6 +42,16 @@ _FIELDS = {
          "place", "unit", "cutoff", "qkv_t", "vec_t", "table_t", "place_t", "unit_t", "cutoff_t",
          "grad_message", "grad_vector", "message", "vector", "grad_qkv", "grad_vec", "grad_table",
          "grad_place", "grad_unit", "grad_cutoff"),
+    ),
+    "filter_table": (
+        ("nodes", "functions", "columns", "threads", "kind", "type"),
+        ("rbf", "factor", "weight", "bias", "grad_table", "table", "steps", "grad_weight",
+         "grad_bias"),
+    ),
+    "layer_norm": (
+        ("atoms", "channels", "threads", "kind", "type", "parts"),
+        ("x", "weight", "bias", "x_t", "weight_t", "bias_t", "grad_y", "y", "grad_x",
+         "grad_weight", "grad_bias"),
     ),
     "layer_update": (
         ("atoms", "channels", "threads", "kind", "type"),

@@ -51,8 +51,7 @@ class ExpNormalBasis(nn.Module):
 
     def grid(self, length: Tensor) -> Grid:
         """Radial functions on a grid, and where on it pairs of these distances [Å] (P,) lie."""
-        rbf, cutoff = _nodes(self.cutoff, self.means.shape[0])
-        first = math.exp(-0.5 * self.alpha * self.cutoff)
+        rbf, cutoff, first = _nodes(self.cutoff, self.means.shape[0])
         step = (1.0 - first) / (rbf.shape[0] - 1)
         node = (torch.exp(-0.5 * self.alpha * length.double()) - first) / step
         row = (node.detach().floor().long() - 2).clamp(0, rbf.shape[0] - POINTS)
@@ -90,14 +89,16 @@ class Grid(NamedTuple):
 
 
 @functools.cache
-def _nodes(cutoff: float, size: int) -> tuple[Tensor, Tensor]:
-    """Radial basis (T, K) and cutoff (T,) of the nodes, from the cutoff to distance 0."""
+def _nodes(cutoff: float, size: int) -> tuple[Tensor, Tensor, float]:
+    """Radial basis (T, K) and cutoff (T,) of the nodes, from the cutoff to distance 0, and
+    ``exp(−α d / 2)`` of the first.
+    """
     basis = ExpNormalBasis(cutoff, size)
     first = math.exp(-0.5 * basis.alpha * cutoff)
     count = max(NODES, NODES_PER_FUNCTION * size)
     nodes = torch.linspace(first, 1.0, count, dtype=torch.float64)
     length = nodes.log() * (-2.0 / basis.alpha)
-    return basis(length), cosine_cutoff(length, cutoff)
+    return basis(length), cosine_cutoff(length, cutoff), first
 
 
 def interpolate(table: Tensor, places: Places) -> Tensor:

@@ -8,7 +8,7 @@ respect to x a Hessian-vector product.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -45,13 +45,9 @@ class Operation(ABC):
     def outputs(self, *inputs: Any) -> Arrays:
         """Room for the outputs."""
 
-    def gradients(self, inputs: dict[str, Tensor]) -> Arrays:
-        """Room for the gradients of these inputs."""
-        return {name: torch.empty_like(x) for name, x in inputs.items()}
-
-    def joined(self, gradients: Arrays) -> Arrays:
-        """Gradients from what the native function has written."""
-        return gradients
+    def parts(self, *inputs: Any) -> dict[str, int]:
+        """Inputs whose gradient is the sum of so many parts; the first one is to hold that sum."""
+        return {}
 
     def apply(self, *inputs: Tensor | None) -> Any:
         """Outputs, None for those left out."""
@@ -71,9 +67,18 @@ class Operation(ABC):
         left_out |= {"positions": self.of_weights, "weights": self.of_positions}.get(
             _only.get(), set()
         )
-        named = zip(self.inputs, inputs, strict=True)
-        room = self.gradients({n: x for n, x in named if x is not None and n not in left_out})
-        return {name: room.get(name) for name in self.inputs}
+        parts = self.parts(*inputs)
+        room: Arrays = {}
+        for name, x in zip(self.inputs, inputs, strict=True):
+            wide = () if name not in parts else (parts[name],)
+            skipped = x is None or name in left_out
+            room[name] = None if skipped else x.new_empty(*wide, *x.shape)  # type: ignore[union-attr]
+        return room
+
+    def joined(self, inputs: Sequence[Tensor | None], room: Arrays) -> Iterable[Tensor | None]:
+        """Gradients from what the native function has written."""
+        parts = self.parts(*inputs)
+        return (x[0] if x is not None and name in parts else x for name, x in room.items())
 
 
 @contextmanager
@@ -128,7 +133,7 @@ class _Gradient(torch.autograd.Function):
         grads, inputs = dict(zip(names, given, strict=False)), given[len(names) :]
         room = operation.gradient_room(inputs, wanted)
         operation.run(1, inputs, **_named("grad", grads), **_named("grad", room))
-        return tuple(operation.joined(room).values())
+        return tuple(operation.joined(inputs, room))
 
     @staticmethod
     def backward(ctx, *directions):  # type: ignore[no-untyped-def]
@@ -152,7 +157,7 @@ class _Curvature(torch.autograd.Function):
         out = operation.outputs(*inputs)
         room = operation.gradient_room(inputs, [True] * count)
         operation.run(2, inputs, **moved, **_named("grad", grads), **out, **_named("grad", room))
-        return *out.values(), *operation.joined(room).values()
+        return *out.values(), *operation.joined(inputs, room)
 
     @staticmethod
     def backward(ctx, *_):  # type: ignore[no-untyped-def]

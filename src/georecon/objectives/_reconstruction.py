@@ -9,6 +9,7 @@ from torch.nn import functional
 from georecon.graph import MolGraph, pool_mean, pool_sum
 from georecon.models.encoder import AttentionLayer, EdgeFeatures, EncoderSettings, linear
 from georecon.models.heads import VectorHead
+from georecon.models.norm import LayerNorm
 
 _POOLS = {"mean": pool_mean, "sum": pool_sum}
 
@@ -105,7 +106,7 @@ class Decoder(nn.Module):
         self.code_mlp = mlp(channels)
         self.fusion = FUSIONS[fusion](channels, depth)
         self.layers = nn.ModuleList(AttentionLayer(settings) for _ in range(depth))
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.head = VectorHead(channels)
 
     def forward(
