@@ -135,10 +135,11 @@ class AttentionLayer(nn.Module):
         message, vector_message = edge_attention(
             qkv, vec, filters, edges.unit, edges.cutoff, edges.neighbors, self.heads
         )
-        o = self.o_proj(message)  # (N, 3F)
         if vec is None:
-            return o.chunk(3, dim=-1)[2], vector_message
-        dx, dvec = layer_update(o, self.vec_proj(vec))
+            last = slice(2 * x.shape[1], None)  # of the three outputs only this is read
+            dx = functional.linear(message, self.o_proj.weight[last], self.o_proj.bias[last])
+            return dx, vector_message
+        dx, dvec = layer_update(self.o_proj(message), self.vec_proj(vec))
         return dx, dvec + vector_message
 
 

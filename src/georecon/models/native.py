@@ -26,7 +26,7 @@ import torch
 from georecon.errors import GeoreconError
 
 _FOLDER = Path(__file__).parent
-_SOURCES = ("attention.cpp", "filters.cpp", "norm.cpp", "update.cpp")
+_SOURCES = ("attention.cpp", "filters.cpp", "norm.cpp", "update.cpp", "whiten.cpp")
 TYPES = {torch.float32: 0, torch.float64: 1}
 _FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno",
@@ -56,6 +56,10 @@ _FIELDS = {
     "layer_update": (
         ("atoms", "channels", "threads", "kind", "type"),
         ("o", "p", "o_t", "p_t", "grad_dx", "grad_dvec", "dx", "dvec", "grad_o", "grad_p"),
+    ),
+    "whitened_norm": (
+        ("atoms", "channels", "threads", "kind", "type", "parts"),
+        ("eps", "vec", "weight", "vec_t", "weight_t", "grad_y", "y", "grad_vec", "grad_weight"),
     ),
 }  # fmt: skip
 

@@ -37,7 +37,7 @@ class _Norm(Operation):
             "atoms": x.shape[0],
             "channels": x.shape[1],
             "type": native.TYPES[x.dtype],
-            "parts": _parts(x.shape[0]),
+            "parts": parts_of(x.shape[0]),
         }
 
     def outputs(self, *inputs: Any) -> Arrays:
@@ -47,9 +47,10 @@ class _Norm(Operation):
 
     def parts(self, *inputs: Any) -> dict[str, int]:
         """Gradients of weights are sums over atoms."""
-        count = _parts(inputs[0].shape[0])
+        count = parts_of(inputs[0].shape[0])
         return {"weight": count, "bias": count}
 
 
-def _parts(atoms: int) -> int:
+def parts_of(atoms: int) -> int:
+    """Parts of the atoms that a norm computes at the same time, whatever the number of threads."""
     return max(1, min(_PARTS, atoms // _ROWS))

@@ -1,20 +1,30 @@
-"""Equivariant whitening of vector features (PVD's ``EquivariantLayerNorm``), free of eigenvectors.
+"""Equivariant whitening of vector features (PVD's ``EquivariantLayerNorm``), smooth everywhere.
 
-With A = C Cᵀ/F + ε·1 = L Lᵀ (Cholesky), ``A^{-1/2} L`` is the orthogonal polar factor of L, and
-Cayley-Hamilton gives it as a rational function of L and the invariants of A^{1/2}. No eigenvector
-occurs, so it is smooth where eigenvalues coincide (planar, linear and single-atom molecules), where
-the gradient of an SVD or an eigendecomposition is not defined.
+In torch operations: with A = C Cᵀ/F + ε·1 = L Lᵀ (Cholesky), ``A^{-1/2} L`` is the orthogonal polar
+factor of L, and Cayley-Hamilton gives it as a rational function of L and the invariants of A^{1/2}.
+No eigenvector occurs, so it is smooth where eigenvalues coincide (planar, linear and single-atom
+molecules), where the gradient of an SVD or an eigendecomposition is not defined.
 
 The condition number of A is the square of that of C. So the Cholesky factor is taken in two steps
 (CholeskyQR2): a first one, constant for derivatives, makes the vectors nearly white; what is then
 left to whiten, and to differentiate, is well conditioned. Rounding grows with the root of the
 condition number of A.
+
+On CPUs ``whiten.cpp`` does the same an atom at a time: with the eigenvectors of A^{1/2}, of which
+no derivative is taken. Those of A^{1/2} itself come from implicit functions, whose equation is
+solved in the eigenvectors and divides by sums of eigenvalues, never by differences.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from georecon.models import native
+from georecon.models.norm import parts_of
+from georecon.models.twice import Arrays, Operation
 
 
 def polar_factor(lower: Tensor) -> Tensor:
@@ -86,6 +96,13 @@ class WhitenedVectorNorm(nn.Module):
 
     def forward(self, vec: Tensor) -> Tensor:
         """(N, 3, F) → (N, 3, F)."""
+        if native.kernel(vec.device.type) != "native":
+            return self.reference(vec)
+        whitened: Tensor = _Whiten(self.eps).apply(vec, self.weight)[0]
+        return whitened
+
+    def reference(self, vec: Tensor) -> Tensor:
+        """The same in torch operations."""
         centred = vec.to(torch.float64)
         centred = centred - centred.mean(-1, keepdim=True)
         first, inverse = self._nearly_white(centred.detach())
@@ -104,3 +121,33 @@ class WhitenedVectorNorm(nn.Module):
         trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
         factor = torch.linalg.cholesky_ex(covariance + 1e-14 * trace * identity).L
         return factor, torch.linalg.solve_triangular(factor, identity, upper=False)
+
+
+class _Whiten(Operation):
+    """``whiten.cpp``."""
+
+    entry = "whitened_norm"
+    inputs = ("vec", "weight")
+    of_weights = frozenset({"weight"})
+
+    def __init__(self, eps: float) -> None:
+        self.eps = torch.tensor(eps, dtype=torch.float64)
+
+    def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
+        """Sizes and the regularisation."""
+        vec: Tensor = inputs[0]
+        return {
+            "atoms": vec.shape[0],
+            "channels": vec.shape[2],
+            "type": native.TYPES[vec.dtype],
+            "parts": parts_of(vec.shape[0]),
+            "eps": self.eps,
+        }
+
+    def outputs(self, *inputs: Any) -> Arrays:
+        """Whitened vectors."""
+        return {"y": torch.empty_like(inputs[0])}
+
+    def parts(self, *inputs: Any) -> dict[str, int]:
+        """The gradient of the weight is a sum over atoms."""
+        return {"weight": parts_of(inputs[0].shape[0])}
