@@ -1,13 +1,16 @@
 """Training steps of ours against torchmd-net's encoder: same sizes, molecules, heads and losses.
 
 Forward and backward pass, in alternation in one run. Peer: torchmd-net 3.x ``TorchMD_ET`` (``pip
-install torchmd-net``) in place of our encoder, as shipped and with denormal floats flushed; without
-it, ours is timed alone and the ratios are null. Molecules are those that ``make`` stores: QM9, and
-frames of aspirin. ``ratio`` is peer time over ours by case, the median over alternating steps,
-``ratio_flushed`` against the flushed peer, ``ratio_bf16`` of our bfloat16 products. With them come
-quartiles, the share of the measured ceiling that our matrix products reach, and the peak memory of
-a step, each in a process of its own. Prints a table; ``--json FILE`` writes the numbers (``-``: to
-standard output, alone).
+install torchmd-net``) in place of our encoder; without it, ours is timed alone and the ratios are
+null. As shipped it runs in a process of its own, with the same threads and none of what our jobs
+set: denormal floats are not flushed, freed memory goes back to the system. Flushed it runs in ours,
+with all of that. Molecules are those that ``make`` stores: QM9, and frames of aspirin. ``ratio`` is
+peer time over ours by case, the median over alternating steps, ``ratio_flushed`` against the
+flushed peer, ``ratio_bf16`` of our bfloat16 products. With them come quartiles, the shares of the
+measured ceilings of matrix products and of memory that ours reaches, and the peak memory of a step,
+each in a process of its own. ``traffic`` is what the operations of a step read and write if nothing
+stays in a cache. Prints a table; ``--json FILE`` writes the numbers (``-``: to standard output,
+alone).
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,8 @@ import torch
 import yaml
 from publish import publish
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from georecon import objectives
@@ -33,6 +40,7 @@ from georecon.data.store import Store
 from georecon.errors import ConfigError
 from georecon.graph import MolGraph
 from georecon.job import prepare_torch
+from georecon.models import native
 from georecon.models.encoder import EdgeFeatures, EncoderSettings, EquivariantTransformer
 from georecon.models.heads import ScalarHead
 from georecon.models.twice import only
@@ -142,21 +150,16 @@ def step(
     return time.perf_counter() - started
 
 
-def variants(case: Case) -> dict[str, tuple[Any, bool, str]]:
-    """Name → (trained, whether denormal floats are flushed, precision)."""
+def variants(case: Case) -> dict[str, tuple[Any, str]]:
+    """What runs in this process: name → (trained, precision)."""
     torch.manual_seed(0)
     ours = loss_of(case, EquivariantTransformer(case.settings))
-    found = {"ours": (ours, True, "float32")}
-    try:
+    found = {"ours": (ours, "float32")}
+    with suppress(ConfigError):
         check_precision("bf16", "cpu")
-        found["ours_bf16"] = (ours, True, "bf16")
-    except ConfigError:
-        pass
-    try:
-        peer = loss_of(case, Theirs(case.settings))
-        found |= {"peer": (peer, False, "float32"), "peer_flushed": (peer, True, "float32")}
-    except ImportError:
-        pass
+        found["ours_bf16"] = (ours, "bf16")
+    with suppress(ImportError):
+        found["peer_flushed"] = (loss_of(case, Theirs(case.settings)), "float32")
     return found
 
 
@@ -166,20 +169,69 @@ def molecules(case: Case) -> MolGraph:
     return load_batch(store, rows[: case.molecules].numpy()).graph
 
 
-def measure(case: Case, repeats: int, ceiling: float) -> dict[str, Any]:
-    """Rates, ratios and their quartiles, share of the ceiling, memory."""
-    graph, timed = molecules(case), variants(case)
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
-    for repeat in range(repeats + 1):
-        for name, (trained, flush, bits) in timed.items():
-            torch.set_flush_denormal(flush)
-            elapsed = step(trained, graph, bits)
-            if repeat:
-                seconds[name].append(elapsed)
-    torch.set_flush_denormal(True)
+@contextmanager
+def as_shipped(case: Case, threads: int) -> Iterator[Callable[[], float]]:
+    """The peer in a process of its own; a call takes one step there and gives its seconds."""
+    index = str(CASES.index(case))
+    command = [sys.executable, __file__, "--threads", str(threads), "--peer", index]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        orders, answers = process.stdin, process.stdout
+        assert orders is not None
+        assert answers is not None
+
+        def peer_step() -> float:
+            print("step", file=orders, flush=True)
+            for line in answers:
+                if line.startswith("seconds "):
+                    return float(line.split()[1])
+            raise RuntimeError("torchmd-net's process has ended")
+
+        yield peer_step
+
+
+def serve_peer(case: Case, threads: int) -> None:
+    """What :func:`as_shipped` starts: a step for each line that is read."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    trained, graph = loss_of(case, Theirs(case.settings)), molecules(case)
+    for _ in sys.stdin:
+        print("seconds", step(trained, graph, "float32"), flush=True)
+
+
+def seconds_of_steps(case: Case, repeats: int, threads: int) -> dict[str, list[float]]:
+    """Times of all variants in alternation, the first of each left out."""
+    graph = molecules(case)
+    steps = {
+        name: partial(step, trained, graph, bits)
+        for name, (trained, bits) in variants(case).items()
+    }
+    with ExitStack() as stack:
+        if "peer_flushed" in steps:
+            steps["peer"] = stack.enter_context(as_shipped(case, threads))
+        rounds = [{name: rested(run) for name, run in steps.items()} for _ in range(repeats + 1)]
+    return {name: [seconds[name] for seconds in rounds[1:]] for name in steps}
+
+
+def rested(run: Callable[[], float]) -> float:
+    """A step after the threads of the one before, in the other process, have gone to sleep."""
+    time.sleep(0.05)
+    return run()
+
+
+def measure(
+    case: Case, repeats: int, threads: int, product_gflops: float, copy_gbs: float
+) -> dict[str, Any]:
+    """Rates, ratios and their quartiles, shares of the ceilings, memory."""
+    seconds = seconds_of_steps(case, repeats, threads)
     ours = statistics.median(seconds["ours"])
-    gflop = product_gflop(timed["ours"][0], graph, case)
-    memory = {name: peak_memory(case, name) for name in ("ours", "peer") if name in timed}
+    trained, graph = variants(case), molecules(case)
+    gflop = product_gflop(trained["ours"][0], graph, case)
+    traffic = {
+        name.removesuffix("_flushed"): traffic_mb(which, graph, bits) / case.molecules
+        for name, (which, bits) in trained.items()
+    }
+    memory = {name: peak_memory(case, name) for name in ("ours", "peer") if name in seconds}
     return {
         "molecules_per_second": {
             name: case.molecules / statistics.median(values) for name, values in seconds.items()
@@ -190,7 +242,9 @@ def measure(case: Case, repeats: int, ceiling: float) -> dict[str, Any]:
             if mine in seconds and theirs in seconds
         },
         "product_gflop_per_molecule": gflop and gflop / case.molecules,
-        "share_of_product_ceiling": gflop and gflop / ours / ceiling,
+        "share_of_product_ceiling": gflop and gflop / ours / product_gflops,
+        "traffic_mb_per_molecule": traffic,
+        "share_of_memory_ceiling": traffic["ours"] * case.molecules / 1e3 / ours / copy_gbs,
         "peak_memory_mb": memory,
     }
 
@@ -210,6 +264,41 @@ def quartiles(theirs: list[float], ours: list[float]) -> list[float]:
     return statistics.quantiles(ratios, n=4, method="inclusive")
 
 
+class Traffic(TorchDispatchMode):
+    """Counts the bytes of all arrays that operations are given and return, views left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view and "empty" not in func.__name__:
+            self.count((args, kwargs, out))
+        return out
+
+    def count(self, arrays: Any) -> None:
+        tensors = (x for x in tree_leaves(arrays) if isinstance(x, Tensor))
+        self.bytes += sum(x.nbytes for x in tensors)
+
+
+def traffic_mb(trained: tuple[Any, Any], graph: MolGraph, bits: str) -> float:
+    """What a step reads and writes [MB]; of a native operation its arrays, each once."""
+    run = native.run
+    with Traffic() as traffic:
+
+        def counted(entry: str, **arguments: Any) -> None:
+            traffic.count(arguments)
+            run(entry, **arguments)
+
+        native.run = counted
+        try:
+            step(trained, graph, bits)
+        finally:
+            native.run = run
+    return traffic.bytes / 1e6
+
+
 def peak_memory(case: Case, name: str) -> float:
     """Memory that two steps add to a process that holds the model and the molecules [MB]."""
     index = str(CASES.index(case))
@@ -219,9 +308,8 @@ def peak_memory(case: Case, name: str) -> float:
 
 
 def report_memory(case: Case, name: str) -> None:
-    trained, flush, bits = variants(case)[name]
+    trained, bits = variants(case)["peer_flushed" if name == "peer" else name]
     graph = molecules(case)
-    torch.set_flush_denormal(flush)
     before = peak_so_far()
     for _ in range(2):
         step(trained, graph, bits)
@@ -247,6 +335,18 @@ def product_ceiling() -> float:
     return 2 * size**3 / best / 1e9
 
 
+def copy_ceiling() -> float:
+    """Bytes read and written in a copy of a large array [GB/s], the best of five."""
+    source = torch.ones(2**26)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - started)
+    return 2 * source.nbytes / best / 1e9
+
+
 def show(name: str, case: dict[str, Any]) -> None:
     rates = ", ".join(f"{k} {v:.0f}" for k, v in case["molecules_per_second"].items())
     print(f"{name}: molecules/s {rates}")
@@ -255,6 +355,9 @@ def show(name: str, case: dict[str, Any]) -> None:
     if case["share_of_product_ceiling"] is not None:
         share = f"{case['share_of_product_ceiling']:.0%} of the product ceiling"
         print(f"    {case['product_gflop_per_molecule']:.2f} GFLOP a molecule, {share}")
+    traffic = ", ".join(f"{k} {v:.1f} MB" for k, v in case["traffic_mb_per_molecule"].items())
+    share = f"{case['share_of_memory_ceiling']:.0%} of the memory ceiling"
+    print(f"    traffic of a molecule: {traffic}; {share}")
     print("    memory: " + ", ".join(f"{k} {v:.0f} MB" for k, v in case["peak_memory_mb"].items()))
 
 
@@ -266,24 +369,29 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--peer", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     missing = [path for path in STORES.values() if not Path(path, "manifest.json").exists()]
     if missing:
         sys.exit(f"{missing[0]} is not there: run `make` first")
+    if options.peer is not None:
+        serve_peer(CASES[options.peer], options.threads)
+        return
     prepare_torch(options.threads)
     if options.memory:
         report_memory(CASES[int(options.memory[0])], options.memory[1])
         return
-    ceiling = product_ceiling()
+    ceilings = product_ceiling(), copy_ceiling()
     cases = {
-        case.name: measure(case, options.repeats, ceiling)
+        case.name: measure(case, options.repeats, options.threads, *ceilings)
         for case in CASES
         if case.kind in options.kinds
     }
     report = {
         "torch": torch.__version__,
         "compute": compute_device(),
-        "product_ceiling_gflops": ceiling,
+        "product_ceiling_gflops": ceilings[0],
+        "memory_ceiling_gbs": ceilings[1],
         **{
             ratio: {
                 name: case["quartiles"].get(ratio, [None] * 3)[1] for name, case in cases.items()
@@ -294,7 +402,10 @@ def main() -> None:
     }
     if not publish(report, options.json):
         return
-    print(f"product ceiling {ceiling:.0f} GFLOP/s, {options.threads} threads")
+    print(
+        f"ceilings: products {ceilings[0]:.0f} GFLOP/s, memory {ceilings[1]:.0f} GB/s, "
+        f"{options.threads} threads"
+    )
     for name, case in cases.items():
         show(name, case)
 
