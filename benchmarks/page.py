@@ -46,7 +46,8 @@ def steps(report: dict[str, Any]) -> list[str]:
 
 
 def both(numbers: dict[str, float]) -> str:
-    return " / ".join(f"{numbers[key]:.3g}" for key in ("ours", "peer") if key in numbers)
+    found = (numbers[key] for key in ("ours", "peer") if key in numbers)
+    return " / ".join(f"{x:.0f}" if x >= 100 else f"{x:.2g}" for x in found)
 
 
 def growth(report: dict[str, Any]) -> list[str]:
