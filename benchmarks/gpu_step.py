@@ -14,10 +14,8 @@ import argparse
 import copy
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # products in a fixed order
@@ -25,7 +23,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # products in a fix
 import torch
 from publish import publish
 from torch import Tensor, nn
-from train_step import STORES, Case, Theirs, loss_of, molecules, quartiles, step
+from train_step import Case, Theirs, loss_of, molecules, need_stores, quartiles, step
 
 from georecon.graph import MolGraph
 from georecon.job import prepare_torch
@@ -171,9 +169,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("gpu_step.py: torch finds no CUDA GPU here, so there is nothing to measure")
         return
-    missing = [path for path in STORES.values() if not Path(path, "manifest.json").exists()]
-    if missing:
-        sys.exit(f"{missing[0]} is not there: run `make` first")
+    need_stores()
     prepare_torch(torch.get_num_threads())
     names = available()
     cases = {case.name: measure(case, names, options.rounds, options.steps) for case in CASES}

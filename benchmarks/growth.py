@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from publish import publish
 from torch import Tensor
-from train_step import STORES, Case, molecules, step, variants
+from train_step import Case, molecules, need_stores, step, variants
 
 from georecon.graph import MolGraph
 from georecon.job import prepare_torch
@@ -79,9 +77,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the numbers; - for standard output")
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
-    missing = [path for path in STORES.values() if not Path(path, "manifest.json").exists()]
-    if missing:
-        sys.exit(f"{missing[0]} is not there: run `make` first")
+    need_stores()
     cores = torch.get_num_threads()
     prepare_torch(cores)
     rows: list[dict[str, Any]] = [

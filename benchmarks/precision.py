@@ -29,8 +29,6 @@ from georecon.training.world import World
 
 ROOT = Path(__file__).resolve().parents[1]
 PRECISIONS = ("float32", "bf16")
-
-
 EVALUATIONS = 20
 
 
@@ -75,7 +73,7 @@ def main() -> None:
     parser.add_argument("--json", help="file for the numbers; - for standard output")
     parser.add_argument("--target", default="homo")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=15)
     options = parser.parse_args()
     experiments = Experiments(load_config(ROOT / "config", {"edition": "laptop"}))
     if not Path(experiments.split("qm9", options.target)).exists():

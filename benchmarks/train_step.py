@@ -163,6 +163,13 @@ def variants(case: Case) -> dict[str, tuple[Any, str]]:
     return found
 
 
+def need_stores() -> None:
+    """End here if ``make`` has not stored the molecules."""
+    missing = [path for path in STORES.values() if not Path(path, "manifest.json").exists()]
+    if missing:
+        sys.exit(f"{missing[0]} is not there: run `make` first")
+
+
 def molecules(case: Case) -> MolGraph:
     store = Store.open(Path(STORES[case.data]))
     rows = torch.randperm(len(store), generator=torch.Generator().manual_seed(0))
@@ -199,13 +206,11 @@ def serve_peer(case: Case, threads: int) -> None:
         print("seconds", step(trained, graph, "float32"), flush=True)
 
 
-def seconds_of_steps(case: Case, repeats: int, threads: int) -> dict[str, list[float]]:
+def seconds_of_steps(
+    case: Case, timed: dict[str, tuple[Any, str]], graph: MolGraph, repeats: int, threads: int
+) -> dict[str, list[float]]:
     """Times of all variants in alternation, the first of each left out."""
-    graph = molecules(case)
-    steps = {
-        name: partial(step, trained, graph, bits)
-        for name, (trained, bits) in variants(case).items()
-    }
+    steps = {name: partial(step, trained, graph, bits) for name, (trained, bits) in timed.items()}
     with ExitStack() as stack:
         if "peer_flushed" in steps:
             steps["peer"] = stack.enter_context(as_shipped(case, threads))
@@ -223,13 +228,13 @@ def measure(
     case: Case, repeats: int, threads: int, product_gflops: float, copy_gbs: float
 ) -> dict[str, Any]:
     """Rates, ratios and their quartiles, shares of the ceilings, memory."""
-    seconds = seconds_of_steps(case, repeats, threads)
+    timed, graph = variants(case), molecules(case)
+    seconds = seconds_of_steps(case, timed, graph, repeats, threads)
     ours = statistics.median(seconds["ours"])
-    trained, graph = variants(case), molecules(case)
-    gflop = product_gflop(trained["ours"][0], graph, case)
+    gflop = product_gflop(timed["ours"][0], graph, case)
     traffic = {
         name.removesuffix("_flushed"): traffic_mb(which, graph, bits) / case.molecules
-        for name, (which, bits) in trained.items()
+        for name, (which, bits) in timed.items()
     }
     memory = {name: peak_memory(case, name) for name in ("ours", "peer") if name in seconds}
     return {
@@ -371,9 +376,7 @@ def main() -> None:
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--peer", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    missing = [path for path in STORES.values() if not Path(path, "manifest.json").exists()]
-    if missing:
-        sys.exit(f"{missing[0]} is not there: run `make` first")
+    need_stores()
     if options.peer is not None:
         serve_peer(CASES[options.peer], options.threads)
         return

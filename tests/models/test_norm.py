@@ -35,7 +35,7 @@ Make = Callable[[torch.dtype, int], Norm]
 def layer_norm(dtype: torch.dtype, atoms: int, channels: int = 24) -> Norm:
     """A norm with weights that are not one, and features far from zero."""
     generator = torch.Generator().manual_seed(4)
-    layer = LayerNorm(channels, dtype=dtype)
+    layer = LayerNorm(channels, eps=1e-2, dtype=dtype)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(channels, generator=generator, dtype=dtype))

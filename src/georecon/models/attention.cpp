@@ -374,19 +374,6 @@ template <class M, int DEPTH> struct Part {
     }
 };
 
-// The gradient of the table to its first part: the sum, in order, of all.
-template <class S> void join(const Arguments& a) {
-    S* first = static_cast<S*>(a.grad_table);
-    const Index width = a.embedding ? a.channels : 4 * a.channels;
-#pragma omp parallel for num_threads(a.threads)
-    for (Index t = 0; t < a.nodes; ++t)
-        for (Index part = 1; part < a.parts; ++part) {
-            S *out = first + t * width, *more = out + part * a.nodes * width;
-#pragma GCC ivdep
-            for (Index f = 0; f < width; ++f) out[f] += more[f];
-        }
-}
-
 template <class M, int DEPTH> void all(const Arguments& a) {
 #pragma omp parallel for schedule(dynamic) num_threads(a.threads)
     for (Index part = 0; part < a.parts; ++part) {
@@ -394,7 +381,8 @@ template <class M, int DEPTH> void all(const Arguments& a) {
         if (one.backwards && a.row) one.zero(a.grad_table, part * a.nodes, (part + 1) * a.nodes, one.width);
         for (Index b = part * a.molecules / a.parts; b < (part + 1) * a.molecules / a.parts; ++b) one.molecule(b);
     }
-    if (a.kind != 0 && a.row && a.grad_table) join<typename M::Scalar>(a);
+    const Index width = a.embedding ? a.channels : 4 * a.channels;
+    if (a.row) join<typename M::Scalar>(a.grad_table, a.parts, a.nodes * width, a.threads);
 }
 
 template <class S, int DEPTH> void of_kind(const Arguments& a) {

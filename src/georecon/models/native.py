@@ -50,7 +50,7 @@ _FIELDS = {
     ),
     "layer_norm": (
         ("atoms", "channels", "threads", "kind", "type", "parts"),
-        ("x", "weight", "bias", "x_t", "weight_t", "bias_t", "grad_y", "y", "grad_x",
+        ("eps", "x", "weight", "bias", "x_t", "weight_t", "bias_t", "grad_y", "y", "grad_x",
          "grad_weight", "grad_bias"),
     ),
     "layer_update": (

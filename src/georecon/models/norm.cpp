@@ -13,13 +13,12 @@ struct Arguments {
     Index kind;     // 0 forward, 1 backward, 2 derivative of the backward
     Index type;     // 0 float, 1 double
     Index parts;    // of the atoms, one thread each
+    const double* eps;
     const void *x, *weight, *bias, *x_t, *weight_t, *bias_t;    // the last two are null where nothing moves
     const void *grad_y;
     void *y, *grad_x;
     void *grad_weight, *grad_bias;    // of each part, (parts, F), its sum in the first; null where not wanted
 };
-
-constexpr double EPS = 1e-5;
 
 template <class S> S inverse_root(S x) { return S(1) / std::sqrt(x); }
 template <class S> Dual<S> inverse_root(Dual<S> x) {
@@ -64,7 +63,7 @@ template <class M, bool forwards, bool backwards> struct Part {
             const T centred = x[f] - mean;
             squares += centred * centred;
         }
-        const T scale = inverse_root(over * squares + S(EPS));
+        const T scale = inverse_root(over * squares + S(*a.eps));
 #pragma GCC ivdep
         for (Index f = 0; f < F; ++f) white.set(f, (x[f] - mean) * scale);
         if constexpr (forwards) {
@@ -95,20 +94,14 @@ template <class M, bool forwards, bool backwards> struct Part {
     }
 };
 
-template <class S> void join(void* sums, Index parts, Index n) {
-    S* first = static_cast<S*>(sums);
-    for (Index part = 1; sums && part < parts; ++part)
-        for (Index f = 0; f < n; ++f) first[f] += first[part * n + f];
-}
-
 template <class M, bool forwards, bool backwards> void all(const Arguments& a) {
 #pragma omp parallel for num_threads(a.threads)
     for (Index part = 0; part < a.parts; ++part) {
         Part<M, forwards, backwards> one(a, part);
         for (Index i = part * a.atoms / a.parts; i < (part + 1) * a.atoms / a.parts; ++i) one.atom(i);
     }
-    join<typename M::Scalar>(a.grad_weight, a.parts, a.channels);
-    join<typename M::Scalar>(a.grad_bias, a.parts, a.channels);
+    join<typename M::Scalar>(a.grad_weight, a.parts, a.channels, a.threads);
+    join<typename M::Scalar>(a.grad_bias, a.parts, a.channels, a.threads);
 }
 
 template <class S> void of_kind(const Arguments& a) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from georecon.models import native
@@ -17,27 +18,35 @@ class LayerNorm(nn.LayerNorm):
     derivative of thirty operations, one of training on forces.
     """
 
+    def __init__(self, channels: int, eps: float = 1e-5, dtype: torch.dtype | None = None) -> None:
+        super().__init__(channels, eps, dtype=dtype)
+
     def forward(self, input: Tensor) -> Tensor:
         """(N, F) → (N, F)."""
         if native.kernel(input.device.type) != "native":
             return super().forward(input)
-        normed: Tensor = _Norm().apply(input, self.weight, self.bias)[0]
+        normed: Tensor = _Norm(self.eps).apply(input, self.weight, self.bias)[0]
         return normed
 
 
-class _Norm(Operation):
-    entry = "layer_norm"
-    inputs = ("x", "weight", "bias")
-    of_weights = frozenset({"weight", "bias"})
+class NormOperation(Operation):
+    """A norm of the features of each atom, its first input, regularised by ``eps``.
+
+    Gradients of weights are sums over parts of the atoms, whatever the number of threads.
+    """
+
+    def __init__(self, eps: float) -> None:
+        self.eps = torch.tensor(eps, dtype=torch.float64)
 
     def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
-        """Sizes."""
+        """Sizes and the regularisation."""
         x: Tensor = inputs[0]
         return {
             "atoms": x.shape[0],
-            "channels": x.shape[1],
+            "channels": x.shape[-1],
             "type": native.TYPES[x.dtype],
-            "parts": parts_of(x.shape[0]),
+            "parts": _parts(x),
+            "eps": self.eps,
         }
 
     def outputs(self, *inputs: Any) -> Arrays:
@@ -47,10 +56,16 @@ class _Norm(Operation):
 
     def parts(self, *inputs: Any) -> dict[str, int]:
         """Gradients of weights are sums over atoms."""
-        count = parts_of(inputs[0].shape[0])
-        return {"weight": count, "bias": count}
+        return dict.fromkeys(self.of_weights, _parts(inputs[0]))
 
 
-def parts_of(atoms: int) -> int:
-    """Parts of the atoms that a norm computes at the same time, whatever the number of threads."""
-    return max(1, min(_PARTS, atoms // _ROWS))
+def _parts(x: Tensor) -> int:
+    return max(1, min(_PARTS, x.shape[0] // _ROWS))
+
+
+class _Norm(NormOperation):
+    """``norm.cpp``."""
+
+    entry = "layer_norm"
+    inputs = ("x", "weight", "bias")
+    of_weights = frozenset({"weight", "bias"})

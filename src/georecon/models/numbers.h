@@ -131,6 +131,20 @@ template <class S> struct RoomDual {
     void add(Index i, Dual<S> x) { v.add(i, x.v); t.add(i, x.t); }
 };
 
+// Parts of a sum, (parts, n), to the first of them, in order.
+template <class S> void join(void* sums, Index parts, Index n, Index threads) {
+    constexpr Index BLOCK = 4096;
+    if (!sums) return;
+    S* first = static_cast<S*>(sums);
+#pragma omp parallel for num_threads(threads) if (n > BLOCK)
+    for (Index from = 0; from < n; from += BLOCK)
+        for (Index part = 1; part < parts; ++part) {
+            const S* more = first + part * n;
+#pragma GCC ivdep
+            for (Index f = from; f < std::min(n, from + BLOCK); ++f) first[f] += more[f];
+        }
+}
+
 template <class S> struct Plain {
     using Number = S; using Scalar = S; using Array = Read<S>; using Scratch = Room<S>;
     static Array array(const void* v, const void*) { return {static_cast<const S*>(v)}; }

@@ -255,16 +255,13 @@ template <class S> struct Part {
 };
 
 template <class S> void all(const Arguments& a) {
-    const Index F = a.channels;
-    S* sums = static_cast<S*>(a.grad_weight);
 #pragma omp parallel for num_threads(a.threads)
     for (Index part = 0; part < a.parts; ++part) {
         Part<S> one(a);
         for (Index i = part * a.atoms / a.parts; i < (part + 1) * a.atoms / a.parts; ++i) one.atom(i);
-        if (a.kind != 0 && sums) store<S>(one.grad_weight, sums, part);
+        if (a.grad_weight) store<S>(one.grad_weight, a.grad_weight, part);
     }
-    for (Index part = 1; a.kind != 0 && sums && part < a.parts; ++part)
-        for (Index f = 0; f < F; ++f) sums[f] += sums[part * F + f];
+    join<S>(a.grad_weight, a.parts, a.channels, a.threads);
 }
 
 }  // namespace

@@ -17,14 +17,11 @@ solved in the eigenvectors and divides by sums of eigenvalues, never by differen
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from georecon.models import native
-from georecon.models.norm import parts_of
-from georecon.models.twice import Arrays, Operation
+from georecon.models.norm import NormOperation
 
 
 def polar_factor(lower: Tensor) -> Tensor:
@@ -123,31 +120,9 @@ class WhitenedVectorNorm(nn.Module):
         return factor, torch.linalg.solve_triangular(factor, identity, upper=False)
 
 
-class _Whiten(Operation):
+class _Whiten(NormOperation):
     """``whiten.cpp``."""
 
     entry = "whitened_norm"
     inputs = ("vec", "weight")
     of_weights = frozenset({"weight"})
-
-    def __init__(self, eps: float) -> None:
-        self.eps = torch.tensor(eps, dtype=torch.float64)
-
-    def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
-        """Sizes and the regularisation."""
-        vec: Tensor = inputs[0]
-        return {
-            "atoms": vec.shape[0],
-            "channels": vec.shape[2],
-            "type": native.TYPES[vec.dtype],
-            "parts": parts_of(vec.shape[0]),
-            "eps": self.eps,
-        }
-
-    def outputs(self, *inputs: Any) -> Arrays:
-        """Whitened vectors."""
-        return {"y": torch.empty_like(inputs[0])}
-
-    def parts(self, *inputs: Any) -> dict[str, int]:
-        """The gradient of the weight is a sum over atoms."""
-        return {"weight": parts_of(inputs[0].shape[0])}
