@@ -13,8 +13,8 @@ configfile: "config/config.yaml"
 ROOT = Path(workflow.current_basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
-from georecon.slurm import explain_lock, refuse_beside_jobs, use_site_file
-from georecon.workflow import lift_start_limit, prepare
+from georecon.jobs.slurm import explain_lock, refuse_beside_jobs, use_site_file
+from georecon.jobs.snakefile import lift_start_limit, prepare
 
 # Merges edition and overrides, refuses a bad configuration, lets the scripts import src/ without an install.
 experiments = prepare(ROOT, config)

@@ -13,14 +13,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from georecon.config import load_config
-from georecon.experiments import Experiments
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
+from georecon.experiments.plan import Training, trainings
 from georecon.files import read_json, write_json
-from georecon.finetune import finetune
-from georecon.job import prepare_torch
-from georecon.plan import Training, trainings
-from georecon.pretrain import pretrain
-from georecon.provenance import compute_device
+from georecon.jobs.job import prepare_torch
+from georecon.records.record import compute_device
+from georecon.stages.finetune import finetune
+from georecon.stages.pretrain import pretrain
 from georecon.training.world import World
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from train_step import Case, Theirs, loss_of, molecules, need_stores, quartiles, step
 
 from georecon.graph import MolGraph
-from georecon.job import prepare_torch
-from georecon.models import native
+from georecon.jobs.job import prepare_torch
+from georecon.kernels import native
 from georecon.models.encoder import EquivariantTransformer
-from georecon.provenance import compute_device
+from georecon.records.record import compute_device
 
 CASES = [
     Case("256/8/64", 128, "QM9", "coord"),

@@ -20,8 +20,8 @@ from torch import Tensor
 from train_step import Case, molecules, need_stores, step, variants
 
 from georecon.graph import MolGraph
-from georecon.job import prepare_torch
-from georecon.provenance import compute_device
+from georecon.jobs.job import prepare_torch
+from georecon.records.record import compute_device
 
 BASE = ("64/3/32", 64)
 BATCHES = (8, 16, 32, 64, 128, 256)

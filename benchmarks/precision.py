@@ -20,11 +20,11 @@ from typing import Any
 
 from publish import publish
 
-from georecon.config import load_config
-from georecon.experiments import Experiments
-from georecon.finetune import finetune
-from georecon.job import prepare_torch
-from georecon.provenance import compute_device
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
+from georecon.jobs.job import prepare_torch
+from georecon.records.record import compute_device
+from georecon.stages.finetune import finetune
 from georecon.training.world import World
 
 ROOT = Path(__file__).resolve().parents[1]

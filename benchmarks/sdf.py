@@ -33,9 +33,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from publish import publish
 
-from georecon.config import load_config
-from georecon.data.preprocess import preprocess
-from georecon.data.sdf import iter_sdf
+from georecon.data.readers.sdf import iter_sdf
+from georecon.experiments.config import load_config
+from georecon.stages.preprocess import preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
 MIRROR = Path(os.environ.get("GEORECON_MIRROR") or ROOT.parent / "shared" / "data")

@@ -39,13 +39,13 @@ from georecon import objectives
 from georecon.data.store import Store
 from georecon.errors import ConfigError
 from georecon.graph import MolGraph
-from georecon.job import prepare_torch
-from georecon.models import native
+from georecon.jobs.job import prepare_torch
+from georecon.kernels import native
+from georecon.kernels.autograd import only
 from georecon.models.encoder import EdgeFeatures, EncoderSettings, EquivariantTransformer
 from georecon.models.heads import ScalarHead
-from georecon.models.twice import only
 from georecon.noise import NoiseSource
-from georecon.provenance import compute_device
+from georecon.records.record import compute_device
 from georecon.training.batches import load_batch
 from georecon.training.precision import check_precision, products
 

@@ -27,7 +27,7 @@ STAMP = "georecon-stamp.json"
 MIN_DISK_GB = 6.0
 CUDA_DISK_GB = 12.0
 IMPORT_CHECK = "import torch, numpy, safetensors, yaml, snakemake, georecon"
-KERNEL_CHECK = "from georecon.models import native; assert native.library() is not None"
+KERNEL_CHECK = "from georecon.kernels import native; assert native.library() is not None"
 
 
 class SetupError(Exception):

@@ -2,17 +2,17 @@
 import os
 
 from georecon import paths
-from georecon.data.raw_files import download_mb, identity
-from georecon.figure_inputs import (
+from georecon.data.raw.lock import download_mb, identity
+from georecon.reporting.figures.inputs import (
     figure_files,
     figure_names,
     figure_spec,
     notebook_digest,
 )
-from georecon.provenance import code_digest
-from georecon.report import banner, load_expected
-from georecon.rerun import cell_files
-from georecon.web.content import site_plan
+from georecon.records.code import code_digest
+from georecon.reporting.summary import banner, load_expected
+from georecon.experiments.cells import cell_files
+from georecon.reporting.web.content import site_plan
 
 EDITION = experiments.place  # of a cell that is made again: a folder of its own
 ENVIRONMENT = "../envs/georecon.yaml"

@@ -109,6 +109,6 @@ rule leak:
     resources:
         **small_job(4000, 120),
     params:
-        code=code_digest("split"),
+        code=code_digest("leak"),
     script:
         "../workflow/scripts/leak.py"

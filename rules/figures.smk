@@ -16,7 +16,7 @@ rule figure:
         edition=EDITION,
         spec=figure_settings,
         notebook=figure_notebook,
-        code=code_digest("figure"),
+        code=code_digest("figure", "georecon.reporting.figures.draw"),
     script:
         "../workflow/scripts/figure.py"
 

@@ -1,5 +1,5 @@
 # Everything on one page. Snakemake's own HTML report needs a finished workflow, so no rule can make it:
-# georecon.launch calls `snakemake --report` after a run that left a summary (results/<edition>/report/report.html).
+# georecon.jobs.launch calls `snakemake --report` after a run that left a summary (results/<edition>/report/report.html).
 
 
 report: "../reports/captions/workflow.rst"

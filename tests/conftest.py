@@ -10,8 +10,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: sever
 
 import pytest
 from filelock import FileLock
-from projects import Project, make_project
 
+from tests.projects import Project, make_project
+
+pytest_plugins = ["tests.data.fixtures", "tests.training.fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts behind it
     signal.signal(signal.SIGINT, signal.default_int_handler)

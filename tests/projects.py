@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from georecon.launch import OPTIONS, THREADS
+from georecon.jobs.launch import OPTIONS, THREADS
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("Snakefile", "rules", "workflow", "src", "config", "reports", "envs", "slurm", "local")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from georecon.config import load_config
+from georecon.experiments.config import load_config
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 

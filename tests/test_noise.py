@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from toy_graphs import batch, random_batch, random_molecule, singles
 
 from georecon.graph import MolGraph, make_graph
 from georecon.noise import NoiseSource, mix
+from tests.toy_graphs import batch, random_batch, random_molecule, singles
 
 COUNT = 40_000
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from georecon.data.qm9 import PACK_FILES, _read_pack_file, find_qm9pack
+from georecon.data.readers.qm9_package import PACK_FILES, _read_pack_file, find_qm9pack
 from georecon.graph import make_graph
-from georecon.interop import to_torchmdnet
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.torchmdnet import to_torchmdnet
 
 SIZES = {"channels": 8, "layers": 2, "rbf": 6, "heads": 2}
 QM9_IDS = (21, 117)  # propanol's size and a ring with N and O

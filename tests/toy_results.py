@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from georecon.config import load_config
-from georecon.evaluate import errors, prediction_table
-from georecon.experiments import Experiments
-from georecon.figure_inputs import figure_files, figure_names, figure_spec
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
 from georecon.files import write_json
-from georecon.tables import build, write_table
+from georecon.reporting.figures.inputs import figure_files, figure_names, figure_spec
+from georecon.reporting.tables import build, write_table
+from georecon.stages.evaluate import errors, prediction_table
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "reports" / "notebooks"

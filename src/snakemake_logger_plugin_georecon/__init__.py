@@ -19,7 +19,8 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from georecon.launch import edition_of, readable_time
+from georecon.duration import readable_time
+from georecon.jobs.command_line import edition_of
 
 # how a job ends that was asked to stop, in Snakemake's words
 STOPPED = re.compile(r"died with <Signals\.SIG(INT|TERM)")

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from projects import Project
 
 from georecon.audit import Audit, audit
-from georecon.config import load_config
 from georecon.data.store import _identity
-from georecon.experiments import Experiments
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
 from georecon.files import read_json, sha256_file, sha256_json, write_json
-from georecon.provenance import record_digest
+from georecon.records.record import record_digest
+from tests.projects import Project
 
 RESULTS = "results/tiny"
 FINETUNE = f"{RESULTS}/finetune/qm9/homo"

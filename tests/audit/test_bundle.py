@@ -12,15 +12,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from projects import ROOT, Project
-from tamper import RESULTS, own_copy, run_audit
 
-from georecon.bundle import METADATA, Bundle, write_bundle
-from georecon.config import load_config
+from georecon.audit.bundle import METADATA, Bundle, write_bundle
+from georecon.audit.verify_bundle import verify_bundle
 from georecon.errors import GeoreconError
-from georecon.experiments import Experiments
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
 from georecon.files import sha256_file
-from georecon.verify_bundle import verify_bundle
+from tests.audit.tamper import RESULTS, own_copy, run_audit
+from tests.projects import ROOT, Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -47,7 +47,7 @@ def test_a_bundle_verifies_on_another_path_without_data(bundle: Path, tmp_path: 
     other = tmp_path / "a b é" / "x.zip"
     other.parent.mkdir()
     shutil.copy(bundle, other)
-    code = "import sys; from georecon import verify_bundle as v; sys.exit(v.main(sys.argv[1:]))"
+    code = "import sys; from georecon.verify_bundle import main; sys.exit(main())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(other.parent)}
     result = subprocess.run(
         [sys.executable, "-c", code, str(other)], cwd=other.parent, env=environment,

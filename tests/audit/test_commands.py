@@ -8,13 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
-from projects import ROOT, Project
-from tamper import FINETUNE, flip_bit
 
-from georecon.config import load_config
 from georecon.errors import ConfigError
-from georecon.experiments import Experiments
-from georecon.rerun import cell_files
+from georecon.experiments.cells import Experiments, cell_files
+from georecon.experiments.config import load_config
+from tests.audit.tamper import FINETUNE, flip_bit
+from tests.projects import ROOT, Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import ROOT
 
 from georecon.audit.conditions import check_columns
 from georecon.audit.findings import Context, Finding
-from georecon.chain import read_graph
-from georecon.config import load_config
-from georecon.experiments import Experiments
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
 from georecon.files import write_json
+from georecon.records.chain import read_graph
+from tests.projects import ROOT
 
 METHODS = ("coord", "coord_long", "georecon")
 

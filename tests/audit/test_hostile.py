@@ -15,15 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from projects import ROOT, Project
-from tamper import FINETUNE, RESULTS, own_copy, run_audit, seal_all
-from test_bundle import make
 
+from georecon.audit.bundle import CONFIG, METADATA
 from georecon.audit.page import page
-from georecon.bundle import CONFIG, METADATA
+from georecon.audit.verify_bundle import verify_bundle
 from georecon.errors import DataError
 from georecon.files import read_json, write_json
-from georecon.verify_bundle import verify_bundle
+from tests.audit.tamper import FINETUNE, RESULTS, own_copy, run_audit, seal_all
+from tests.audit.test_bundle import make
+from tests.projects import ROOT, Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -224,7 +224,7 @@ def test_scripts_in_names_labels_and_captions_are_inert(finished: Project, tmp_p
 def test_a_terminal_is_not_steered(files: Files, tmp_path: Path) -> None:
     name = "results/tiny/\x9b31mred"
     path = write(tmp_path / "bundle.zip", files, (name, b"x"))
-    code = "import sys; from georecon import verify_bundle as v; sys.exit(v.main(sys.argv[1:]))"
+    code = "import sys; from georecon.verify_bundle import main; sys.exit(main())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     result = subprocess.run(
         [sys.executable, "-c", code, str(path)], env=environment, capture_output=True, check=False

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from projects import ROOT
 
 from georecon.audit.paper import compare
-from georecon.report import load_expected
+from georecon.reporting.summary import load_expected
+from tests.projects import ROOT
 
 CELL = {"table": "qm9", "row": "georecon", "column": "homo", "value": 15.2}
 

@@ -13,16 +13,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tamper
-from projects import Project
-from tamper import FINETUNE, RESULTS, edit_json, edit_text, flip_bit, own_copy, run_audit
 
 from georecon.audit.findings import DIFFERS, MISSING, NOT_COMPARABLE, REPRODUCED
-from georecon.config import load_config
-from georecon.evaluate import evaluate
-from georecon.experiments import Experiments
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
 from georecon.files import read_json
-from georecon.tables import build, write_table
+from georecon.reporting.tables import build, write_table
+from georecon.stages.evaluate import evaluate
+from tests.audit import tamper
+from tests.audit.tamper import (
+    FINETUNE,
+    RESULTS,
+    edit_json,
+    edit_text,
+    flip_bit,
+    own_copy,
+    run_audit,
+)
+from tests.projects import Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -192,7 +200,7 @@ def better_predictions(folder: Path) -> None:
 
 def again(predictions: Path) -> dict[str, Any]:
     from georecon.audit.values import read_predictions
-    from georecon.evaluate import errors
+    from georecon.stages.evaluate import errors
 
     return errors(read_predictions(predictions, "x")[0])["property"]
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import yaml
 
-from georecon.config import load_config
-from georecon.data.extxyz import read_extxyz
-from georecon.data.fetch import fetch
-from georecon.data.preprocess import preprocess
+from georecon.data.raw.fetch import fetch
+from georecon.data.readers.extxyz import read_extxyz
 from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError, FetchError
-from georecon.experiments import Experiments
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
+from georecon.stages.preprocess import preprocess
 from georecon.units import BOHR_TO_ANGSTROM, EV_TO_KCAL_MOL, HARTREE_TO_EV, factor
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from georecon.data.extxyz import read_extxyz
-from georecon.data.md17 import read_md17
 from georecon.data.molecules import Molecules
-from georecon.data.qm9 import LABELS, RAW_HARTREE
-from georecon.data.qm9_raw import read_gdb9, read_qm9_xyz
+from georecon.data.readers.extxyz import read_extxyz
+from georecon.data.readers.md17 import read_md17
+from georecon.data.readers.qm9_official import read_gdb9, read_qm9_xyz
+from georecon.data.readers.qm9_package import LABELS, RAW_HARTREE
 from georecon.units import convert
 
 NONE = np.zeros(0, dtype=np.int64)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_molecules import make_molecules
 
 from georecon.data.molecules import Molecules, Rejected
 from georecon.data.store import Store, StoreWriter
 from georecon.errors import DataError
+from tests.data.toy_molecules import make_molecules
 
 UNITS = {"pos": "Å", "energy": "eV", "forces": "eV/Å"}
 

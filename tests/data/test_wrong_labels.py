@@ -11,8 +11,8 @@ import pytest
 from georecon.data.cards import DEFAULT_RANGES
 from georecon.data.checks import leave_one_out, nearest_neighbour, refuse_outliers
 from georecon.data.molecules import Molecules
-from georecon.data.preprocess import preprocess
 from georecon.errors import DataError
+from georecon.stages.preprocess import preprocess
 from georecon.units import BOHR_TO_ANGSTROM, EV_TO_KCAL_MOL, HARTREE_TO_EV
 
 FRAMES = 40

@@ -14,16 +14,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hostile_archives import HOSTILE, INNOCENT, member, tar, zipped
 
-from georecon.data.archives import extract, inspect, is_archive, members, open_member
+from georecon.data.raw.archives import extract, inspect, is_archive, members, open_member
 from georecon.errors import DataError
+from tests.faults.hostile_archives import HOSTILE, INNOCENT, member, tar, zipped
 
 # In a process of its own, whose peak memory is its own: what a reader does with a file.
 READ = """
 import sys
 from pathlib import Path
-from georecon.data.archives import members
+from georecon.data.raw.archives import members
 from georecon.errors import DataError
 parsed, said = [], ""
 try:

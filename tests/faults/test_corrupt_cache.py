@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from georecon.data import preprocess as module
 from georecon.data.cards import complete
-from georecon.data.fetch import fetch
-from georecon.data.preprocess import preprocess
+from georecon.data.raw.fetch import fetch
 from georecon.data.store import Store
 from georecon.errors import DataError, FetchError
+from georecon.stages import preprocess as module
+from georecon.stages.preprocess import preprocess
 
 WATER = "3\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-2076.{0:03d}\n"
 WATER += (

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_server import FaultyServer, Page, serving
-from hostile_archives import INNOCENT, member, tar
 
-from georecon.data.fetch import Patience, fetch
+from georecon.data.raw.fetch import Patience, fetch
 from georecon.errors import DataError, FetchError
+from tests.faults.faulty_server import FaultyServer, Page, serving
+from tests.faults.hostile_archives import INNOCENT, member, tar
 
 DATA = random.Random(1).randbytes(300_000)
 OTHER = random.Random(2).randbytes(300_000)
@@ -106,7 +106,7 @@ def test_cut_once_is_mended_within_the_call(cut: float, server: FaultyServer, de
 
 
 def test_last_modified_serves_only_when_old_enough(server: FaultyServer, dest: Path) -> None:
-    from georecon.data.fetch import _validator
+    from georecon.data.raw.fetch import _validator
 
     changed = {"Last-Modified": "Fri, 14 Jul 2017 02:40:00 GMT"}
     assert _validator({**changed, "Date": "Fri, 14 Jul 2017 02:41:00 GMT"}) is not None

@@ -15,8 +15,8 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from georecon.data.extxyz import read_extxyz
-from georecon.data.md17 import FORCE_UNITS, load_npz
+from georecon.data.readers.extxyz import read_extxyz
+from georecon.data.readers.md17 import FORCE_UNITS, load_npz
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import GeoreconError

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from georecon.launch import edition_of, readable_time
+from georecon.duration import readable_time
+from georecon.jobs.command_line import edition_of
 from snakemake_logger_plugin_georecon import Progress, describe, header, tail
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,6 +1,6 @@
 """Write torchmdnet_molecules.json: what torchmd-net 3.1 gives for real molecules, float64.
 
-Run in tests/ with torchmd-net importable: ``python golden/make_torchmdnet_molecules.py MIRROR``.
+Run with torchmd-net importable: ``python -m tests.golden.make_torchmdnet_molecules MIRROR``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import torchmdnet_peer as peer
+from tests import torchmdnet_peer as peer
 
 
 def main() -> None:

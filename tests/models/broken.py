@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from subjects import Outputs, Subject
 from torch import Tensor
 
 from georecon.graph import MIN_DISTANCE, Edges, MolGraph, radius_edges
+from tests.models.subjects import Outputs, Subject
 
 
 def absolute_positions(f: Subject) -> Subject:

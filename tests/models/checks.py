@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from subjects import Outputs, Subject
 from torch import Tensor
-from toy_graphs import batch, random_batch, random_rotation, singles
 
 from georecon.graph import MolGraph
+from tests.models.subjects import Outputs, Subject
+from tests.toy_graphs import batch, random_batch, random_rotation, singles
 
 Energy = Callable[[MolGraph], Tensor]
 Limits = dict[torch.dtype, float]

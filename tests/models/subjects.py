@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from toy_graphs import random_batch
 
 from georecon.graph import MolGraph
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.models.heads import PROPERTY_HEADS, VectorHead
+from tests.toy_graphs import random_batch
 
 HEADS = ("encoder", "scalar", "dipole", "spatial_extent", "vector")
 PER_MOLECULE = ("scalar", "dipole", "spatial_extent")

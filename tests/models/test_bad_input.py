@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from subjects import HEADS, sizes, subject
-from toy_graphs import batch, random_batch, random_molecule, singles, write_store
 
 from georecon import graph as graph_module
 from georecon import objectives
 from georecon.data.store import Store
 from georecon.errors import CheckpointError, DataError
-from georecon.finetune import FinetuneModel, FinetuneTask, Recipe
 from georecon.graph import MolGraph, check_graph, radius_edges
 from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import load_encoder, save_encoder
 from georecon.models.potential import PropertyModel
-from georecon.pretrain import PretrainTask
+from georecon.stages.finetune import FinetuneModel, FinetuneTask, Recipe
+from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
+from tests.models.subjects import HEADS, sizes, subject
+from tests.toy_graphs import batch, random_batch, random_molecule, singles, write_store
 
 ROOT = Path(__file__).resolve().parents[2]
 DTYPES = (torch.float32, torch.float64)

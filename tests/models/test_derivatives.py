@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from itertools import product
 
-import broken
-import checks
 import numpy as np
 import pytest
 import torch
-from subjects import HEADS, PER_MOLECULE, SEEDS, Model, as_scalar, shake, sizes, subject
 from torch import Tensor
-from toy_graphs import batch, methane, random_batch, random_molecule
 
 from georecon.graph import MolGraph
 from georecon.models import encoder as encoder_module
 from georecon.models.potential import PropertyModel
+from tests.models import broken, checks
+from tests.models.subjects import (
+    HEADS,
+    PER_MOLECULE,
+    SEEDS,
+    Model,
+    as_scalar,
+    shake,
+    sizes,
+    subject,
+)
+from tests.toy_graphs import batch, methane, random_batch, random_molecule
 
 NORMS = ("whitened", "none")
 DTYPES = (torch.float32, torch.float64)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import checks
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from subjects import subject
-from toy_graphs import batch, random_positions
+
+from tests.models import checks
+from tests.models.subjects import subject
+from tests.toy_graphs import batch, random_positions
 
 MODELS = [("whitened", torch.float64), ("none", torch.float64), ("none", torch.float32)]
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-import broken
 import numpy as np
 import pytest
 import torch
-from subjects import Model, sizes, subject
 from torch import Tensor
-from toy_graphs import batch, random_batch, random_molecule, random_rotation
 
 from georecon.graph import MIN_DISTANCE, MolGraph, make_graph, pool_mean, pool_sum, radius_edges
+from georecon.kernels.filters import interpolate
+from georecon.kernels.reference import polar_factor
 from georecon.models import radial
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.models.heads import PROPERTY_HEADS, VectorHead, masses, safe_norm
+from georecon.models.norms import WhitenedVectorNorm
 from georecon.models.potential import PropertyModel
-from georecon.models.radial import ExpNormalBasis, cosine_cutoff, interpolate
-from georecon.models.whiten import WhitenedVectorNorm, polar_factor
+from georecon.models.radial import ExpNormalBasis, cosine_cutoff
+from tests.models import broken
+from tests.models.subjects import Model, sizes, subject
+from tests.toy_graphs import batch, random_batch, random_molecule, random_rotation
 
 
 def count(module: torch.nn.Module) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import broken
-import checks
 import pytest
 import torch
-from subjects import HEADS, SEEDS, Model, Subject, subject
-from toy_graphs import random_batch
+
+from tests.models import broken, checks
+from tests.models.subjects import HEADS, SEEDS, Model, Subject, subject
+from tests.toy_graphs import random_batch
 
 DTYPES = (torch.float32, torch.float64)
 

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from georecon import objectives
-from georecon.config import load_config
-from georecon.data.qm9 import PACK_FILES, find_qm9pack, read_qm9pack
+from georecon.data.readers.qm9_package import PACK_FILES, find_qm9pack, read_qm9pack
 from georecon.data.store import Store, StoreWriter
 from georecon.errors import DataError
-from georecon.experiments import Experiments
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
 from georecon.graph import pool_mean
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.noise import NoiseSource
-from georecon.pretrain import PretrainTask
+from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
 from georecon.training.loop import TrainSettings, fit
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from toy_graphs import batch, random_batch, random_molecule
 
 from georecon import objectives
 from georecon.errors import ConfigError
 from georecon.graph import MolGraph
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.noise import NoiseSource
+from tests.toy_graphs import batch, random_batch, random_molecule
 
 RECONSTRUCT: dict[str, Any] = {
     "sigma": 0.04,

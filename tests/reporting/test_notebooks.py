@@ -5,10 +5,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import toy_results as toy
 
-from georecon.figure_inputs import figure_names, figure_spec, notebook_digest
-from georecon.render import NotebookError, render
+from georecon.reporting.figures.inputs import figure_names, figure_spec, notebook_digest
+from georecon.reporting.render import NotebookError, render
+from tests import toy_results as toy
 
 NAMES = figure_names(toy.NOTEBOOKS)
 
@@ -34,8 +34,8 @@ def test_notebook_only_calls_the_library(name: str) -> None:
     parameters = ast.parse(code[0])
     assert all(isinstance(part, ast.Assign) for part in parameters.body)
     drawing = ast.parse(code[1])
-    assert ast.unparse(drawing.body[0]) == "from georecon import figures"
-    assert ast.unparse(drawing.body[1]) == f"figures.draw('{name}', edition, spec, outputs)"
+    assert ast.unparse(drawing.body[0]) == "from georecon.reporting.figures.draw import draw"
+    assert ast.unparse(drawing.body[1]) == f"draw('{name}', edition, spec, outputs)"
     assert len(drawing.body) == 2
 
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster, wait_for
-
-from georecon.launch import THREADS
-from georecon.watch import latest
+from georecon.jobs.launch import THREADS
+from georecon.jobs.watch import latest
+from tests.slurm.cluster import Cluster, wait_for
 
 SMALL = Path(__file__).parent / "small.yaml"
 SITE = "partitions:\n  cpu: {max_runtime: 60}\n  {gpu}: {max_runtime: 60, max_gpu: 4}\n"

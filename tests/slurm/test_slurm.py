@@ -19,9 +19,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, cannot_run, wait_for
-from projects import make_project
-from runs import Run, no_database, without
+
+from tests.projects import make_project
+from tests.slurm.cluster import Cluster, cannot_run, wait_for
+from tests.slurm.runs import Run, no_database, without
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 

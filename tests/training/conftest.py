@@ -1,14 +1,11 @@
-"""A toy store, and the numbers of an uninterrupted run on it."""
+"""Trainings of these tests use one thread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-from toy_graphs import write_store
-from toy_run import make_task, run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,18 +14,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("toy") / "store"
-    write_store(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def whole(toy_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """State folder of a run that was never interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    run(make_task(toy_store), folder)
-    return folder

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from toy_run import make_task, run, settings
 
 from georecon.data.store import Store
 from georecon.errors import TrainingError
 from georecon.training.batches import ShuffledBatches, in_order, load_batch
 from georecon.training.loop import Curve, Trainer
 from georecon.training.schedule import Plateau, warmup_cosine
+from tests.training.toy_run import make_task, run, settings
 
 
 class Scripted:

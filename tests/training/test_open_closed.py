@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_run import run
 
 import georecon
 from georecon import objectives
 from georecon.data.store import Store
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
-from georecon.pretrain import PretrainTask
+from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
+from tests.training.toy_run import run
 
 PACKAGE = Path(georecon.__file__).parent
 ENGINE = [

@@ -59,9 +59,9 @@ def test_a_parameter_without_gradient_stays():
 
 def test_neither_training_nor_smoothness_imports_the_compiler():
     code = (
-        "import sys, torch, georecon.finetune, georecon.training.loop\n"
+        "import sys, torch, georecon.stages.finetune, georecon.training.loop\n"
         "from georecon.graph import MolGraph\n"
-        "from georecon.smoothness import spectral_norms\n"
+        "from georecon.stages.smoothness import spectral_norms\n"
         "from georecon.training.optimizer import AdamW\n"
         "p = torch.nn.Parameter(torch.ones(2)); o = AdamW([p], 0.0)\n"
         "p.sum().backward(); o.step(o.gradient(), 0.1, 1)\n"

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_resume import last
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from toy_graphs import random_batch
-from toy_run import make_task, run
 
-from georecon.config import load_config
 from georecon.errors import ConfigError
+from georecon.experiments.config import load_config
 from georecon.models.encoder import EncoderSettings
 from georecon.models.potential import PropertyModel
 from georecon.training import precision
 from georecon.training.precision import READ_OUT, check_precision, products
+from tests.toy_graphs import random_batch
+from tests.training.test_resume import last
+from tests.training.toy_run import make_task, run
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = EncoderSettings(channels=32, layers=2, heads=2, rbf=16, max_z=20)
@@ -125,7 +125,7 @@ def test_unknown_precision_is_refused() -> None:
 
 @pytest.mark.parametrize("edition", ["laptop", "paper"])
 def test_the_example_configuration_lies_over_any_edition(edition: str) -> None:
-    from georecon.config import read_yaml
+    from georecon.experiments.config import read_yaml
 
     given = {**read_yaml(ROOT / "config/bf16.yaml"), "edition": edition}
     config = load_config(ROOT / "config", given)

@@ -10,11 +10,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_run import DIGEST, STEPS, Interposed, finish, make_task, run, start, stop_self
 
 from georecon.errors import TrainingError
 from georecon.training import checkpoint
 from georecon.training.loop import EXIT_INTERRUPTED, STOP_SIGNALS
+from tests.training.toy_run import (
+    DIGEST,
+    STEPS,
+    Interposed,
+    finish,
+    make_task,
+    run,
+    start,
+    stop_self,
+)
 
 
 def last(folder: Path) -> checkpoint.Checkpoint:

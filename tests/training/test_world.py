@@ -12,11 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import toy_world
-from test_resume import last, wait_for
-from toy_graphs import random_batch, singles
-from toy_run import Interposed
-from toy_world import PARAMS, SIZES, curve, finish, make, start, train
 
 from georecon import objectives
 from georecon.errors import ConfigError
@@ -25,6 +20,11 @@ from georecon.noise import NoiseSource
 from georecon.training.batches import Share
 from georecon.training.loop import EXIT_INTERRUPTED
 from georecon.training.world import World
+from tests.toy_graphs import random_batch, singles
+from tests.training import toy_world
+from tests.training.test_resume import last, wait_for
+from tests.training.toy_run import Interposed
+from tests.training.toy_world import PARAMS, SIZES, curve, finish, make, start, train
 
 KINDS = ("denoise", "reconstruct", "force")
 TOLERANCE = 1e-6

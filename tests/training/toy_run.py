@@ -18,7 +18,7 @@ from torch import Tensor
 from georecon import objectives
 from georecon.data.store import Store
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
-from georecon.pretrain import PretrainTask
+from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
 from georecon.training.loop import FitResult, TrainSettings, fit
 
@@ -26,7 +26,7 @@ STEPS = 40
 DIGEST = "d" * 64
 # Children start from a server that has imported torch but computed nothing: fresh and fast.
 FRESH = multiprocessing.get_context("forkserver")
-FRESH.set_forkserver_preload(["torch", "georecon.pretrain"])
+FRESH.set_forkserver_preload(["torch", "georecon.stages.pretrain"])
 
 
 def settings(**changes: Any) -> TrainSettings:

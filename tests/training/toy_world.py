@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from toy_run import DIGEST, FRESH, settings
 
 from georecon import objectives
 from georecon.data.store import Store
 from georecon.errors import GeoreconError
-from georecon.finetune import FinetuneModel, FinetuneTask, Recipe
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.models.potential import PropertyModel
-from georecon.pretrain import PretrainTask
+from georecon.stages.finetune import FinetuneModel, FinetuneTask, Recipe
+from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
 from georecon.training.loop import fit
 from georecon.training.world import Together, World, close
+from tests.training.toy_run import DIGEST, FRESH, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 50

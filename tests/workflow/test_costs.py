@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from projects import ROOT, Project
+
+from tests.projects import ROOT, Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 

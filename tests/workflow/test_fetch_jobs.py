@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from projects import ROOT, Project, make_project
+
+from tests.projects import ROOT, Project, make_project
 
 pytestmark = pytest.mark.workflow
 

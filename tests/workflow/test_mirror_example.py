@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from projects import Project, jobs_of, make_project
+
+from tests.projects import Project, jobs_of, make_project
 
 pytestmark = pytest.mark.workflow
 

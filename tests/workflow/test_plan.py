@@ -9,10 +9,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from projects import Project, jobs_of
 
-from georecon.config import load_config
-from georecon.experiments import Experiments
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
+from tests.projects import Project, jobs_of
 
 pytestmark = pytest.mark.workflow
 

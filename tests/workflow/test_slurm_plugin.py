@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 import yaml
-from projects import ROOT
+
+from tests.projects import ROOT
 
 plugin = pytest.importorskip("snakemake_executor_plugin_slurm")
 jobstep = pytest.importorskip("snakemake_executor_plugin_slurm_jobstep")

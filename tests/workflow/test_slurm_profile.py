@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from projects import ROOT, Project, make_project
 
 from georecon.errors import ConfigError
-from georecon.slurm import Limits, use_site_file
+from georecon.jobs.slurm import Limits, use_site_file
+from tests.projects import ROOT, Project, make_project
 
 partitions = pytest.importorskip("snakemake_executor_plugin_slurm.partitions")
 pytestmark = pytest.mark.workflow

@@ -12,10 +12,10 @@ import time
 from collections import Counter
 
 import pytest
-from projects import Project
-from tables_check import check_against_baseline, check_no_avoidable_gap, load_tables
 
 from georecon.files import sha256_file, sha256_json
+from tests.projects import Project
+from tests.tables_check import check_against_baseline, check_no_avoidable_gap, load_tables
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -160,15 +160,36 @@ def test_a_new_seed_adds_its_runs_alone(working: Project) -> None:
     assert counts(jobs)["finetune"] == 16
 
 
+EDIT = "\nEDITED = 1\n"
+
+
+def test_a_comment_a_docstring_and_another_layout_rerun_nothing(working: Project) -> None:
+    working.edit("src/georecon/models/encoder.py", lambda text: f"# edited\n{text}\n\n# edited\n")
+    working.edit(
+        "src/georecon/training/curve.py", lambda text: text.replace('"""', '"""Edited. ', 1)
+    )
+    working.edit("src/georecon/noise.py", lambda text: text.replace("\n\n", "\n\n\n"))
+    working.edit("src/georecon/kernels/attention.cpp", lambda text: "// edited\n" + text)
+    working.edit("workflow/scripts/finetune.py", lambda text: text + "# edited\n")
+    assert NOTHING in working.snakemake("-n", "--", "tables").stdout
+
+
+def test_an_edited_helper_that_trainings_call_reruns_them(working: Project) -> None:
+    working.edit("src/georecon/data/split.py", lambda text: text + EDIT)
+    jobs = counts(working.planned("--", "tables"))
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (5, 32, 6)
+    assert "preprocess" not in jobs
+
+
 def test_an_edited_model_reruns_training_but_no_data(working: Project) -> None:
-    working.edit("src/georecon/models/encoder.py", lambda text: text + "\n# edited\n")
+    working.edit("src/georecon/models/encoder.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
     assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (5, 32, 6)
     assert not {"fetch", "xmd17", "preprocess", "preprocess_target", "split", "leak"} & set(jobs)
 
 
 def test_an_edited_objective_reruns_its_methods(working: Project) -> None:
-    working.edit("src/georecon/objectives/denoise.py", lambda text: text + "\n# edited\n")
+    working.edit("src/georecon/objectives/denoise.py", lambda text: text + EDIT)
     jobs = working.planned("--", "tables")
     assert methods(jobs, "pretrain") == {"coord"}
 
@@ -222,19 +243,19 @@ def test_a_new_objective_is_one_file_and_one_entry(working: Project) -> None:
 
 
 def test_edited_tables_code_rewrites_tables_alone(working: Project) -> None:
-    working.edit("src/georecon/tables.py", lambda text: text + "\n# edited\n")
+    working.edit("src/georecon/reporting/tables.py", lambda text: text + EDIT)
     assert counts(working.planned("--", "tables")) == {"table": len(TABLES)}
 
 
 def test_edited_preprocessing_reruns_from_there(working: Project) -> None:
-    working.edit("src/georecon/data/qm9.py", lambda text: text + "\n# edited\n")
+    working.edit("src/georecon/data/readers/qm9_package.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "table_qm9"))
     assert jobs["preprocess"] == 1
     assert "fetch" not in jobs
 
 
 def test_another_library_module_reruns_nothing(working: Project) -> None:
-    working.edit("src/georecon/launch.py", lambda text: text + "\n# edited\n")
+    working.edit("src/georecon/jobs/launch.py", lambda text: text + EDIT)
     assert NOTHING in working.snakemake("-n", "--", "tables").stdout
 
 

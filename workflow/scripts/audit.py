@@ -5,8 +5,8 @@ from pathlib import Path
 
 from georecon.audit import BROKEN, audit
 from georecon.audit.page import write_audit
-from georecon.experiments import Experiments
-from georecon.job import job
+from georecon.experiments.cells import Experiments
+from georecon.jobs.job import job
 
 with job(snakemake.log[0]) as log:
     params = snakemake.params

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from georecon.audit import audit
-from georecon.bundle import write_bundle
-from georecon.experiments import Experiments
-from georecon.job import job
+from georecon.audit.bundle import write_bundle
+from georecon.experiments.cells import Experiments
+from georecon.jobs.job import job
 
 with job(snakemake.log[0]) as log:
     params = snakemake.params

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from georecon.doctor import FAILS, examine
-from georecon.job import job
+from georecon.jobs.doctor import FAILS, examine
+from georecon.jobs.job import job
 
 with job(snakemake.log[0]) as log:
     findings = examine(Path(snakemake.scriptdir).parents[1], Path.cwd(), snakemake.params.config)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from georecon.evaluate import evaluate
-from georecon.job import job
-from georecon.provenance import RunRecord
+from georecon.jobs.job import job
+from georecon.records.record import RunRecord
+from georecon.stages.evaluate import evaluate
 
 with job(snakemake.log[0]):
     files, output = snakemake.input, snakemake.output

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from georecon.data.fetch import fetch
-from georecon.data.raw_files import fetched
-from georecon.job import job
-from georecon.provenance import RunRecord
-from georecon.workflow import prepare
+from georecon.data.raw.fetch import fetch
+from georecon.data.raw.lock import fetched
+from georecon.jobs.job import job
+from georecon.jobs.snakefile import prepare
+from georecon.records.record import RunRecord
 
 with job(snakemake.log[0]) as log:
     dataset, name = snakemake.wildcards.dataset, snakemake.wildcards.file

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from georecon.job import job
-from georecon.provenance import RunRecord
-from georecon.render import render
+from georecon.jobs.job import job
+from georecon.records.record import RunRecord
+from georecon.reporting.render import render
 
 with job(snakemake.log[0]):
     output, params = snakemake.output, snakemake.params

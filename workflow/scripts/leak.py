@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from georecon.data.partition import write_leak_report
-from georecon.job import job
-from georecon.provenance import RunRecord
+from georecon.jobs.job import job
+from georecon.records.record import RunRecord
+from georecon.stages.split import write_leak_report
 
 with job(snakemake.log[0]) as log:
     files, output = snakemake.input, snakemake.output

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from georecon.errors import GeoreconError
-from georecon.experiments import Experiments
-from georecon.job import job
-from georecon.plan import plan, read_rates, trainings_left
-from georecon.planned_jobs import attempts, job_lines, limit_lines, planned_jobs
+from georecon.experiments.cells import Experiments
+from georecon.experiments.plan import plan, read_rates, trainings_left
+from georecon.jobs.job import job
+from georecon.jobs.planned_jobs import attempts, job_lines, limit_lines, planned_jobs
 
 with job(snakemake.log[0]) as log:
     params, root = snakemake.params, Path(snakemake.scriptdir).parents[1]

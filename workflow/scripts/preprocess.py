@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from georecon.data.preprocess import preprocess
-from georecon.job import job
-from georecon.provenance import RunRecord
+from georecon.jobs.job import job
+from georecon.records.record import RunRecord
+from georecon.stages.preprocess import preprocess
 
 with job(snakemake.log[0]) as log:
     files, output, params = snakemake.input, snakemake.output, snakemake.params

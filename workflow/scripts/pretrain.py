@@ -1,14 +1,14 @@
 """Pre-train one encoder."""
 
-from georecon import warm
+from georecon.jobs import warm
 
 warm.hand_over(snakemake)  # before the imports that take long
 
 from pathlib import Path
 
-from georecon.job import job
-from georecon.provenance import RunRecord
-from georecon.torchrun import train
+from georecon.jobs.job import job
+from georecon.records.record import RunRecord
+from georecon.training.processes import train
 
 with job(snakemake.log[0]) as log:
     files, output, settings = snakemake.input, snakemake.output, snakemake.params.settings

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from georecon.audit.rerun import compare, lines
 from georecon.errors import ConfigError
-from georecon.experiments import Experiments
+from georecon.experiments.cells import Experiments
 from georecon.files import write_json
-from georecon.job import job
-from georecon.rerun import compare, lines
+from georecon.jobs.job import job
 
 with job(snakemake.log[0]) as log:
     config = dict(snakemake.params.config)

@@ -1,16 +1,16 @@
 """Smoothness estimates of one encoder."""
 
-from georecon import warm
+from georecon.jobs import warm
 
 warm.hand_over(snakemake)  # before the imports that take long
 
 from pathlib import Path
 
 from georecon.files import write_json
-from georecon.gpus import own_gpus
-from georecon.job import job, prepare_torch
-from georecon.provenance import RunRecord
-from georecon.smoothness import smoothness
+from georecon.jobs.gpus import own_gpus
+from georecon.jobs.job import job, prepare_torch
+from georecon.records.record import RunRecord
+from georecon.stages.smoothness import smoothness
 
 with job(snakemake.log[0]) as log, own_gpus(snakemake.resources.get("gpu", 0), log.say):
     device = prepare_torch(snakemake.threads)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from georecon.files import sha256_json
-from georecon.job import job
-from georecon.provenance import RunRecord
-from georecon.report import write_report
+from georecon.jobs.job import job
+from georecon.records.record import RunRecord
+from georecon.reporting.summary import write_report
 
 with job(snakemake.log[0]):
     files, output, params = snakemake.input, snakemake.output, snakemake.params

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
+from georecon.audit.verify_bundle import report
 from georecon.errors import ConfigError
-from georecon.job import job
-from georecon.verify_bundle import report
+from georecon.jobs.job import job
 
 with job(snakemake.log[0]) as log:
     if not snakemake.params.file:

@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from georecon.watch import watch
+from georecon.jobs.watch import watch
 
 watch(Path("results"), once=False)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from georecon.job import job
-from georecon.web.site import write_site
+from georecon.jobs.job import job
+from georecon.reporting.web.site import write_site
 
 with job(snakemake.log[0]) as log:
     params, page = snakemake.params, Path(snakemake.params.page)

@@ -1,8 +1,8 @@
 """Simulate one molecule of xmd17."""
 
-from georecon.data.xmd17 import simulate
-from georecon.job import job
-from georecon.provenance import RunRecord
+from georecon.jobs.job import job
+from georecon.records.record import RunRecord
+from georecon.stages.xmd17 import simulate
 
 with job(snakemake.log[0]) as log:
     output, simulation = snakemake.output, snakemake.params.simulation

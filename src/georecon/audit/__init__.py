@@ -1,8 +1,8 @@
 """Audit: every number of every table followed home and computed again, now.
 
-:func:`audit` walks the chain of every cell (:mod:`georecon.chain`), re-hashes every file on it
-once, recomputes each cell from the stored predictions, and checks records, tables, splits and
-equal conditions. It trains nothing and trusts no file: what cannot be read is a finding.
+:func:`audit` walks the chain of every cell (:mod:`georecon.records.chain`), re-hashes every file
+on it once, recomputes each cell from the stored predictions, and checks records, tables, splits
+and equal conditions. It trains nothing and trusts no file: what cannot be read is a finding.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from georecon.audit.values import (
     check_predictions,
     recompute_cells,
 )
-from georecon.chain import Fault, read_graph, rerun_command
-from georecon.experiments import Experiments
-from georecon.provenance import git_state, versions
-from georecon.untrusted import MISFORMED
+from georecon.experiments.cells import Experiments
+from georecon.records.chain import Fault, read_graph, rerun_command
+from georecon.records.record import git_state, versions
+from georecon.records.untrusted import MISFORMED
 
 INTACT, INCOMPLETE, BROKEN = "intact", "incomplete", "broken"
 _SHOWN = 5
@@ -123,7 +123,8 @@ def audit(
     Args:
         root: working folder with ``results`` and ``resources``, or an unpacked bundle.
         experiments: runs and tables of the configuration that the numbers must be of.
-        expected: the paper's public numbers by table, from ``georecon.report.load_expected``.
+        expected: the paper's public numbers by table, from
+            ``georecon.reporting.summary.load_expected``.
         bundle: the folder is an unpacked bundle (see ``findings.Context``).
     """
     started = time.monotonic()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from georecon.audit.findings import NOTES, Context, Finding
 from georecon.audit.records import difference
-from georecon.chain import read_claims
 from georecon.data.split import Split, read_split
 from georecon.errors import GeoreconError
-from georecon.provenance import STAGES, code_digest
-from georecon.untrusted import read_strict_json
+from georecon.records.chain import read_claims
+from georecon.records.code import code_digest, has_code
+from georecon.records.untrusted import read_strict_json
 
 _OWN = ("name", "method", "seed", "code", "objective", "params")
 """Settings in which the runs of a column may differ."""
@@ -176,11 +177,13 @@ def _note(kind: str, path: str, text: str) -> Finding:
 
 
 def _digest_here(record: dict[str, Any]) -> str | None:
-    stage = {"leak": "split"}.get(record["stage"], record["stage"])
-    if stage not in STAGES or not isinstance(record["settings"].get("code"), str):
+    stage = record["stage"]
+    if not has_code(stage) or not isinstance(record["settings"].get("code"), str):
         return None
     objective = record["settings"].get("objective")
     if stage == "pretrain":
         named = isinstance(objective, str) and objective.isidentifier()
-        return code_digest(stage, f"objectives/{objective}.py") if named else None
+        with suppress(FileNotFoundError):  # an objective that is not there made nothing here
+            return code_digest(stage, f"georecon.objectives.{objective}") if named else None
+        return "no such objective"
     return code_digest(stage)

@@ -7,10 +7,10 @@ from typing import Any
 
 from georecon import paths
 from georecon.data.cards import ALL
-from georecon.data.raw_files import identity
-from georecon.experiments import Column, Experiments, Row
+from georecon.data.raw.lock import identity
+from georecon.experiments.cells import Column, Experiments, Row
 from georecon.files import sha256_json
-from georecon.provenance import code_digest
+from georecon.records.code import code_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def data_records(e: Experiments, dataset: str, target: str, *, leak: bool) -> di
             "pretrain_store": f"{e.pretrain_store()}/manifest.json",
             "pretrain_split": e.pretrain_split(),
         }
-        settings = {"code": code_digest("split")}
+        settings = {"code": code_digest("leak")}
         found[f"{folder}/{dataset}/{name}.json"] = Wanted(settings, inputs)
     return found
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from georecon.audit.findings import Context, Finding
-from georecon.chain import KINDS, Claim
 from georecon.files import sha256_file
+from georecon.records.chain import KINDS, Claim
 
 LEFT_OUT = ("raw", "array", "model", "outputs")
 """Kinds of files that a bundle leaves out; their recorded hashes stay."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from georecon.chain import Graph, Link
-from georecon.experiments import Experiments
+from georecon.experiments.cells import Experiments
+from georecon.records.chain import Graph, Link
 
 REPRODUCED, DIFFERS = "reproduced", "differs"
 NOT_COMPARABLE, MISSING = "not comparable", "missing"

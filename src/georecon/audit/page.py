@@ -10,8 +10,8 @@ from typing import Any
 from georecon.audit import Audit
 from georecon.audit.findings import KINDS, NOTES
 from georecon.files import write_json, write_text
-from georecon.html_page import html_page
-from georecon.tables import number_text
+from georecon.reporting.html_page import html_page
+from georecon.reporting.tables import number_text
 
 _STYLE = """table { border-collapse: collapse; font-size: 13px; width: 100%; }
 th, td { padding: .3em .6em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }

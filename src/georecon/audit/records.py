@@ -9,9 +9,9 @@ from typing import Any
 from georecon import paths
 from georecon.audit.expected_records import Wanted, cell_records, table_record
 from georecon.audit.findings import Context, Finding
-from georecon.data.raw_files import identity
+from georecon.data.raw.lock import identity
 from georecon.files import sha256_json
-from georecon.provenance import RECORD_VERSION, record_digest
+from georecon.records.record import RECORD_VERSION, record_digest
 
 WantedRecords = dict[str, tuple[Wanted, list[str]]]
 

@@ -9,7 +9,7 @@ from georecon import paths
 from georecon.audit.findings import Context, Finding
 from georecon.audit.records import difference
 from georecon.errors import DataError
-from georecon.tables import csv_text, latex, leak_sentences, markdown
+from georecon.reporting.tables import csv_text, latex, leak_sentences, markdown
 
 TEXTS = {".csv": csv_text, ".md": markdown, ".tex": latex}
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from georecon.audit.findings import Context, Finding
-from georecon.chain import Claim, read_claims
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import DataError, GeoreconError
-from georecon.evaluate import all_errors, prediction_table
-from georecon.tables import lookup
+from georecon.records.chain import Claim, read_claims
+from georecon.records.untrusted import read_safetensors, read_strict_json
+from georecon.reporting.tables import lookup
+from georecon.stages.evaluate import all_errors, prediction_table
 from georecon.units import convert
-from georecon.untrusted import read_safetensors, read_strict_json
 
 TOLERANCE = 1e-9
 """Relative; the same numbers summed by another NumPy may differ in the last digits."""

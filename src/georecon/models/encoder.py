@@ -15,19 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from georecon.graph import MolGraph, check_graph, radius_edges
-from georecon.models import native
-from georecon.models.attention import (
-    Heads,
-    Neighbors,
-    edge_attention,
-    embed_neighbors,
-    prepare,
-)
-from georecon.models.filters import Filters
-from georecon.models.norm import LayerNorm
-from georecon.models.radial import ExpNormalBasis, Places, cosine_cutoff
-from georecon.models.update import layer_update
-from georecon.models.whiten import WhitenedVectorNorm
+from georecon.kernels import native
+from georecon.kernels.attention import edge_attention, embed_neighbors, prepare
+from georecon.kernels.filters import Filters, Places
+from georecon.kernels.reference import AttentionForm, Neighbors
+from georecon.kernels.update import layer_update
+from georecon.models.norms import LayerNorm, WhitenedVectorNorm
+from georecon.models.radial import ExpNormalBasis, cosine_cutoff
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,7 +106,10 @@ class AttentionLayer(nn.Module):
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
-        channels, self.heads = settings.channels, Heads(settings.heads, settings.vector_cutoff)
+        channels, self.heads = (
+            settings.channels,
+            AttentionForm(settings.heads, settings.vector_cutoff),
+        )
         self.layernorm = LayerNorm(channels)
         self.q_proj = linear(channels, channels)
         self.k_proj = linear(channels, channels)

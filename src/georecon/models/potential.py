@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from georecon.graph import MolGraph, scatter_sum
+from georecon.kernels.autograd import only
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.models.heads import PROPERTY_HEADS
-from georecon.models.twice import only
 
 
 class PropertyModel(nn.Module):

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from georecon.kernels.filters import POINTS, Places
+
 NODES_PER_FUNCTION, NODES = 12, 256
 """Nodes of the grid: so many for each radial function, and no fewer than that in all. Interpolated
 filters are then as exact as float32 (tests/models/test_parts.py)."""
-POINTS = 6
 
 
 def cosine_cutoff(length: Tensor, cutoff: float) -> Tensor:
@@ -58,18 +59,6 @@ class ExpNormalBasis(nn.Module):
         return Grid(rbf, cutoff, Places(row, (node - row).to(length.dtype)))
 
 
-class Places(NamedTuple):
-    """Where pairs lie between the rows of a table.
-
-    Attributes:
-        row: first of the six rows about each pair, (P,) int64.
-        offset: of the pair from that row, in rows, (P,).
-    """
-
-    row: Tensor
-    offset: Tensor
-
-
 class Grid(NamedTuple):
     """A grid over all distances within the cutoff, evenly spaced in ``exp(−α d / 2)``.
 
@@ -99,14 +88,3 @@ def _nodes(cutoff: float, size: int) -> tuple[Tensor, Tensor, float]:
     nodes = torch.linspace(first, 1.0, count, dtype=torch.float64)
     length = nodes.log() * (-2.0 / basis.alpha)
     return basis(length), cosine_cutoff(length, cutoff), first
-
-
-def interpolate(table: Tensor, places: Places) -> Tensor:
-    """Rows between those of a table (T, F), by Lagrange's polynomials through six: (P, F)."""
-    row, offset = places
-    weights = []
-    for m in range(POINTS):
-        factors = [(offset - k) / (m - k) for k in range(POINTS) if k != m]
-        weights.append(torch.stack(factors).prod(0))
-    rows = row[:, None] + torch.arange(POINTS, device=row.device)
-    return torch.einsum("pm,pmf->pf", torch.stack(weights, -1).to(table.dtype), table[rows])

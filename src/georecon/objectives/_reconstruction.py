@@ -9,7 +9,7 @@ from torch.nn import functional
 from georecon.graph import MolGraph, pool_mean, pool_sum
 from georecon.models.encoder import AttentionLayer, EdgeFeatures, EncoderSettings, linear
 from georecon.models.heads import VectorHead
-from georecon.models.norm import LayerNorm
+from georecon.models.norms import LayerNorm
 
 _POOLS = {"mean": pool_mean, "sum": pool_sum}
 

@@ -22,8 +22,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from georecon.errors import TrainingError
-from georecon.models.twice import only
-from georecon.progress import Progress
+from georecon.jobs.progress import Progress
+from georecon.kernels.autograd import only
 from georecon.training import checkpoint
 from georecon.training.curve import Curve
 from georecon.training.optimizer import AdamW

@@ -1,0 +1,1 @@
+"""Raw files arrive and are checked: download, lock file, archives."""

@@ -1,0 +1,1 @@
+"""One reader per official layout: a raw file to molecules."""

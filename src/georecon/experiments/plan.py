@@ -1,0 +1,164 @@
+"""What an edition would cost: trainings by table, hours by device, bytes to download.
+
+Hours are steps and validations times what one of each took on a device, measured by
+``benchmarks/calibrate.py`` on the edition's own molecules and kept in ``benchmarks/results``. A
+training that was not measured has no estimate: nothing is extrapolated from another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from georecon.data.cards import card_source
+from georecon.experiments.cells import Experiments
+from georecon.files import read_json, sha256_json
+
+RATES = "rates-*.json"
+Rates = dict[str, dict[str, dict[str, float]]]
+"""Measured seconds by device and workload."""
+MEASURE = "python benchmarks/calibrate.py --edition {edition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One pre-training or fine-tuning run.
+
+    Attributes:
+        folder: where its outputs go.
+        stage: "pretrain" or "finetune".
+        settings: as its rule gets them.
+        dataset, target: what it reads; the pre-training set has no target.
+    """
+
+    folder: str
+    stage: str
+    settings: dict[str, Any]
+    dataset: str
+    target: str
+
+    def workload(self) -> str:
+        """Digest of all that the cost of a step depends on: equal for runs that differ in seed,
+        in the encoder they start from or in their number of steps.
+        """
+        names = ("objective", "params", "encoder", "recipe", "label", "evaluation_batch")
+        train = {name: self.settings["train"].get(name) for name in ("batch_size", "precision")}
+        kept = {name: self.settings[name] for name in names if name in self.settings}
+        place = {"stage": self.stage, "dataset": self.dataset, "target": self.target}
+        return sha256_json({**kept, **train, **place})[:16]
+
+    def hours(self, rates: dict[str, dict[str, float]]) -> float | None:
+        """Time with the rates of one device, or None if this workload was not measured."""
+        rate = rates.get(self.workload())
+        if rate is None:
+            return None
+        train = self.settings["train"]
+        validations = min(train["steps"], train["evaluations"]) * rate["seconds_per_validation"]
+        return (train["steps"] * rate["seconds_per_step"] + validations) / 3600.0
+
+
+def trainings(experiments: Experiments, table: str) -> list[Training]:
+    """Runs that a table is made of, each once."""
+    found: dict[str, Training] = {}
+    pretrain_seed = experiments.config["pretrain"]["seed"]
+    for row in experiments.rows(table):
+        for column in experiments.columns(table):
+            if "files" not in experiments.cell(table, row, column):
+                continue
+            if experiments.is_pretrained(row.method):
+                folder = experiments.pretrain_folder(row.method)
+                settings = experiments.pretrain_settings(row.method, pretrain_seed)
+                dataset = experiments.dataset_of("pretrain")
+                found[folder] = Training(folder, "pretrain", settings, dataset, "")
+            if column.spec["source"] == "finetune":
+                dataset, target = experiments.dataset_of(column.spec["set"]), column.spec["target"]
+                for seed, file in experiments.cell(table, row, column)["files"].items():
+                    settings = experiments.finetune_settings(dataset, target, row.method, seed)
+                    folder = file.rpartition("/")[0]
+                    found[folder] = Training(folder, "finetune", settings, dataset, target)
+    return list(found.values())
+
+
+def read_rates(folder: Path) -> Rates:
+    """Measured seconds by device and workload, from the files of ``benchmarks/calibrate.py``."""
+    return {
+        str(content["device"]): content["rates"]
+        for content in map(read_json, sorted(folder.glob(RATES)))
+    }
+
+
+def trainings_left(experiments: Experiments, root: Path) -> list[Training]:
+    """Runs of all tables whose ``run.json`` is not in the working folder yet, each once."""
+    found = {
+        run.folder: run
+        for name in experiments.config["tables"]
+        for run in trainings(experiments, name)
+    }
+    return [run for run in found.values() if not (root / run.folder / "run.json").exists()]
+
+
+def _hours(runs: list[Training], rates: dict[str, dict[str, float]]) -> str:
+    known = [hours for hours in (run.hours(rates) for run in runs) if hours is not None]
+    missing = len(runs) - len(known)
+    text = f"{sum(known):.3g} h" if known else ""
+    return ", ".join(filter(None, (text, f"{missing} not measured" if missing else "")))
+
+
+def downloads(config: dict[str, Any], root: Path) -> tuple[int, int]:
+    """Bytes of the files still to download, and how many files of unknown size.
+
+    Args:
+        config: the resolved configuration.
+        root: working folder.
+    """
+    _, total, unknown = _downloads(Experiments(config), root)
+    return total, unknown
+
+
+def _downloads(experiments: Experiments, root: Path) -> tuple[list[str], int, int]:
+    lines, total, unknown = [], 0, 0
+    sets = {
+        entry["dataset"] for entry in experiments.config["sets"].values() if "missing" not in entry
+    }
+    for dataset in sorted(sets):
+        _, source = card_source(experiments.card(dataset))
+        for file in source["files"].values():
+            if not file.get("urls") or (root / "resources/raw" / dataset / file["name"]).exists():
+                continue
+            total += file["bytes"] or 0
+            unknown += file["bytes"] is None
+            size = "size unknown" if file["bytes"] is None else f"{file['bytes']:,} bytes"
+            lines.append(f"  {dataset}/{file['name']}: {size}")
+    return lines, total, unknown
+
+
+def plan(experiments: Experiments, root: Path, results: Path) -> list[str]:
+    """The plan as lines of text.
+
+    Args:
+        experiments: the resolved configuration.
+        root: working folder; runs whose ``run.json`` is there are done.
+        results: folder with the measured rates.
+    """
+    devices = read_rates(results)
+    tables = {name: trainings(experiments, name) for name in experiments.config["tables"]}
+    everything = list({run.folder: run for runs in tables.values() for run in runs}.values())
+    lines = [f"Trainings of the {experiments.edition} edition, those left to do:"]
+    for name, runs in {**tables, "all": everything}.items():
+        left = [run for run in runs if not (root / run.folder / "run.json").exists()]
+        pretrain = sum(run.stage == "pretrain" for run in left)
+        counts = f"{pretrain} pre-trainings, {len(left) - pretrain} fine-tunings"
+        costs = [f"{device}: {_hours(left, rates)}" for device, rates in devices.items() if left]
+        lines.append("; ".join([f"  {name}: {counts}", *costs]))
+    how = MEASURE.format(edition=experiments.edition)
+    lines.append(
+        "Hours are of one process, training and validation; data, testing and tables come on top."
+        if devices
+        else f"No rate of any device is known. Measure on the device, once its data is made: {how}"
+    )
+    if any(run.hours(rates) is None for rates in devices.values() for run in everything):
+        lines.append(f"Not measured means no estimate. To measure, on the device: {how}")
+    files, total, unknown = _downloads(experiments, root)
+    more = f" and {unknown} files of unknown size" if unknown else ""
+    return [*lines, f"To download (and to keep on disk): {total:,} bytes{more}", *files]

@@ -1,0 +1,1 @@
+"""What surrounds a job: launch, warm, GPUs, Slurm, doctor, watch, progress."""

@@ -1,0 +1,54 @@
+"""What a Snakemake command line says: values of options, and the edition it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def option_values(arguments: Sequence[str], *names: str) -> list[str]:
+    """Values of a command-line option in ``--name v1 v2`` and ``--name=v`` form."""
+    values: list[str] = []
+    taking = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            name, equals, value = argument.partition("=")
+            taking = name in names
+            values += [value] if taking and equals else []
+        elif taking:
+            values.append(argument)
+    return values
+
+
+def _read_mapping(path: Path) -> Mapping[str, Any]:
+    """A YAML mapping, or an empty one where the file is missing or is not one (a run says why)."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def edition_of(arguments: Sequence[str], folder: Path) -> str:
+    """The edition a Snakemake call makes, by Snakemake's order of precedence.
+
+    Args:
+        arguments: Snakemake's command-line arguments.
+        folder: working folder, with ``config/config.yaml``.
+    """
+    pairs = option_values(arguments, "--config", "-C")
+    for pair in reversed(pairs):
+        if pair.startswith("edition="):
+            return pair.removeprefix("edition=")
+    files_given = option_values(arguments, "--configfile", "--configfiles")
+    profile = (option_values(arguments, "--profile") or [""])[0]
+    if profile and not files_given:
+        found = _read_mapping(folder / profile / "profile.yaml").get("configfile", [])
+        files_given = [found] if isinstance(found, str) else list(found)
+    for name in (*reversed(files_given), "config/config.yaml"):
+        if value := _read_mapping(folder / name).get("edition"):
+            return str(value)
+    return "laptop"

@@ -1,0 +1,99 @@
+"""What every workflow script does around its work: log file, threads, readable errors."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from georecon.errors import GeoreconError
+from georecon.records.record import LOG_VARIABLE
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+class Log:
+    """Writes lines to the job's log file and, with :meth:`say`, to the terminal as well."""
+
+    def __init__(self, handle: TextIO) -> None:
+        self.handle = handle
+
+    def write(self, line: str) -> None:
+        """One line to the log file."""
+        self.handle.write(line + "\n")
+        self.handle.flush()
+
+    def ignore(self, line: str) -> None:
+        """Nothing: for all but one of the processes that share a job."""
+
+    def say(self, line: str) -> None:
+        """One line to the log file and to the terminal."""
+        self.write(line)
+        print(f"    {line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def job(log_path: str | Path) -> Iterator[Log]:
+    """Run the body of a workflow script.
+
+    A :class:`GeoreconError` ends the job with its message alone and exit code 1; any other
+    exception keeps its traceback in the log file.
+
+    Args:
+        log_path: the rule's log file.
+    """
+    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    os.environ[LOG_VARIABLE] = str(log_path)
+    with open(log_path, "w", encoding="utf-8") as handle:
+        log = Log(handle)
+        try:
+            yield log
+        except GeoreconError as error:
+            log.say(f"error: {error}")
+            sys.exit(1)
+        except Exception:
+            log.write(traceback.format_exc())
+            raise
+        finally:
+            os.environ.pop(LOG_VARIABLE, None)
+
+
+def prepare_torch(threads: int) -> str:
+    """Set threads and float behaviour of this process; returns the device, "cuda" or "cpu".
+
+    Denormal floats are flushed to zero: the tail of the radial basis is full of them and every
+    matrix product that meets one is many times slower. TF32 is off: float32 means float32.
+    """
+    import torch
+
+    _keep_freed_memory()
+    gc.freeze()  # imports live as long as the process: looking through them took a tenth of a step
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    wanted = os.environ.get("GEORECON_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
+    if wanted not in ("cpu", "cuda"):
+        raise GeoreconError(f"GEORECON_DEVICE is {wanted!r}; allowed: cpu, cuda")
+    return wanted
+
+
+def _keep_freed_memory() -> None:
+    """Ask glibc to keep freed blocks: a training step frees and takes the same ones again and
+    again.
+
+    Without it each large tensor is mapped anew and its pages are cleared by the kernel, a third of
+    the time of a small model's step. Does nothing where the C library has no ``mallopt``.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(_M_TRIM_THRESHOLD, 1 << 30)

@@ -1,0 +1,119 @@
+"""What the Slurm profile would submit, from a dry run of it: rules, limits, outputs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from georecon.errors import GeoreconError
+from georecon.experiments.plan import Rates, Training
+from georecon.files import write_json
+
+_JOB = re.compile(r"^ *(?:local)?rule (\w+):\n((?: +\w.*\n)+)", re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob:
+    """One job of a dry run.
+
+    Attributes:
+        rule: its rule.
+        outputs: paths in the working folder.
+        minutes: time limit of the first attempt, None where there is none.
+    """
+
+    rule: str
+    outputs: tuple[str, ...]
+    minutes: int | None
+
+
+def read_dry_run(text: str) -> list[PlannedJob]:
+    """Jobs of Snakemake's dry-run listing."""
+    jobs = []
+    for rule, block in _JOB.findall(text):
+        outputs = re.search(r"^ +output: (.*)$", block, re.M)
+        minutes = re.search(r"\bruntime=(\d+)", block)
+        files = tuple(outputs[1].split(", ")) if outputs else ()
+        jobs.append(PlannedJob(rule, files, int(minutes[1]) if minutes else None))
+    return jobs
+
+
+def planned_jobs(root: Path, folder: Path, config: dict[str, Any]) -> list[PlannedJob]:
+    """Jobs left to do for the target ``all`` under slurm/profile.yaml.
+
+    Args:
+        root: folder of the Snakefile.
+        folder: working folder.
+        config: Snakemake's configuration as it was given.
+
+    Raises:
+        GeoreconError: Snakemake refuses the dry run; its last line says why.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        given = Path(place) / "given.json"
+        write_json(given, config)
+        command = [
+            *(sys.executable, "-m", "snakemake", "--dry-run", "--nolock"),
+            *("--snakefile", str(root / "Snakefile"), "--directory", str(folder)),
+            *("--profile", str(root / "slurm"), "--configfile", str(given), "--", "all"),
+        ]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise GeoreconError(f"snakemake --dry-run --profile slurm: {reason}")
+    return read_dry_run(done.stdout + done.stderr)
+
+
+def attempts(root: Path) -> int:
+    """How often the profile submits a job in all."""
+    text = (root / "slurm/profile.yaml").read_text(encoding="utf-8")
+    return 1 + int(yaml.safe_load(text).get("retries", 0))
+
+
+def job_lines(jobs: list[PlannedJob]) -> list[str]:
+    """Number of jobs by rule."""
+    counts = Counter(job.rule for job in jobs if job.rule != "all")
+    listed = ", ".join(f"{rule} {count}" for rule, count in counts.most_common())
+    return [f"Jobs of target all, by rule: {listed or 'none'}; {sum(counts.values())} in all"]
+
+
+def limit_lines(
+    jobs: list[PlannedJob], runs: list[Training], rates: Rates, times: int
+) -> list[str]:
+    """A warning for each device on which trainings take longer than the profile's time limit.
+
+    Args:
+        jobs: of the dry run.
+        runs: trainings left to do.
+        rates: measured seconds by device and workload.
+        times: how often a job is submitted in all.
+    """
+    minutes = {output: job.minutes for job in jobs for output in job.outputs}
+    lines = []
+    for device, known in rates.items():
+        longer = []
+        for run in runs:
+            limit, hours = minutes.get(f"{run.folder}/run.json"), run.hours(known)
+            if limit is not None and hours is not None and hours * 60 > limit:
+                longer.append((hours * 60 / limit, hours, limit / 60))
+        if not longer:
+            continue
+        ratio, hours, limit_hours = max(longer)
+        what = f"{len(longer)} trainings take longer than their time limit on {device}"
+        worst = f"at most {hours:.3g} h of {limit_hours:.3g} h"
+        enough = ratio <= times
+        then = (
+            "each goes on from its save in the next attempt"
+            if enough
+            else f"more than the {times} attempts together: raise runtime or retries"
+        )
+        lines.append(f"WARNING: {what} ({worst}): {then} (slurm/profile.yaml)")
+    return lines

@@ -1,0 +1,154 @@
+"""What the workflow knows about a Slurm site: its partition file, and jobs that a run left behind.
+
+``slurm/site.yaml`` (ignored by git) is the partition file of Snakemake's Slurm plugin. It is found
+without an option: the plugin then picks a partition for every job, and no job asks for more time
+than the longest partition has.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from georecon.errors import ConfigError
+from georecon.jobs.command_line import option_values
+
+SITE = "slurm/site.yaml"
+VARIABLE = "SNAKEMAKE_SLURM_PARTITIONS"
+ASKED = "GEORECON_SLURM"
+"""Environment variable that tells a job that Snakemake was called for Slurm."""
+PREFIX = "georecon_"
+"""Job names begin with it: ``slurm-jobname-prefix`` of slurm/profile.yaml, and the plugin's "_"."""
+_ENDING = 90.0
+"""Seconds that cancelled jobs are given to leave the queue."""
+
+
+class Limits(NamedTuple):
+    """Longest run time of the partitions [minutes]; None: without a limit."""
+
+    cpu: float | None = None
+    gpu: float | None = None
+
+
+def use_site_file(root: Path) -> Limits:
+    """Name the site's partition file to the plugin, if there is one.
+
+    Args:
+        root: folder of the Snakefile.
+
+    Raises:
+        ConfigError: the file is not a partition file.
+    """
+    if "slurm" in option_values(sys.argv, "--profile", "--executor", "-e"):
+        os.environ[ASKED] = "1"
+    given = os.environ.get(VARIABLE)
+    path = Path(given) if given else root / SITE
+    if not path.is_file():  # the plugin itself refuses a variable that names no file
+        return Limits()
+    os.environ[VARIABLE] = str(path)
+    try:
+        from snakemake_executor_plugin_slurm.partitions import (  # type: ignore[import-untyped]
+            read_partition_file,
+        )
+    except ImportError:
+        return Limits()
+    try:
+        partitions = read_partition_file(path)
+    except Exception as error:  # whatever the plugin's reader trips over
+        raise ConfigError(f"{path}: not a partition file of the Slurm plugin ({error})") from None
+    return Limits(_longest(partitions, gpu=False), _longest(partitions, gpu=True))
+
+
+def _longest(partitions: list[object], *, gpu: bool) -> float | None:
+    limits = [p.limits for p in partitions if not gpu or p.limits.max_gpu]  # type: ignore[attr-defined]
+    longest = max((float(limit.max_runtime) for limit in limits), default=float("inf"))
+    return None if longest == float("inf") else longest
+
+
+class Job(NamedTuple):
+    """A queued or running job."""
+
+    id: str
+    state: str
+    comment: str
+
+
+def left_over(folder: Path) -> list[Job]:
+    """This user's queued or running jobs that a Snakemake started in this folder.
+
+    None where there is no Slurm or it does not answer within ten seconds.
+    """
+    if shutil.which("squeue") is None:
+        return []
+    command = ["squeue", "--me", "--noheader", "--format=%i|%T|%k|%j|%Z"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.split("|") for line in done.stdout.splitlines()]
+    return [
+        Job(*row[:3])
+        for row in rows
+        if len(row) == 5 and row[3].startswith(PREFIX) and Path(row[4]).resolve() == folder
+    ]
+
+
+def recipe(jobs: list[Job], arguments: list[str]) -> str:
+    """What to do after the Snakemake that watched these jobs was killed, in three lines."""
+    shown = ", ".join(f"{job.id} ({job.comment}, {job.state})" for job in jobs[:5])
+    more = f" and {len(jobs) - 5} more" if len(jobs) > 5 else ""
+    return (
+        f"georecon: jobs of an earlier run are still in this folder's queue: {shown}{more}.\n"
+        "If its Snakemake is alive, in another terminal or on another login node, leave it alone.\n"
+        "If it was killed, cancel its jobs (trainings save their state and go on from it):\n"
+        f"  scancel {' '.join(job.id for job in jobs)}\n"
+        "  snakemake --unlock\n"
+        f"  {shlex.join(['snakemake', *arguments])}"
+    )
+
+
+def _watched(folder: Path) -> bool:
+    """Whether another Snakemake works in this folder on this machine, a job's own aside."""
+    import psutil  # type: ignore[import-untyped]  # comes with Snakemake
+
+    for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
+        program = {Path(word).name for word in (process.info["cmdline"] or ())[:4]}
+        here = process.info["cwd"] == str(folder) and process.info["pid"] != os.getpid()
+        if here and "snakemake" in program:
+            with suppress(psutil.Error):
+                if "SLURM_JOB_ID" not in process.environ():
+                    return True
+    return False
+
+
+def explain_lock(folder: Path) -> None:
+    """Print the recipe where a killed run's lock is about to stop this one and its jobs go on."""
+    locks = folder / ".snakemake/locks"
+    if "--unlock" in sys.argv or not (locks.is_dir() and any(locks.iterdir())):
+        return
+    jobs = left_over(folder.resolve())
+    if jobs and not _watched(folder.resolve()):
+        print(recipe(jobs, sys.argv[1:]), file=sys.stderr, flush=True)
+
+
+def refuse_beside_jobs(folder: Path) -> None:
+    """Stop before anything is submitted while jobs of an earlier run are at work in this folder.
+
+    The plugin would submit the same jobs again, beside them. Cancelled ones that are about to end
+    are waited for.
+
+    Raises:
+        SystemExit: with the recipe.
+    """
+    until = time.monotonic() + _ENDING
+    while jobs := left_over(folder.resolve()):
+        if any(job.state != "COMPLETING" for job in jobs) or time.monotonic() > until:
+            raise SystemExit(recipe(jobs, sys.argv[1:]))
+        time.sleep(1.0)

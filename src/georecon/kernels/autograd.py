@@ -1,0 +1,173 @@
+"""Operations of native code in autograd, differentiable twice.
+
+An operation f of inputs x is called in three kinds: outputs f(x), the gradient ∇ₓ⟨g, f(x)⟩, and the
+derivative of that gradient along a direction t of x, which with respect to g is that of f and with
+respect to x a Hessian-vector product.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from georecon.kernels import native
+
+Arrays = dict[str, Tensor | None]
+_only: ContextVar[str] = ContextVar("only", default="")
+
+
+class Operation(ABC):
+    """A native operation with all that it is given beside inputs that have gradients.
+
+    Attributes:
+        entry: name of the native function.
+        inputs: names of its inputs; one that is left out is None.
+        of_weights, of_positions: inputs that depend on weights or on positions alone; their
+            gradients are computed on demand.
+    """
+
+    entry: str
+    inputs: tuple[str, ...]
+    of_weights: frozenset[str] = frozenset()
+    of_positions: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
+        """Sizes, and arrays without gradients."""
+
+    @abstractmethod
+    def outputs(self, *inputs: Any) -> Arrays:
+        """Room for the outputs."""
+
+    def parts(self, *inputs: Any) -> dict[str, int]:
+        """Inputs whose gradient is the sum of so many parts; the first one is to hold that sum."""
+        return {}
+
+    def apply(self, *inputs: Tensor | None) -> Any:
+        """Outputs, None for those left out."""
+        function: Any = _Outputs.apply
+        return function(self, *(None if x is None else x.contiguous() for x in inputs))
+
+    def run(self, kind: int, inputs: Sequence[Tensor | None], **more: Tensor | None) -> None:
+        """Call the native function; its arrays must be contiguous."""
+        sizes = {"kind": kind, "threads": torch.get_num_threads()}
+        named = dict(zip(self.inputs, inputs, strict=True))
+        native.run(self.entry, **sizes, **self.arguments(*inputs), **named, **more)
+
+    def gradient_room(self, inputs: Sequence[Tensor | None], wanted: Sequence[bool]) -> Arrays:
+        """Room for all gradients that are wanted or not on demand."""
+        left_out = {n for n, want in zip(self.inputs, wanted, strict=True) if not want}
+        left_out &= self.of_weights | self.of_positions
+        left_out |= {"positions": self.of_weights, "weights": self.of_positions}.get(
+            _only.get(), set()
+        )
+        parts = self.parts(*inputs)
+        room: Arrays = {}
+        for name, x in zip(self.inputs, inputs, strict=True):
+            wide = () if name not in parts else (parts[name],)
+            skipped = x is None or name in left_out
+            room[name] = None if skipped else x.new_empty(*wide, *x.shape)  # type: ignore[union-attr]
+        return room
+
+    def joined(self, inputs: Sequence[Tensor | None], room: Arrays) -> Iterable[Tensor | None]:
+        """Gradients from what the native function has written."""
+        parts = self.parts(*inputs)
+        return (x[0] if x is not None and name in parts else x for name, x in room.items())
+
+
+@contextmanager
+def only(what: str) -> Iterator[None]:
+    """Gradients that a call of autograd inside does not need are not computed.
+
+    Args:
+        what: all that it differentiates by, "weights" or "positions".
+    """
+    token = _only.set(what)
+    try:
+        yield
+    finally:
+        _only.reset(token)
+
+
+def _named(prefix: str, arrays: Arrays) -> Arrays:
+    return {f"{prefix}_{name}": x for name, x in arrays.items()}
+
+
+def _dense(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [None if x is None else x.contiguous() for x in tensors]
+
+
+class _Outputs(torch.autograd.Function):
+    """The operation itself."""
+
+    @staticmethod
+    def forward(ctx, operation, *inputs):  # type: ignore[no-untyped-def]
+        ctx.operation = operation
+        ctx.save_for_backward(*inputs)
+        out = operation.outputs(*inputs)
+        ctx.names = tuple(out)
+        operation.run(0, inputs, **out)
+        return tuple(out.values())
+
+    @staticmethod
+    def backward(ctx, *grads):  # type: ignore[no-untyped-def]
+        function: Any = _Gradient.apply
+        wanted = ctx.needs_input_grad[1:]
+        given = *_dense(grads), *ctx.saved_tensors
+        return None, *function(ctx.operation, ctx.names, wanted, *given)
+
+
+class _Gradient(torch.autograd.Function):
+    """Gradient of :class:`_Outputs`."""
+
+    @staticmethod
+    def forward(ctx, operation, names, wanted, *given):  # type: ignore[no-untyped-def]
+        ctx.operation, ctx.names = operation, names
+        ctx.save_for_backward(*given)
+        grads, inputs = dict(zip(names, given, strict=False)), given[len(names) :]
+        room = operation.gradient_room(inputs, wanted)
+        operation.run(1, inputs, **_named("grad", grads), **_named("grad", room))
+        return tuple(operation.joined(inputs, room))
+
+    @staticmethod
+    def backward(ctx, *directions):  # type: ignore[no-untyped-def]
+        function: Any = _Curvature.apply
+        given = *_dense(directions), *ctx.saved_tensors
+        return None, None, None, *function(ctx.operation, ctx.names, *given)
+
+
+class _Curvature(torch.autograd.Function):
+    """Derivative of :class:`_Gradient`, along the directions that come first."""
+
+    @staticmethod
+    def forward(ctx, operation, names, *given):  # type: ignore[no-untyped-def]
+        count = len(operation.inputs)
+        directions, given = given[:count], given[count:]
+        grads, inputs = dict(zip(names, given, strict=False)), given[len(names) :]
+        moved = {
+            f"{name}_t": _direction(t, x, optional=name in operation.of_weights)
+            for name, t, x in zip(operation.inputs, directions, inputs, strict=True)
+        }
+        out = operation.outputs(*inputs)
+        room = operation.gradient_room(inputs, [True] * count)
+        operation.run(2, inputs, **moved, **_named("grad", grads), **out, **_named("grad", room))
+        return *out.values(), *operation.joined(inputs, room)
+
+    @staticmethod
+    def backward(ctx, *_):  # type: ignore[no-untyped-def]
+        raise NotImplementedError(
+            "the CPU kernel has two derivatives; for a third, set GEORECON_KERNEL=reference"
+        )
+
+
+def _direction(direction: Tensor | None, of: Tensor | None, *, optional: bool) -> Tensor | None:
+    """Zero where autograd leaves it out, but for what the native function can leave out too."""
+    if of is None or direction is not None:
+        return direction
+    return None if optional else torch.zeros_like(of)

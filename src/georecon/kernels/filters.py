@@ -1,0 +1,140 @@
+"""Filters: what distance makes of keys and values, a function of the radial basis."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from georecon.kernels import native
+
+
+class Filters(NamedTuple):
+    """Filters of W channels: the SiLU of a linear function of the radial basis, or a multiple.
+
+    Products with them are float32 also where ``precision`` is bf16.
+
+    Attributes:
+        rbf: radial basis of each pair (P, K), or of each node of a grid (T, K).
+        weight, bias: of the linear function, (W, K) and (W,).
+        places: of pairs on the grid, or None if there is none.
+        factor: of each row of ``rbf``, in place of the SiLU, or None.
+    """
+
+    rbf: Tensor
+    weight: Tensor
+    bias: Tensor
+    places: Places | None = None
+    factor: Tensor | None = None
+
+    def linear(self) -> Tensor:
+        """The linear function at each row of ``rbf``."""
+        return torch.addmm(self.bias, self.rbf.to(self.bias.dtype), self.weight.t())
+
+    def rows(self) -> Tensor:
+        """Filters of each row of ``rbf``."""
+        linear = self.linear()
+        if self.factor is None:
+            return functional.silu(linear)
+        return linear * self.factor[:, None].to(linear.dtype)
+
+    def of_pairs(self) -> Tensor:
+        """Filters of each pair, (P, W)."""
+        return self.rows() if self.places is None else interpolate(self.rows(), self.places)
+
+    def table(self) -> tuple[Tensor, Tensor | None]:
+        """Filters of each row of ``rbf``, and on a grid the step to each from the row before.
+
+        Both are rounded from float64: rounding errors of neighbouring nodes would be those of
+        forces, many times larger. A gradient goes to the first.
+        """
+        if self.places is None:
+            return self.rows(), None
+        function: Any = _Table.apply
+        table, steps = function(self.rbf, self.weight, self.bias, self.factor)
+        return table, steps
+
+
+class _Table(torch.autograd.Function):
+    """Filters on a grid and the steps between them: ``filters.cpp``.
+
+    A gradient that is differentiated once more, and that of the radial basis, which on a grid does
+    not move, are computed in torch operations.
+    """
+
+    @staticmethod
+    def forward(ctx, rbf, weight, bias, factor):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(rbf, weight, bias, factor)
+        ctx.set_materialize_grads(False)
+        table = weight.new_empty(rbf.shape[0], weight.shape[0])
+        steps = torch.empty_like(table)
+        _run(0, rbf, weight, bias, factor, table=table, steps=steps)
+        ctx.mark_non_differentiable(steps)
+        return table, steps
+
+    @staticmethod
+    def backward(ctx, grad, _):  # type: ignore[no-untyped-def]
+        rbf, weight, bias, factor = ctx.saved_tensors
+        if grad is None:
+            return None, None, None, None
+        if not torch.is_grad_enabled() and not ctx.needs_input_grad[0]:
+            of_weight, of_bias = torch.empty_like(weight), torch.empty_like(bias)
+            room = {"grad_weight": of_weight, "grad_bias": of_bias}
+            _run(1, rbf, weight, bias, factor, grad_table=grad.contiguous(), **room)
+            return None, of_weight, of_bias, None
+        if factor is None:
+            x = Filters(rbf, weight, bias).linear()
+            gate = x.sigmoid()
+            slope = grad * gate * (1.0 + x * (1.0 - gate))
+        else:
+            slope = grad * factor[:, None].to(grad.dtype)
+        along = slope @ weight if ctx.needs_input_grad[0] else None
+        weights = slope.to(rbf.dtype).t() @ rbf  # the basis falls by orders of magnitude
+        return along, weights.to(weight.dtype), slope.sum(0), None
+
+
+def _run(
+    kind: int, rbf: Tensor, weight: Tensor, bias: Tensor, factor: Tensor | None, **more: Tensor
+) -> None:
+    native.run(
+        "filter_table",
+        kind=kind,
+        type=native.TYPES[weight.dtype],
+        threads=torch.get_num_threads(),
+        nodes=rbf.shape[0],
+        functions=rbf.shape[1],
+        columns=weight.shape[0],
+        rbf=rbf.double().contiguous(),
+        factor=None if factor is None else factor.double().contiguous(),
+        weight=weight.contiguous(),
+        bias=bias.contiguous(),
+        **more,
+    )
+
+
+POINTS = 6
+
+
+class Places(NamedTuple):
+    """Where pairs lie between the rows of a table.
+
+    Attributes:
+        row: first of the six rows about each pair, (P,) int64.
+        offset: of the pair from that row, in rows, (P,).
+    """
+
+    row: Tensor
+    offset: Tensor
+
+
+def interpolate(table: Tensor, places: Places) -> Tensor:
+    """Rows between those of a table (T, F), by Lagrange's polynomials through six: (P, F)."""
+    row, offset = places
+    weights = []
+    for m in range(POINTS):
+        factors = [(offset - k) / (m - k) for k in range(POINTS) if k != m]
+        weights.append(torch.stack(factors).prod(0))
+    rows = row[:, None] + torch.arange(POINTS, device=row.device)
+    return torch.einsum("pm,pmf->pf", torch.stack(weights, -1).to(table.dtype), table[rows])

@@ -1,0 +1,49 @@
+"""Update of an ET layer from its messages (Thölke and De Fabritiis 2022, eqs. 10 and 11)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from georecon.kernels import native
+from georecon.kernels.autograd import Arrays, Operation
+from georecon.kernels.reference import reference_update
+
+
+def layer_update(o: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """What a layer adds to scalars, and to vectors beside their messages.
+
+    Args:
+        o: three linear maps of the message, side by side, (N, 3F).
+        p: three linear maps of the vectors, side by side, (N, 3, 3F).
+
+    Returns:
+        (N, F) and (N, 3, F).
+    """
+    if native.kernel(o.device.type) == "native":
+        dx, dvec = _Update().apply(o, p)
+        return dx, dvec
+    return reference_update(o, p)
+
+
+class _Update(Operation):
+    """``update.cpp``."""
+
+    entry = "layer_update"
+    inputs = ("o", "p")
+
+    def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
+        """Sizes."""
+        o: Tensor = inputs[0]
+        return {
+            "atoms": o.shape[0],
+            "channels": o.shape[1] // 3,
+            "type": native.TYPES[o.dtype],
+        }
+
+    def outputs(self, *inputs: Any) -> Arrays:
+        """Updates of scalars and vectors."""
+        o: Tensor = inputs[0]
+        atoms, channels = o.shape[0], o.shape[1] // 3
+        return {"dx": o.new_empty(atoms, channels), "dvec": o.new_empty(atoms, 3, channels)}

@@ -1,0 +1,1 @@
+"""Results to tables, figures, web pages and summary."""

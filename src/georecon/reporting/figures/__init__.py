@@ -1,0 +1,1 @@
+"""Figures: what each is drawn from, style, drawing."""

@@ -1,0 +1,225 @@
+"""From an edition's files to one page: content, templates, policy."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from georecon import __version__, paths
+from georecon.files import read_json, write_text
+from georecon.records.chain import Link, read_graph, rerun_command
+from georecon.reporting.web import chains, content, state
+
+HERE = Path(__file__).parent
+NAME = "GeoRecon, reproduced"
+MARKS = {
+    "reproduced": "✓ reproduced",
+    "differs": "✗ differs",
+    "not comparable": "○ not comparable",
+    "missing": "△ missing",
+}
+"""Verdicts of the audit: a sign that needs no colour, and the word."""
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside a script element: nothing in it can end that element."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def policy(style: str, script: str) -> str:
+    """Content security policy: this page's own style and script by hash, its pictures, no more.
+
+    ``file:`` is for pages opened from disk, where some browsers do not count a picture beside the
+    page as 'self'.
+    """
+
+    def source(text: str) -> str:
+        digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+        return f"'sha256-{digest}'"
+
+    return (
+        f"default-src 'none'; style-src {source(style)}; script-src {source(script)}; "
+        "img-src 'self' file: data:; base-uri 'none'; form-action 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def render(view: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """The page as HTML.
+
+    Args:
+        view: what the templates show.
+        data: what the page's script reads.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = (
+        (HERE / "static" / f"site.{kind}").read_text("utf-8") for kind in ("css", "js")
+    )
+    return environment.get_template("page.html.j2").render(
+        **view,
+        name=NAME,
+        version=__version__,
+        marks=MARKS,
+        policy=policy(style, script),
+        # these three are not escaped: two files of this package, and JSON escaped for its place
+        style=Markup(style),
+        script=Markup(script),
+        data=Markup(script_json(data)),
+    )
+
+
+def read_audit(results: Path) -> dict[str, Any] | None:
+    """The audit's verdicts by cell, when it was made and how often each; None before an audit."""
+    path = results / "audit" / "audit.json"
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    verdicts = {
+        place: {"verdict": cell["verdict"], "reason": "; ".join(cell["why"])}
+        for place, cell in found["cells"].items()
+    }
+    made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(path.stat().st_mtime))
+    return {"made": made, "status": found["status"], "verdicts": verdicts} | {
+        "counts": list(found["counts"].items())
+    }
+
+
+def _cell_data(
+    cell: Mapping[str, Any], links: list[Link], book: chains.ChainBook, edition: str
+) -> dict[str, Any]:
+    """One cell for the page's script."""
+    names = ("title", "row", "column", "unit", "text", "reason", "values", "verdict")
+    return {name: cell[name] for name in names} | {
+        "rerun": rerun_command(edition, cell["place"]) if cell["files"] else None,
+        "chain": book.numbers(chains.stations(links)),
+        "runs": [book.run_number[link.path] for link in links if link.kind == "run"],
+    }
+
+
+def _places(tables: list[Any], figures: list[Any], sets: list[Any]) -> list[dict[str, str]]:
+    """What the search finds besides numbers and runs."""
+
+    def place(kind: str, href: str, text: str, note: str) -> dict[str, str]:
+        return {"kind": kind, "href": href, "text": text, "note": note, "more": ""}
+
+    return [
+        *(place("table", f"#table-{t['name']}", t["title"], "") for t in tables),
+        *(place("figure", f"#/figure/{f['name']}", f["title"], "") for f in figures),
+        *(
+            place("molecule set", f"#set-{k}", f"{s['title']} ({s['part']})", s["store"] or "")
+            for k, s in enumerate(sets)
+        ),
+    ]
+
+
+def _downloads(name: str, results: Path) -> list[dict[str, str]]:
+    kinds = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX", "json": "JSON"}
+    return [
+        {"label": label, "href": f"../tables/{name}.{kind}"}
+        for kind, label in kinds.items()
+        if (results / "tables" / f"{name}.{kind}").is_file()
+    ]
+
+
+def build(
+    plan: Mapping[str, Any], expected: Mapping[str, dict[str, Any]], root: Path, *, live: bool
+) -> str:
+    """The page of an edition.
+
+    Args:
+        plan: from ``content.site_plan``.
+        expected: the paper's public numbers, from ``report.load_expected``.
+        root: working folder.
+        live: tables from the metrics files that exist now, with what is missing and what runs;
+            otherwise from the tables' JSON files, which must be there.
+    """
+    edition = plan["edition"]
+    results = root / paths.RESULTS.format(edition=edition)
+    graph, audit = read_graph(root, edition), read_audit(results)
+    tables, cells = _tables(plan, expected, root, audit, live=live)
+    ways = {c["place"]: chains.cell_chain(graph, c["place"], c["files"]) for c in cells}
+    sets = chains.set_rows(graph, plan["sets"], root)
+    shown = [link.path for links in ways.values() for link in links if link.kind != "cell"]
+    shown += [path for row in sets for path in row["chain"]]
+    book = chains.ChainBook(graph, [*shown, *graph.records] if live else shown, root)
+    figures = [f for name in plan["figures"] if (f := content.figure_view(name, results))]
+    view = {
+        "title": f"{NAME}: state of the {edition} edition" if live else NAME,
+        "edition": edition,
+        "live": live,
+        "seeds": plan["seeds"],
+        "parts_of_data": [
+            {"name": s["part"], "text": s["missing"] or s["title"]} for s in plan["sets"]
+        ],
+        "commits": book.commits(),
+        "audit": audit,
+        "tables": tables,
+        "figures": figures,
+        "cells": [cell | {"plain": cell | {"verdict": None}} for cell in cells],
+        "runs": book.run_rows(),
+        "sets": sets,
+        "state": state.summary(cells, root, results, live=live),
+        # a finished page depends on its files alone
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) if live else book.ended(),
+    }
+    data = book.as_json() | {
+        "cells": {c["key"]: _cell_data(c, ways[c["place"]], book, edition) for c in cells},
+        "figures": {figure["name"]: figure for figure in figures},
+        "places": _places(tables, figures, sets),
+        "marks": MARKS,
+        "other": chains.OTHER,
+    }
+    return render(view, data)
+
+
+def _tables(
+    plan: Mapping[str, Any],
+    expected: Mapping[str, dict[str, Any]],
+    root: Path,
+    audit: Mapping[str, Any] | None,
+    *,
+    live: bool,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Views of all tables, and all their cells."""
+    results = root / paths.RESULTS.format(edition=plan["edition"])
+    views, cells = [], []
+    for spec in plan["tables"]:
+        name = spec["table"]
+        made = read_json(results / "tables" / f"{name}.json") if not live else None
+        table = made or content.present_table(spec, root)
+        own = content.cells_of(table, audit["verdicts"] if audit else {})
+        view = content.table_view(table, own, expected.get(name))
+        views.append(view | {"downloads": _downloads(name, results)})
+        cells += own
+    for view, short in zip(views, content.short_titles(v["title"] for v in views), strict=True):
+        view["short"] = short
+    return views, cells
+
+
+def write_site(
+    plan: Mapping[str, Any],
+    expected: Mapping[str, dict[str, Any]],
+    page: Path,
+    *,
+    root: Path,
+    live: bool,
+) -> None:
+    """Write the page of an edition; arguments as of :func:`build`."""
+    write_text(page, build(plan, expected, root, live=live))

@@ -1,0 +1,333 @@
+"""Fine-tuning of an encoder on one property or on one molecule's energies and forces."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from georecon.data.split import read_split
+from georecon.data.store import Store
+from georecon.errors import ConfigError
+from georecon.files import atomic_path, sha256_file, sha256_json
+from georecon.graph import scatter_sum
+from georecon.models.encoder import EncoderSettings
+from georecon.models.encoder_file import load_encoder
+from georecon.models.heads import VectorHead
+from georecon.models.potential import PropertyModel
+from georecon.noise import NoiseSource
+from georecon.training.batches import Batch, Share, ShuffledBatches, in_order
+from georecon.training.loop import FitResult, TrainSettings, fit
+from georecon.training.precision import check_precision
+from georecon.training.world import World
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": functional.mse_loss,
+    "smooth_l1": functional.smooth_l1_loss,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How one target is learned (docs/method.md; PVD and Frad's per-target recipes).
+
+    Attributes:
+        head: "scalar", "dipole" or "spatial_extent".
+        loss: "mse" or "smooth_l1", on standardised labels.
+        standardize: subtract the training mean and divide by the training standard deviation.
+        atomref: reference of each element [label unit] by atomic number, subtracted first.
+        noise_sigma: Noisy Nodes σ [Å]; 0 switches them off.
+        noise_weight: weight of the Noisy Nodes loss.
+        energy_weight, force_weight: of the two losses for force sets; 0 for properties.
+    """
+
+    head: str
+    loss: str
+    standardize: bool
+    atomref: dict[int, float]
+    noise_sigma: float
+    noise_weight: float
+    energy_weight: float = 0.0
+    force_weight: float = 0.0
+
+    @property
+    def forces(self) -> bool:
+        """Whether forces are learned too."""
+        return self.force_weight > 0.0
+
+
+class FinetuneModel(nn.Module):
+    """Property model, and the head for the noise of Noisy Nodes, which is dropped later."""
+
+    def __init__(self, property_model: PropertyModel, channels: int) -> None:
+        super().__init__()
+        self.property_model = property_model
+        self.noise_head = VectorHead(channels)
+
+
+class FinetuneTask:
+    """Loss and validation of one fine-tuning run (the loop's ``Task``)."""
+
+    def __init__(
+        self,
+        model: FinetuneModel,
+        recipe: Recipe,
+        batches: ShuffledBatches,
+        validation: list[Batch],
+        *,
+        seed: int,
+    ) -> None:
+        self.model, self.recipe = model.to(batches.world.device), recipe
+        self.batches, self.validation, self.seed = batches, validation, seed
+
+    def molecules(self, step: int) -> list[int]:
+        """Molecule ids of this step's batch."""
+        return self.batches.ids_at(step)
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """Property loss, force loss where there are forces, Noisy Nodes loss."""
+        batch, share = self.batches.at(step), self.batches.share(step)
+        noise = NoiseSource(self.seed, step)
+        loss = self._force_loss if self.recipe.forces else self._property_loss
+        return loss(batch, share, noise)
+
+    def _property_loss(self, batch: Batch, share: Share, noise: NoiseSource) -> dict[str, Tensor]:
+        """One pass: the property and the noise are both read off the noisy molecule (PVD)."""
+        recipe, model = self.recipe, self.model.property_model
+        graph, epsilon = noise.displace(batch.graph, "noisy_nodes", recipe.noise_sigma)
+        x, vec = model.encoder(graph)
+        target = model.normalise(batch.label, graph)
+        property_loss = LOSSES[recipe.loss](model.head(x, vec, graph), target)
+        loss = share.of("molecules", property_loss)
+        parts = {"property": loss}
+        if recipe.noise_sigma:
+            noise_loss = functional.mse_loss(self.model.noise_head(x, vec, graph), epsilon)
+            parts["noise"] = share.of("atoms", noise_loss)
+            loss = loss + recipe.noise_weight * parts["noise"]
+        return {"loss": loss, **parts}
+
+    def _force_loss(self, batch: Batch, share: Share, noise: NoiseSource) -> dict[str, Tensor]:
+        """Energies and forces of the clean molecule; the noise in a pass of its own (SliDe).
+
+        DEVIATION: both losses are on labels divided by the training standard deviation, where the
+        lineage has raw units: the weight of the noise then means the same for every molecule.
+        """
+        recipe, model = self.recipe, self.model.property_model
+        energy, forces = model.energy_and_forces(batch.graph, training=True)
+        target = (batch.forces / model.scale).to(forces.dtype)
+        measure = LOSSES[recipe.loss]
+        parts = {
+            "energy": share.of(
+                "molecules", measure(energy, model.normalise(batch.label, batch.graph))
+            ),
+            "force": share.of("atoms", measure(forces, target)),
+        }
+        loss = recipe.energy_weight * parts["energy"] + recipe.force_weight * parts["force"]
+        if recipe.noise_sigma:
+            graph, epsilon = noise.displace(batch.graph, "noisy_nodes", recipe.noise_sigma)
+            predicted = self.model.noise_head(*model.encoder(graph), graph)
+            parts["noise"] = share.of("atoms", functional.mse_loss(predicted, epsilon))
+            loss = loss + recipe.noise_weight * parts["noise"]
+        return {"loss": loss, **parts}
+
+    def validate(self) -> dict[str, float]:
+        """Mean absolute errors on validation molecules [label unit]; the score is minimised."""
+        model, world = self.model.property_model, self.batches.world
+        predicted = predict(model, self.validation, self.recipe, world)
+        errors = absolute_errors(predicted)
+        if not self.recipe.forces:
+            return {"score": errors["mae"], **errors}
+        score = (
+            self.recipe.energy_weight * errors["mae"]
+            + self.recipe.force_weight * errors["force_mae"]
+        )
+        return {"score": score, **errors}
+
+
+def predict(
+    model: PropertyModel,
+    batches: list[Batch],
+    recipe: Recipe,
+    world: World,
+) -> dict[str, Tensor]:
+    """Predictions and labels for all batches, float64 on the CPU.
+
+    Args:
+        model: what predicts.
+        batches: molecules, on the host.
+        recipe: says whether there are forces.
+        world: processes that share the batches out, whole; all get the same result, to the bit.
+
+    Returns:
+        ``ids``, ``label``, ``prediction`` (M,) and, with forces, ``atoms`` (M,), ``force_label``
+        and ``force_prediction`` (N, 3), in label units.
+    """
+    parts: dict[str, list[Tensor]] = {}
+    model.eval()
+    for k, host in enumerate(batches):
+        found = {"ids": host.graph.ids, "label": host.label}
+        if recipe.forces:
+            found |= {
+                "atoms": host.graph.ptr[1:] - host.graph.ptr[:-1],
+                "force_label": host.forces,
+            }
+        if k % world.size == world.rank:
+            found |= _predict_batch(model, host.to(world.device), recipe)
+        else:  # another process's: adding its numbers to zero changes no bit
+            found["prediction"] = torch.zeros_like(host.label)
+            if recipe.forces:
+                found["force_prediction"] = torch.zeros_like(host.forces)
+        for name, value in found.items():
+            parts.setdefault(name, []).append(value)
+    model.train()
+    whole = {name: torch.cat(values) for name, values in parts.items()}
+    for name in ("prediction", "force_prediction"):
+        if name in whole:
+            world.sum(whole[name])
+    return whole
+
+
+def _predict_batch(model: PropertyModel, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    graph = batch.graph
+    if not recipe.forces:
+        with torch.no_grad():
+            return {"prediction": model.denormalise(model(graph), graph).cpu()}
+    energy, forces = model.energy_and_forces(graph, training=False)
+    return {
+        "prediction": model.denormalise(energy, graph).cpu(),
+        "force_prediction": (forces.to(torch.float64) * model.scale).detach().cpu(),
+    }
+
+
+def absolute_errors(predicted: dict[str, Tensor]) -> dict[str, float]:
+    """Mean absolute errors of :func:`predict`'s output [label unit]; forces by component."""
+    errors = {"mae": float((predicted["prediction"] - predicted["label"]).abs().mean())}
+    if "force_label" in predicted:
+        difference = predicted["force_prediction"] - predicted["force_label"]
+        errors["force_mae"] = float(difference.abs().mean())
+    return errors
+
+
+def label_statistics(
+    store: Store, rows: np.ndarray, label: str, atomref: np.ndarray
+) -> tuple[float, float]:
+    """Mean and standard deviation of training labels less atomrefs, in float64 [label unit]."""
+    part = store.gather(rows)
+    references = np.add.reduceat(atomref[part.z], part.offsets[:-1])
+    residual = part.labels[label] - references
+    return float(residual.mean()), float(residual.std())
+
+
+def atomref_array(atomref: dict[int, float], z: np.ndarray, max_z: int) -> np.ndarray:
+    """References by atomic number, (max_z,) float64.
+
+    Raises:
+        ConfigError: an element of the training set has no reference.
+    """
+    values = np.zeros(max_z)
+    if not atomref:
+        return values
+    missing = sorted(set(np.unique(z).tolist()) - set(atomref))
+    if missing:
+        raise ConfigError(f"atomref has no value for Z = {missing}; given: {sorted(atomref)}")
+    values[list(atomref)] = list(atomref.values())
+    return values
+
+
+def finetune(
+    settings: dict[str, Any],
+    store_path: Path,
+    split_path: Path,
+    encoder_path: Path | None,
+    output: Path,
+    *,
+    state: Path,
+    world: World,
+    say: Callable[[str], None],
+) -> FitResult:
+    """Fine-tune, then predict the test set once; writes model.safetensors, outputs.safetensors,
+    curve.csv.
+
+    Args:
+        settings: label, recipe, encoder, train, seed, code (``georecon.experiments.runs``).
+        store_path: labelled store.
+        split_path: split with train, val and test ids.
+        encoder_path: pre-trained encoder, or None to start from scratch.
+        output: folder for the files.
+        state: folder of unfinished runs.
+        world: the processes that train together; the first one writes the files.
+        say: takes one progress line.
+    """
+    store, split = Store.open(store_path), read_split(split_path)
+    recipe, train = Recipe(**settings["recipe"]), TrainSettings(**settings["train"])
+    check_precision(train.precision, world.device)
+    encoder_sha = None if encoder_path is None else sha256_file(encoder_path)
+    data = {"store": store.sha256, "split": sha256_file(split_path), "encoder": encoder_sha}
+    digest = sha256_json({"settings": settings, **data})
+    torch.manual_seed(settings["seed"])
+    label, seed = settings["label"], settings["seed"]
+    model, mean = _build_model(settings, recipe, store, split.train)
+    if encoder_path is not None:
+        load_encoder(encoder_path, model.property_model.encoder)
+    batches = ShuffledBatches(
+        store,
+        split.train,
+        batch_size=train.batch_size,
+        seed=seed,
+        label=label,
+        world=world,
+    )
+    validation = in_order(store, split.val, settings["evaluation_batch"], label)
+    task = FinetuneTask(model, recipe, batches, validation, seed=seed)
+    folder, name = state / digest[:24], settings["name"]
+    result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
+    test = in_order(store, split.test, settings["evaluation_batch"], label)
+    outputs = predict(model.property_model, test, recipe, world)
+    outputs["baseline"] = _training_mean_baseline(model.property_model, mean, test)
+    if world.first:
+        _write(output, model, outputs, folder / "curve.csv")
+    return result
+
+
+def _build_model(
+    settings: dict[str, Any], recipe: Recipe, store: Store, train_ids: np.ndarray
+) -> tuple[FinetuneModel, float]:
+    """Model with its label map, and the training mean of the label less atomrefs."""
+    sizes = EncoderSettings(**settings["encoder"])
+    rows = store.rows(train_ids)
+    atomref = atomref_array(recipe.atomref, store.gather(rows).z, sizes.max_z)
+    mean, std = label_statistics(store, rows, settings["label"], atomref)
+    shift, scale = (mean, std) if recipe.standardize else (0.0, 1.0)
+    if scale <= 0.0:
+        raise ConfigError(f"label {settings['label']!r} is the same for all training molecules")
+    reference = torch.from_numpy(atomref)
+    model = PropertyModel(sizes, recipe.head, scale=scale, shift=shift, atomref=reference)
+    return FinetuneModel(model, sizes.channels), mean
+
+
+def _training_mean_baseline(model: PropertyModel, mean: float, batches: list[Batch]) -> Tensor:
+    """What a model without input would say: training mean plus atomrefs, (M,) [label unit]."""
+    atomref = model.atomref.cpu()
+    graphs = (batch.graph for batch in batches)
+    sums = [scatter_sum(atomref[graph.z], graph.batch, graph.num_graphs) for graph in graphs]
+    return torch.cat(sums) + mean
+
+
+def _write(output: Path, model: FinetuneModel, outputs: dict[str, Tensor], curve: Path) -> None:
+    weights = {
+        n: t.detach().cpu().contiguous() for n, t in model.property_model.state_dict().items()
+    }
+    with atomic_path(output / "model.safetensors") as temporary:
+        save_file(weights, temporary)
+    with atomic_path(output / "outputs.safetensors") as temporary:
+        save_file({name: value.contiguous() for name, value in outputs.items()}, temporary)
+    with atomic_path(output / "curve.csv") as temporary:
+        shutil.copyfile(curve, temporary)

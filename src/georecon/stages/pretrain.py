@@ -1,0 +1,128 @@
+"""Pre-training of one encoder by one method."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from georecon import objectives
+from georecon.data.split import read_split
+from georecon.data.store import Store
+from georecon.files import atomic_path, sha256_file, sha256_json
+from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder_file import save_encoder
+from georecon.noise import NoiseSource
+from georecon.training.batches import Batch, ShuffledBatches, in_order
+from georecon.training.loop import FitResult, TrainSettings, fit
+from georecon.training.precision import check_precision
+from georecon.training.world import World
+
+VALIDATION_STEP = -1
+"""Step that validation noise is drawn for: the same at every evaluation, for every method."""
+
+
+class PretrainTask:
+    """Loss and validation of an objective on unlabelled molecules (the loop's ``Task``)."""
+
+    def __init__(
+        self,
+        objective: objectives.PretrainingObjective,
+        batches: ShuffledBatches,
+        validation: list[Batch],
+        *,
+        seed: int,
+    ) -> None:
+        self.batches, self.seed, self.world = batches, seed, batches.world
+        self.model = objective.to(self.world.device)
+        self.validation = [batch.graph.to(self.world.device) for batch in validation]
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """Objective on this process's share of a step's batch."""
+        share = self.batches.share(step)
+        losses = self.model(self.batches.at(step).graph, NoiseSource(self.seed, step))
+        return {name: share.of(self.model.mean_over, value) for name, value in losses.items()}
+
+    def molecules(self, step: int) -> list[int]:
+        """Molecule ids of this step's batch."""
+        return self.batches.ids_at(step)
+
+    def validate(self) -> dict[str, float]:
+        """Objective on held-out molecules, averaged over atoms; its noise never changes.
+
+        Batches are shared out whole and their values summed in the order of the batches, so that
+        the number of processes changes no bit.
+        """
+        own = range(self.world.rank, len(self.validation), self.world.size)
+        names: list[str] = []
+        table = torch.zeros(0)
+        self.model.eval()
+        with torch.no_grad():
+            for k in own or [0]:  # a process without a batch still learns the names
+                measures = self.model.validate(self.validation[k], NoiseSource(0, VALIDATION_STEP))
+                values = torch.stack([value.double() for value in measures.values()]).cpu()
+                if not names:
+                    names = list(measures)
+                    table = torch.zeros(len(self.validation), len(names), dtype=torch.float64)
+                if k in own:
+                    table[k] = values
+        self.model.train()
+        atoms = [len(graph.z) for graph in self.validation]
+        rows = self.world.sum(table).tolist()
+        means = {
+            name: sum(row[column] * n for row, n in zip(rows, atoms, strict=True)) / sum(atoms)
+            for column, name in enumerate(names)
+        }
+        return {"score": means.pop("loss"), **means}
+
+
+def pretrain(
+    settings: dict[str, Any],
+    store_path: Path,
+    split_path: Path,
+    output: Path,
+    *,
+    state: Path,
+    world: World,
+    say: Callable[[str], None],
+) -> FitResult:
+    """Train an encoder and write ``encoder.safetensors`` and ``metrics.csv``.
+
+    Args:
+        settings: objective, params, encoder, train, seed, code (``georecon.experiments.runs``).
+        store_path: store of molecules.
+        split_path: split with ``train`` and ``val`` ids.
+        output: folder for the two files.
+        state: folder of unfinished runs; this one uses a folder named by its digest.
+        world: the processes that train together; the first one writes the files.
+        say: takes one progress line.
+    """
+    store, split = Store.open(store_path), read_split(split_path)
+    train = TrainSettings(**settings["train"])
+    check_precision(train.precision, world.device)
+    digest = sha256_json(
+        {"settings": settings, "store": store.sha256, "split": sha256_file(split_path)}
+    )
+    torch.manual_seed(settings["seed"])
+    encoder = EquivariantTransformer(EncoderSettings(**settings["encoder"]))
+    objective = objectives.build(settings["objective"], encoder, settings["params"])
+    batches = ShuffledBatches(
+        store,
+        split.train,
+        batch_size=train.batch_size,
+        seed=settings["seed"],
+        world=world,
+    )
+    validation = in_order(store, split.val, 64, None)
+    task = PretrainTask(objective, batches, validation, seed=settings["seed"])
+    folder, name = state / digest[:24], settings["name"]
+    result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
+    if world.first:
+        save_encoder(output / "encoder.safetensors", encoder, method=settings["method"])
+        with atomic_path(output / "metrics.csv") as temporary:
+            shutil.copyfile(folder / "curve.csv", temporary)
+    return result

@@ -1,0 +1,172 @@
+"""Make the splits and leak reports that the workflow asks for, by rule name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from georecon.data.cards import FILE_STRIDE
+from georecon.data.raw.unpack import unpacked
+from georecon.data.split import (
+    Split,
+    files_split,
+    geometry_keys,
+    leak_report,
+    pretrain_split,
+    qm9_split,
+    random_split,
+    read_split,
+    same_structure,
+    write_split,
+)
+from georecon.data.store import Store
+from georecon.errors import ConfigError, DataError
+from georecon.files import write_json
+
+Plan = Mapping[str, Any]
+Int = NDArray[np.int64]
+Made = tuple[Split, dict[str, Any]]
+"""A split, and what its description says besides the plan."""
+
+
+def _pvd(store: Store, plan: Plan, raw: Path) -> Made:
+    sizes = (plan["train"], plan["val"], plan["test"])
+    return qm9_split(store.ids, *sizes, seed=plan["seed"]), {}
+
+
+def _random(store: Store, plan: Plan, raw: Path) -> Made:
+    return random_split(store.ids, plan["train"], plan["val"], plan["test"], plan["seed"]), {}
+
+
+def roles(store: Store) -> list[str]:
+    """Raw files of a store by role, in the order of their ids."""
+    return list(store.manifest["source"]["roles"])
+
+
+def ids_of_role(store: Store, role: str) -> Int:
+    """Ids of the molecules that come from one raw file of a store."""
+    names = roles(store)
+    if role not in names:
+        raise DataError(store.path, None, f"has no file {role!r}; it has: {', '.join(names)}")
+    if len(names) == 1:
+        return np.asarray(store.ids)
+    return np.asarray(store.ids[np.asarray(store.ids) // FILE_STRIDE == names.index(role)])
+
+
+def _files(store: Store, plan: Plan, raw: Path) -> Made:
+    """``files``: role of the training file, and of the file of each test part.
+
+    A test frame that is also in the training file is left out and counted: the parts of a set are
+    often cut from one trajectory.
+    """
+    train = ids_of_role(store, plan["files"]["train"])
+    seen = set(geometry_keys(store, train))
+    parts, repeated = {}, {}
+    for name, role in plan["files"]["test"].items():
+        ids = ids_of_role(store, role)
+        known = np.array([key in seen for key in geometry_keys(store, ids)], dtype=np.bool_)
+        parts[name], repeated[name] = ids[~known], int(known.sum())
+    notes = {"test_frames_also_in_training_file": repeated}
+    return files_split(train, parts, plan["train"], plan["val"], plan["seed"]), notes
+
+
+def _index(store: Store, plan: Plan, raw: Path) -> Made:
+    """``indices``: published lists of rows, one number a line from 0, for train and test.
+
+    The first ``val`` of the permuted training list validate.
+    """
+    rows = {}
+    with unpacked(plan["indices"], raw) as (paths, _):
+        for part, path in paths.items():
+            try:
+                rows[part] = np.array(path.read_text(encoding="utf-8").split(), dtype=np.int64)
+            except (OSError, UnicodeDecodeError, ValueError) as error:
+                raise DataError(path, None, f"not a list of row numbers ({error})") from error
+            bad = np.flatnonzero((rows[part] < 0) | (rows[part] >= len(store)))
+            if len(bad):
+                reason = f"row {rows[part][bad[0]]} outside the allowed 0 to {len(store) - 1}"
+                raise DataError(path, int(bad[0]), reason)
+    train, test = (np.asarray(store.ids)[rows[part]] for part in ("train", "test"))
+    split = files_split(train, {"test": test}, plan["train"], plan["val"], plan["seed"])
+    return Split(split.train, split.val, test), {}
+
+
+def _pretrain(store: Store, plan: Plan, raw: Path) -> Made:
+    """All molecules but those of ``tests``: by id within one dataset, by structure otherwise."""
+    held_out, others = [], []
+    for entry in plan["tests"]:
+        part, other = read_split(entry["split"]), Store.open(entry["store"])
+        if entry["same"]:
+            held_out += [_same_molecules(store, other, ids) for ids in (part.val, part.test)]
+        others.append((other, part.test))
+    by_id = np.unique(np.concatenate([*held_out, np.zeros(0, dtype=np.int64)]))
+    left = np.setdiff1d(store.ids, by_id)
+    twins = same_structure(store, left, others) if plan["exclude_leaks"] else left[:0]
+    notes = {
+        "removed": {
+            "validated_or_tested_on": len(by_id),
+            "same_structure_as_a_test_molecule": len(twins),
+        }
+    }
+    return pretrain_split(store.ids, plan["val"], plan["seed"], [by_id, twins]), notes
+
+
+def _same_molecules(store: Store, other: Store, ids: Int) -> Int:
+    """Ids in ``store`` of molecules of another store of the same dataset (see FILE_STRIDE)."""
+    names, theirs = roles(store), roles(other)
+    if names == theirs:
+        return ids
+    place = ids // FILE_STRIDE if len(theirs) > 1 else np.zeros_like(ids)
+    target = np.array([names.index(role) for role in theirs], dtype=np.int64)
+    return np.asarray(ids - place * FILE_STRIDE + target[place] * FILE_STRIDE)
+
+
+RULES: dict[str, Callable[[Store, Plan, Path], Made]] = {
+    "pvd": _pvd,
+    "random": _random,
+    "files": _files,
+    "index": _index,
+    "pretrain": _pretrain,
+}
+
+
+def make_split(
+    plan: dict[str, Any], store_path: Path, split_path: str | Path, raw: Path
+) -> dict[str, Any]:
+    """Make and write one split.
+
+    Args:
+        plan: from ``Experiments.split_plan``: ``rule``, sizes, ``seed`` and what the rule needs.
+        store_path: folder of the store.
+        split_path: the .npz to write; its description goes beside it.
+        raw: folder of the dataset's raw files, for lists of rows.
+
+    Returns:
+        The description.
+    """
+    if plan["rule"] not in RULES:
+        raise ConfigError(f"split rule is {plan['rule']!r}; allowed: {', '.join(RULES)}")
+    store = Store.open(store_path)
+    split, notes = RULES[plan["rule"]](store, plan, raw)
+    meta = {**plan, **notes, "store_sha256": store.sha256, "dataset": store.manifest["dataset"]}
+    return write_split(split_path, split, meta)
+
+
+def write_leak_report(
+    store_path: Path,
+    split_path: Path,
+    pretrain_store: Path,
+    pretrain_split_path: Path,
+    output: Path,
+) -> dict[str, Any]:
+    """Write how many test molecules of a split occur in the pre-training set by structure."""
+    test, pretraining = Store.open(store_path), Store.open(pretrain_store)
+    test_ids, seen_ids = read_split(split_path).test, read_split(pretrain_split_path).train
+    report = leak_report(test, test.rows(test_ids), pretraining, pretraining.rows(seen_ids))
+    report["dataset"] = test.manifest["dataset"]
+    write_json(output, report)
+    return report

@@ -1,0 +1,239 @@
+"""Train in one process or, through torchrun's engine, in several on one or more nodes.
+
+A rule's resources say how many: ``gpu`` in all, ``nodes`` they are spread over. One process needs
+no launcher and starts in this one. Several are described in a file, and torchrun's agent
+(``torch.distributed.launcher``) starts ``python -m georecon.training.processes FILE`` for each
+rank; on several nodes, srun starts one agent a node inside the job's allocation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from georecon.errors import ConfigError, GeoreconError, TrainingError
+from georecon.files import read_json, write_json, write_text
+from georecon.jobs.gpus import own_gpus
+from georecon.jobs.job import Log, prepare_torch
+from georecon.training.loop import EXIT_INTERRUPTED, STOP_SIGNALS, FitResult
+from georecon.training.world import Together, World, close
+
+_PATHS = ("store_path", "split_path", "encoder_path", "output", "state")
+_RESULT = "result.json"
+
+
+def train(
+    stage: str, arguments: dict[str, Any], resources: Mapping[str, Any], threads: int, log: Log
+) -> FitResult:
+    """Run a training of a rule.
+
+    Args:
+        stage: "pretrain" or "finetune": a module of this package with a function of that name.
+        arguments: of that function, but for ``world`` and ``say``.
+        resources: of the rule; ``gpu`` processes (at least one) over ``nodes`` (default one), or
+            ``gres`` ("gpu:4", "gpu:h100:4") on each of them.
+        threads: of the rule, shared out to the processes of a node.
+        log: the job's log.
+
+    Raises:
+        ConfigError: ``gpu`` cannot be spread evenly over ``nodes``.
+        TrainingError: a process failed; the message names its rank and why.
+        SystemExit: code ``EXIT_INTERRUPTED`` after a stop signal, with the state saved.
+    """
+    nodes = int(resources.get("nodes", 1))
+    gpus = int(resources.get("gpu", 0)) or nodes * _gpus_of_a_node(str(resources.get("gres", "")))
+    processes = max(1, gpus, nodes)
+    if processes % nodes:
+        raise ConfigError(f"gpu is {gpus}; must be a multiple of nodes ({nodes})")
+    with own_gpus(gpus, log.say):
+        return _train(stage, arguments, processes, nodes, threads, log)
+
+
+def _train(
+    stage: str, arguments: dict[str, Any], processes: int, nodes: int, threads: int, log: Log
+) -> FitResult:
+    if processes == 1:
+        return _call(stage, arguments, World(prepare_torch(threads)), log.say)
+    folder = Path(arguments["state"]).resolve() / f"torchrun-{uuid.uuid4().hex[:12]}"
+    folder.mkdir(parents=True)
+    order = {
+        "stage": stage,
+        "arguments": {k: str(v) if k in _PATHS and v else v for k, v in arguments.items()},
+        "per_node": processes // nodes,
+        "nodes": nodes,
+        "threads": max(1, threads * nodes // processes),
+        "endpoint": f"{socket.gethostname()}:{_free_port()}" if nodes > 1 else "127.0.0.1:0",
+        "log": log.handle.name,
+    }
+    write_json(folder / "order.json", order)
+    log.write(f"{processes} processes on {nodes} node(s)")
+    try:
+        code = _agents(folder / "order.json") if nodes > 1 else _agent(folder / "order.json")
+        if code == EXIT_INTERRUPTED:
+            sys.exit(code)
+        if code:
+            raise TrainingError(_reasons(folder, code))
+        result = read_json(folder / _RESULT)
+        return FitResult(**result | {"folder": Path(result["folder"])})
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _gpus_of_a_node(gres: str) -> int:
+    """GPUs in Slurm's generic resources ("gpu:4", "gpu:h100:4"); 0 if there are none."""
+    found = re.fullmatch(r"gpu(?::[\w.]+)??(?::(\d+))?", gres)
+    return int(found[1] or 1) if found else 0
+
+
+def _call(
+    stage: str, arguments: dict[str, Any], world: World, say: Callable[[str], None]
+) -> FitResult:
+    function = getattr(importlib.import_module(f"georecon.stages.{stage}"), stage)
+    result: FitResult = function(**arguments, world=world, say=say)
+    return result
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def _reasons(folder: Path, code: int) -> str:
+    """What the failed processes left: who was killed first, then who complained."""
+    notes = sorted(folder.glob("killed-*.txt")) + sorted(folder.glob("error-*.txt"))
+    found = [note.read_text(encoding="utf-8") for note in notes]
+    text = "; ".join(dict.fromkeys(found)) or f"the launcher ended with code {code}"
+    return f"{text}. The state saved last is kept: the same command continues from it"
+
+
+def _agents(order_path: Path) -> int:
+    """One agent a node through srun; stop signals are passed on to them. The exit code.
+
+    This process is in a step of one node already; without that step's variables srun sees the
+    whole allocation.
+    """
+    nodes = read_json(order_path)["nodes"]
+    command = [
+        *("srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"),
+        *("--kill-on-bad-exit=0", sys.executable, "-m", "georecon.training.processes"),
+        *("--agent", str(order_path)),
+    ]
+    kept = ("SLURM_JOB_ID", "SLURM_CONF")
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in kept or not name.startswith(("SLURM_", "SRUN_"))
+    }
+    with subprocess.Popen(command, env=environment) as child:
+        before = {
+            number: signal.signal(number, lambda n, _: child.send_signal(n))
+            for number in STOP_SIGNALS
+        }
+        try:
+            return child.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _agent(order_path: Path) -> int:
+    """Torchrun's agent of this node: start its ranks, watch them, end all when one ends badly.
+
+    Returns:
+        0, ``EXIT_INTERRUPTED`` if they were asked to stop, else 1 with a note for each rank that
+        was killed.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    order = read_json(order_path)
+    alone = order["nodes"] == 1
+    if alone:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    os.environ["OMP_NUM_THREADS"] = str(order["threads"])
+    config = LaunchConfig(
+        min_nodes=order["nodes"],
+        max_nodes=order["nodes"],
+        nproc_per_node=order["per_node"],
+        run_id=order_path.parent.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint=order["endpoint"],
+        local_addr="127.0.0.1" if alone else None,
+        max_restarts=0,
+        monitor_interval=0.1,
+        logs_specs=DefaultLogsSpecs(),
+        signals_to_handle=",".join(number.name for number in STOP_SIGNALS),
+    )
+    command = ("-m", "georecon.training.processes", str(order_path))
+    try:
+        elastic_launch(config, sys.executable)(*command)
+    except SignalException:
+        return EXIT_INTERRUPTED
+    except ChildFailedError as failed:
+        codes = {rank: failure.exitcode for rank, failure in failed.failures.items()}
+        for rank, code in codes.items():
+            if code < 0:
+                name = signal.Signals(-code).name
+                write_text(
+                    order_path.parent / f"killed-{rank}.txt", f"rank {rank} was killed by {name}"
+                )
+        return EXIT_INTERRUPTED if EXIT_INTERRUPTED in codes.values() else 1
+    return 0
+
+
+def _work(order_path: Path) -> int:
+    """What one rank does; a failure is noted under its rank."""
+    order, rank = read_json(order_path), int(os.environ["RANK"])
+    with open(order["log"], "a", encoding="utf-8") as handle:
+        log = Log(handle)
+        try:
+            world = Together(prepare_torch(order["threads"]))
+            arguments = {
+                k: Path(v) if k in _PATHS and v else v for k, v in order["arguments"].items()
+            }
+            say = log.say if world.first else log.ignore
+            result = _call(order["stage"], arguments, world, say)
+            if world.first:
+                write_json(
+                    order_path.parent / _RESULT,
+                    asdict(result) | {"folder": str(result.folder)},
+                )
+            close(world)
+        except GeoreconError as error:
+            _note(order_path.parent, rank, str(error))
+            return 1
+        except Exception as error:
+            log.write(f"rank {rank}:\n{traceback.format_exc()}")
+            _note(order_path.parent, rank, f"{type(error).__name__}: {error}")
+            return 1
+    return 0
+
+
+def _note(folder: Path, rank: int, message: str) -> None:
+    text = message if message.startswith("rank ") else f"rank {rank}: {message}"
+    with contextlib.suppress(OSError):  # a job that has ended removes the folder
+        write_text(folder / f"error-{rank}.txt", text)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="one process of a training; started by train()")
+    parser.add_argument("--agent", action="store_true", help="start this node's processes")
+    parser.add_argument("order", type=Path)
+    options = parser.parse_args()
+    sys.exit(_agent(options.order) if options.agent else _work(options.order))

@@ -1,0 +1,307 @@
+"""What runs an edition has, and which runs each table cell is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from georecon.errors import ConfigError
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+
+
+def experiments(edition: str = "laptop", **overrides: Any) -> Experiments:
+    return Experiments(load_config(CONFIG, {"edition": edition, **overrides}))
+
+
+@pytest.fixture(scope="module")
+def laptop() -> Experiments:
+    return experiments()
+
+
+def test_sweep_value_of_the_method_itself_is_the_method(laptop: Experiments) -> None:
+    own = laptop.config["methods"]["georecon"]["params"]
+    for table, parameter in (("noise_scale", "sigma_rec"), ("decoder_depth", "depth")):
+        rows = {row.key: row.method for row in laptop.rows(table)}
+        assert rows[str(own[parameter])] == "georecon"
+        others = [method for key, method in rows.items() if key != str(own[parameter])]
+        assert all(method.startswith("georecon__") for method in others)
+    assert laptop.variants().keys() == {
+        row.method
+        for table in ("noise_scale", "decoder_depth")
+        for row in laptop.rows(table)
+        if row.method != "georecon"
+    }
+
+
+def test_variant_differs_from_its_method_in_the_swept_parameter_alone(laptop: Experiments) -> None:
+    base = laptop.pretrain_settings("georecon", 1)
+    for name, change in laptop.variants().items():
+        found = laptop.pretrain_settings(name, 1)
+        ((parameter, value),) = [(k, v) for k, v in change.items() if k != "method"]
+        assert found["params"] == {**base["params"], parameter: value}
+        assert {k for k in found if found[k] != base[k]} == {"name", "method", "params"}
+
+
+def test_a_variant_is_its_method_with_some_keys_changed() -> None:
+    paper = experiments("paper")
+    base = paper.pretrain_settings("georecon", 1)
+    found = paper.pretrain_settings("georecon__noclean", 1)
+    weights = {**base["params"]["weights"], "clean": 0.0}
+    assert found["params"] == {**base["params"], "weights": weights}
+    assert {key for key in found if found[key] != base[key]} == {"name", "method", "params"}
+    assert "georecon__noclean" not in paper.methods()
+    assert "no clean head" in [row.label for row in paper.rows("choices")]
+    assert "no clean head" not in [row.label for row in paper.rows("qm9")]
+
+
+def test_every_variant_is_a_row_of_a_table_of_the_paper_edition() -> None:
+    paper = experiments("paper")
+    shown = {row.method for table in paper.config["tables"] for row in paper.rows(table)}
+    assert shown >= set(paper.config["methods"])
+
+
+def test_equal_compute_trains_longer_and_warms_up_in_proportion() -> None:
+    paper = experiments("paper")
+    usual, long = (paper.pretrain_settings(name, 1)["train"] for name in ("coord", "coord_long"))
+    factor = paper.config["methods"]["coord_long"]["steps_factor"]
+    assert factor > 1
+    for name in ("steps", "warmup"):
+        assert long[name] == round(factor * usual[name])
+    assert {k for k in long if long[k] != usual[k]} == {"steps", "warmup"}
+
+
+def test_an_edition_switches_a_method_or_table_off_with_null(laptop: Experiments) -> None:
+    assert laptop.methods() == ["scratch", "coord", "georecon"]
+    assert "choices" not in laptop.config["tables"]
+    assert {"frad", "coord_long"} < set(experiments("paper").methods())
+    more = experiments(tables={"unimol": None})
+    assert set(laptop.config["tables"]) - set(more.config["tables"]) == {"unimol"}
+
+
+def test_a_new_method_becomes_a_row_of_every_table_of_all_methods(laptop: Experiments) -> None:
+    mine = {"label": "Mine", "objective": "denoise", "params": {"sigma": 0.1}}
+    more = experiments(methods={"mine": mine})
+    for table, entry in more.config["tables"].items():
+        before = [row.label for row in laptop.rows(table)]
+        after = [row.label for row in more.rows(table)]
+        if entry["rows"].get("methods", "all") != "all" or "sweep" in entry["rows"]:
+            assert after == before, table
+            continue
+        quantities = len(entry["rows"].get("quantities", [None]))
+        assert len(after) == len(before) + quantities, table
+        assert sum("Mine" in label for label in after) == quantities
+        new = {file for file in more.table_files(table)} - set(laptop.table_files(table))
+        assert all("/mine/" in file for file in new)
+        assert bool(new) == any(not more.missing(table, c) for c in more.columns(table)), table
+
+
+def test_missing_set_gives_its_reason_and_no_files(laptop: Experiments) -> None:
+    spec = laptop.table_spec("md22")
+    assert spec["cells"]
+    reason = laptop.config["sets"]["large_force"]["missing"]
+    assert {cell.get("reason") for cell in spec["cells"]} == {reason}
+    assert laptop.table_files("md22") == []
+    assert laptop.table_leaks("md22") == []
+
+
+def test_missing_table_gives_its_reason(laptop: Experiments) -> None:
+    cells = laptop.table_spec("unimol")["cells"]
+    assert {cell["reason"] for cell in cells} == {laptop.config["tables"]["unimol"]["missing"]}
+
+
+@pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])
+def test_every_table_is_a_full_grid(edition: str) -> None:
+    found = experiments(edition)
+    for table in found.config["tables"]:
+        spec = found.table_spec(table)
+        rows = [row["key"] for row in spec["rows"]]
+        columns = [column["key"] for column in spec["columns"]]
+        assert len(set(rows)) == len(rows) > 0
+        assert len(set(columns)) == len(columns) > 0
+        places = [(cell["row"], cell["column"]) for cell in spec["cells"]]
+        assert places == [(row, column) for row in rows for column in columns]
+        for cell in spec["cells"]:
+            assert ("reason" in cell) != ("files" in cell)
+
+
+@pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])
+def test_files_of_a_table_are_those_of_its_cells(edition: str) -> None:
+    found = experiments(edition)
+    for table in found.config["tables"]:
+        cells = found.table_spec(table)["cells"]
+        expected = {
+            file
+            for cell in cells
+            for group in ("files", "divide_by")
+            for file in cell.get(group, {}).values()
+        }
+        files = found.table_files(table)
+        assert set(files) == expected
+        assert len(files) == len(expected)
+        assert all(file.startswith(f"results/{edition}/") for file in files)
+
+
+def test_table_qm9_has_no_force_runs_and_no_variants(laptop: Experiments) -> None:
+    files = laptop.table_files("qm9")
+    assert len(files) == 12 * 3 * len(laptop.config["finetune"]["seeds"])
+    assert not [file for file in files if "xmd17" in file or "__" in file]
+
+
+def test_baseline_reads_the_same_runs_as_a_method(laptop: Experiments) -> None:
+    cells = {(c["row"], c["column"]): c for c in laptop.table_spec("qm9")["cells"]}
+    baseline, method = cells["baseline", "homo"], cells["scratch", "homo"]
+    assert baseline["files"] == method["files"]
+    assert (baseline["key"], method["key"]) == (["property", "baseline_mae"], ["property", "mae"])
+
+
+def test_force_rows_read_forces_and_energy_rows_energies(laptop: Experiments) -> None:
+    for cell in laptop.table_spec("md17")["cells"]:
+        kind = "force" if cell["row"].startswith("force") else "property"
+        assert cell["key"][0] == kind
+        assert cell["unit"].endswith("/Å") == (kind == "force")
+
+
+def test_ratio_to_coord_divides_by_coord(laptop: Experiments) -> None:
+    ratios = [c for c in laptop.table_spec("smoothness")["cells"] if "divide_by" in c]
+    assert len(ratios) == len(laptop.rows("smoothness"))
+    for cell in ratios:
+        assert all("/coord/" in file for file in cell["divide_by"].values())
+        assert cell["divide_by"].keys() == cell["files"].keys()
+
+
+@pytest.mark.parametrize("table", ["qm9", "md17", "smoothness", "noise_scale"])
+def test_caption_has_edition_data_steps_and_seeds(table: str, laptop: Experiments) -> None:
+    caption = laptop.table_spec(table)["caption"]
+    config = laptop.config
+    assert "Edition laptop" in caption
+    assert f"{config['encoder']['channels']} channels" in caption
+    assert f"{config['pretrain']['train']['steps']} steps" in caption
+    if table in ("qm9", "noise_scale"):
+        split = config["finetune"]["property"]["split"]
+        assert f"{split['train']} training" in caption
+        assert f"seeds {', '.join(map(str, config['finetune']['seeds']))}" in caption
+    if table == "md17":
+        title = config["datasets"]["xmd17"]["title"]
+        assert title in caption
+        # named as what it is, never as MD17
+        assert laptop.table_spec(table)["title"].startswith(title.split(",")[0])
+
+
+def test_caption_of_an_empty_table_names_no_runs(laptop: Experiments) -> None:
+    assert "Fine-tuning" not in laptop.table_spec("md22")["caption"]
+
+
+def test_settings_hold_what_numbers_depend_on(laptop: Experiments) -> None:
+    base = laptop.finetune_settings("qm9", "homo", "georecon", 1)
+    more = experiments(finetune={"property": {"train": {"steps": 151}}})
+    assert more.finetune_settings("qm9", "homo", "georecon", 1) != base
+    assert more.finetune_settings("xmd17", "ethanol", "georecon", 1) == (
+        laptop.finetune_settings("xmd17", "ethanol", "georecon", 1)
+    )
+    assert more.pretrain_settings("coord", 1) == laptop.pretrain_settings("coord", 1)
+    titled = experiments(tables={"qm9": {"title": "other"}})
+    assert titled.finetune_settings("qm9", "homo", "georecon", 1) == base
+
+
+def test_pretraining_leaves_out_what_fine_tuning_validates_and_tests(laptop: Experiments) -> None:
+    plan = laptop.split_plan("qm9", "pretrain_laptop")
+    assert plan["rule"] == "pretrain"
+    (held_out,) = plan["tests"]
+    assert held_out == {
+        "store": "resources/store/qm9", "split": laptop.split("qm9", "homo"), "same": True
+    }  # fmt: skip
+    assert plan["exclude_leaks"] is False
+
+
+def test_exclude_leaks_looks_at_every_test_set() -> None:
+    found = experiments(pretrain={"exclude_leaks": True})
+    plan = found.split_plan("qm9", "pretrain_laptop")
+    assert plan["exclude_leaks"] is True
+    splits = {entry["split"]: entry["same"] for entry in plan["tests"]}
+    expected = {found.split("qm9", "homo"): True}
+    expected |= {found.split("xmd17", name): False for name in found.targets("xmd17")}
+    assert splits == expected
+    assert "removed from pre-training" in found.table_spec("qm9")["caption"]
+    assert "removed from pre-training" not in experiments().table_spec("qm9")["caption"]
+
+
+# train + validation frames / all frames of the sGDML protocol, docs/method.md
+MD22 = {
+    "Ac-Ala3-NHMe": (6000, 85109), "DHA": (8000, 69753), "stachyose": (8000, 27272),
+    "AT-AT": (3000, 20001), "AT-AT-CG-CG": (2000, 10153), "buckyball-catcher": (600, 6102),
+    "double-walled_nanotube": (800, 5032),
+}  # fmt: skip
+
+
+def test_md22_has_the_sizes_of_its_protocol() -> None:
+    paper = experiments("paper")
+    assert set(paper.targets("md22")) == set(MD22)
+    for name, (fitted, frames) in MD22.items():
+        plan = paper.split_plan("md22", f"{name}_sgdml")
+        assert plan["train"] + plan["val"] == fitted
+        assert plan["val"] == fitted // 10
+        assert plan["test"] is None
+        file = paper.card("md22")["sources"]["official"]["files"][name]
+        assert file["expected_molecules"] == frames
+
+
+def test_3bpa_has_a_column_for_each_test_part_and_measure() -> None:
+    paper = experiments("paper")
+    parts = ["300K", "600K", "1200K", "dihedrals"]
+    assert [c.key for c in paper.columns("3bpa")] == [
+        f"{part}_{metric}" for metric in ("rmse", "mae") for part in parts
+    ]
+    cells = {(c["row"], c["column"]): c for c in paper.table_spec("3bpa")["cells"]}
+    cell = cells["force_georecon", "600K_rmse"]
+    assert cell["key"] == ["parts", "600K", "force", "rmse"]
+    assert cell["unit"] == "eV/Å"
+    assert cells["energy_baseline", "1200K_mae"]["key"] == [
+        "parts", "1200K", "property", "baseline_mae"
+    ]  # fmt: skip
+    assert {row["unit"] for row in paper.table_spec("3bpa")["rows"]} == {"meV", "meV/Å"}
+    plan = paper.split_plan("3bpa", "3bpa_train300K")
+    assert (plan["rule"], plan["train"], plan["val"]) == ("files", 450, 50)
+    assert plan["files"]["train"] == "train_300K"
+    assert list(plan["files"]["test"]) == parts
+    assert paper.raw_names("3bpa", "3bpa") == [
+        f"{name}.xyz" for name in ("train_300K", "test_300K", "test_600K", "test_1200K", "test_dih")
+    ]
+
+
+def test_missing_test_file_gives_empty_cells_and_the_other_parts_stay() -> None:
+    found = experiments("paper", datasets={"3bpa": {"default_source": "inferred"}})
+    cells = found.table_spec("3bpa")["cells"]
+    empty = {c["column"].rpartition("_")[0]: c["reason"] for c in cells if "reason" in c}
+    assert set(empty) == {"300K", "dihedrals"}
+    assert "test_300K.xyz" in empty["300K"]
+    plan = found.split_plan("3bpa", "3bpa_train300K")
+    assert list(plan["files"]["test"]) == ["inferred_600K", "inferred_1200K"]
+    assert "test_300K.xyz" not in found.raw_names("3bpa", "3bpa")
+
+
+def test_missing_training_file_leaves_nothing() -> None:
+    files = {"train_300K": {"missing": "lost"}}
+    sources = {"official": {"files": files}}
+    found = experiments("paper", datasets={"3bpa": {"sources": sources}})
+    assert {c["reason"] for c in found.table_spec("3bpa")["cells"]} == {"lost"}
+    assert found.table_files("3bpa") == found.table_leaks("3bpa") == []
+    assert found.tested("3bpa") == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda e: e.method("nothing"),
+        lambda e: e.set_of("pcqm4mv2"),
+        lambda e: e.split_plan("qm9", "nothing"),
+        lambda e: e.card_file("qm9", "nothing.csv"),
+    ],
+)
+def test_unknown_names_are_refused(call: Any, laptop: Experiments) -> None:
+    with pytest.raises(ConfigError):
+        call(laptop)

@@ -1,0 +1,152 @@
+"""The plan: each run once, hours from measured rates alone, downloads from the cards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from georecon.experiments.cells import Experiments
+from georecon.experiments.config import load_config
+from georecon.experiments.plan import plan, read_rates, trainings
+from georecon.files import write_json
+from georecon.jobs.planned_jobs import job_lines, limit_lines, read_dry_run
+
+ROOT = Path(__file__).resolve().parents[2]
+RATE = {"seconds_per_step": 0.5, "seconds_per_validation": 2.0}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Experiments:
+    return Experiments(load_config(ROOT / "config", {"edition": "tiny"}))
+
+
+def test_runs_of_a_table(tiny: Experiments) -> None:
+    runs = trainings(tiny, "qm9")
+    stages = [run.stage for run in runs]
+    assert (stages.count("pretrain"), stages.count("finetune")) == (3, 2 * 4 * 2)
+    assert len({run.folder for run in runs}) == len(runs)
+    files = {f"{run.folder}/metrics.json" for run in runs if run.stage == "finetune"}
+    assert files == set(tiny.table_files("qm9"))
+
+
+def test_seed_and_method_share_a_workload_and_sizes_do_not(tiny: Experiments) -> None:
+    tuned = [run for run in trainings(tiny, "qm9") if run.stage == "finetune"]
+    assert len({run.workload() for run in tuned}) == 2  # one a target
+    run = tuned[0]
+    longer = {**run.settings["train"], "steps": 10_000}
+    larger = {**run.settings["train"], "batch_size": 99}
+    mixed = {**run.settings["train"], "precision": "bf16"}
+    wide = {**run.settings["encoder"], "channels": 999}
+    same = replace(run, settings=run.settings | {"train": longer})
+    assert same.workload() == run.workload()
+    for change in ({"train": larger}, {"train": mixed}, {"encoder": wide}):
+        assert replace(run, settings=run.settings | change).workload() != run.workload()
+    depths = {r.workload() for r in trainings(tiny, "decoder_depth") if r.stage == "pretrain"}
+    assert len(depths) == 2
+
+
+def test_hours_are_steps_and_validations_times_their_rates(tiny: Experiments) -> None:
+    run = trainings(tiny, "qm9")[-1]
+    train = run.settings["train"]
+    expected = (train["steps"] * 0.5 + train["evaluations"] * 2.0) / 3600
+    assert run.hours({run.workload(): RATE}) == pytest.approx(expected)
+    assert run.hours({"another": RATE}) is None
+
+
+def test_no_rate_means_no_number(tiny: Experiments, tmp_path: Path) -> None:
+    lines = plan(tiny, tmp_path, tmp_path)
+    text = "\n".join(lines)
+    assert "No rate of any device is known" in text
+    assert "python benchmarks/calibrate.py --edition tiny" in text
+    assert " h" not in text.replace(" how", "").split("No rate")[0]
+    assert "all: 5 pre-trainings, 32 fine-tunings" in text
+
+
+def test_sums_by_table_and_for_all(tiny: Experiments, tmp_path: Path) -> None:
+    runs = {run.workload(): RATE for table in tiny.config["tables"]
+            for run in trainings(tiny, table)}  # fmt: skip
+    write_json(tmp_path / "rates-a.json", {"device": "one", "rates": runs})
+    some = {k: RATE for k in list(runs)[:3]}
+    write_json(tmp_path / "rates-b.json", {"device": "two", "rates": some})
+    assert list(read_rates(tmp_path)) == ["one", "two"]
+    lines = plan(tiny, tmp_path, tmp_path)
+    (line,) = (line for line in lines if line.startswith("  all:"))
+    train = [r.settings["train"] for r in _all(tiny)]
+    hours = sum(t["steps"] * 0.5 + t["evaluations"] * 2.0 for t in train) / 3600
+    assert f"one: {hours:.3g} h" in line
+    assert "not measured" not in line.split("; ")[1]
+    assert "not measured" in line.split("; ")[2]
+    assert any("Not measured means no estimate" in line for line in lines)
+
+
+def _all(experiments: Experiments) -> list:
+    tables = experiments.config["tables"]
+    return list({r.folder: r for t in tables for r in trainings(experiments, t)}.values())
+
+
+def test_finished_runs_are_not_counted(tiny: Experiments, tmp_path: Path) -> None:
+    run = trainings(tiny, "md17")[-1]
+    write_json(tmp_path / run.folder / "run.json", {})
+    text = "\n".join(plan(tiny, tmp_path, tmp_path))
+    assert "md17: 3 pre-trainings, 7 fine-tunings" in text
+    assert "all: 5 pre-trainings, 31 fine-tunings" in text
+
+
+def test_downloads_of_the_paper_edition(tmp_path: Path) -> None:
+    paper = Experiments(load_config(ROOT / "config", {"edition": "paper"}))
+    name = "resources/raw/qm9/dsgdb9nsd.xyz.tar.bz2"
+    before = "\n".join(plan(paper, tmp_path, tmp_path))
+    assert "pcqm4mv2/pcqm4m-v2-train.sdf.tar.gz: 1,559,712,928 bytes" in before
+    assert "md17/md17_ethanol.npz: " in before
+    assert Path(name).name in before
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).touch()
+    assert Path(name).name not in "\n".join(plan(paper, tmp_path, tmp_path))
+
+
+def test_laptop_downloads_nothing(tmp_path: Path) -> None:
+    laptop = Experiments(load_config(ROOT / "config", {"edition": "laptop"}))
+    assert "To download (and to keep on disk): 0 bytes" in plan(laptop, tmp_path, tmp_path)
+
+
+DRY_RUN = """
+rule finetune:
+    input: a
+    output: {folder}/model.safetensors, {folder}/run.json
+    resources: tmpdir=/tmp, mem_mb=8000, runtime=60, gpu=1
+
+group job evaluate (jobs in lexicogr. order):
+    [Mon Nov 23 13:42:29 2026]
+    rule evaluate:
+        output: b
+        resources: mem_mb=3000, runtime=15
+
+[Mon Nov 23 13:42:29 2026]
+localrule fetch:
+    output: c
+    resources: mem_mb=4000
+"""
+
+
+def test_jobs_by_rule_and_their_time_limits(tiny: Experiments) -> None:
+    run = trainings(tiny, "qm9")[-1]
+    jobs = read_dry_run(DRY_RUN.format(folder=run.folder))
+    assert [(job.rule, job.minutes) for job in jobs] == [
+        ("finetune", 60), ("evaluate", 15), ("fetch", None)
+    ]  # fmt: skip
+    assert job_lines(jobs) == [
+        "Jobs of target all, by rule: finetune 1, evaluate 1, fetch 1; 3 in all"
+    ]
+
+    def warnings(hours: float) -> list[str]:
+        train = run.settings["train"]
+        rate = {"seconds_per_step": hours * 3600 / train["steps"], "seconds_per_validation": 0.0}
+        return limit_lines(jobs, [run], {"a GPU": {run.workload(): rate}}, 4)
+
+    assert warnings(0.9) == []
+    (slow,) = warnings(3.0)
+    assert "at most 3 h of 1 h): each goes on from its save" in slow
+    (hopeless,) = warnings(5.0)
+    assert "more than the 4 attempts together: raise runtime or retries" in hopeless

@@ -1,0 +1,80 @@
+"""Jobs that a killed run left behind: found by folder, named in a recipe, never doubled."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from georecon.jobs.slurm import explain_lock, left_over, refuse_beside_jobs
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """squeue prints the file that this gives."""
+    rows = tmp_path / "rows"
+    rows.write_text("")
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\ncat {rows}\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--profile", "slurm", "--", "table qm9"])
+    return rows
+
+
+def job(number: int, state: str, folder: object, name: str = "georecon_1-2") -> str:
+    return f"{number}|{state}|rule_pretrain_wildcards_coord_1|{name}|{folder}\n"
+
+
+def test_only_this_folders_jobs_of_the_workflow_count(queue: Path, tmp_path: Path) -> None:
+    queue.write_text(
+        job(1, "RUNNING", tmp_path)
+        + job(2, "PENDING", tmp_path / "other")
+        + job(3, "RUNNING", tmp_path, name="mine")
+        + job(4, "PENDING", tmp_path)
+    )
+    assert [j.id for j in left_over(tmp_path)] == ["1", "4"]
+
+
+def test_recipe_has_three_lines_that_a_shell_understands(
+    queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue.write_text(job(1, "RUNNING", tmp_path) + job(4, "PENDING", tmp_path))
+    explain_lock(tmp_path)
+    assert capsys.readouterr().err == ""  # no lock: nothing stands in the way
+    (tmp_path / ".snakemake/locks").mkdir(parents=True)
+    (tmp_path / ".snakemake/locks/0.input.lock").touch()
+    explain_lock(tmp_path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
+    assert lines == [
+        "  scancel 1 4", "  snakemake --unlock", "  snakemake --profile slurm -- 'table qm9'"
+    ]  # fmt: skip
+
+
+def test_unlocking_is_not_answered_with_the_recipe(
+    queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.write_text(job(1, "RUNNING", tmp_path))
+    (tmp_path / ".snakemake/locks").mkdir(parents=True)
+    (tmp_path / ".snakemake/locks/0.input.lock").touch()
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--unlock"])
+    explain_lock(tmp_path)
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_submitted_beside_running_jobs(queue: Path, tmp_path: Path) -> None:
+    refuse_beside_jobs(tmp_path)
+    queue.write_text(job(1, "RUNNING", tmp_path))
+    with pytest.raises(SystemExit, match="scancel 1\n"):
+        refuse_beside_jobs(tmp_path)
+
+
+def test_cancelled_jobs_are_waited_for(queue: Path, tmp_path: Path) -> None:
+    queue.write_text(job(1, "COMPLETING", tmp_path))
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\ncat {queue}; : >{queue}\n")
+    refuse_beside_jobs(tmp_path)  # the second look finds an empty queue
+
+
+def test_no_slurm_means_no_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert left_over(tmp_path) == []

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from georecon.experiments.cells import Experiments
+from georecon.files import read_json, write_json
+from georecon.reporting.figures import draw
+from georecon.reporting.figures.inputs import figure_files, figure_names, figure_spec
+from georecon.reporting.figures.style import COLOURS, colour
+from tests import toy_results as toy
+
+NAMES = figure_names(toy.NOTEBOOKS)
+
+
+def texts(drawn: draw.Drawn) -> str:
+    found = [text.get_text() for text in drawn.figure.findobj() if hasattr(text, "get_text")]
+    return "\n".join(found)
+
+
+def test_every_notebook_has_a_figure_and_every_figure_a_notebook() -> None:
+    assert sorted(draw.FIGURES) == NAMES
+
+
+@pytest.mark.parametrize("shape", [toy.only_scratch, toy.many_methods])
+def test_all_figures_are_drawn_from_any_shape_of_edition(
+    shape: Callable[[Experiments], Experiments], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiments = shape(toy.experiments_of("tiny"))
+    toy.write_results(experiments)
+    for name in NAMES:
+        spec = figure_spec(experiments, name)
+        drawn = draw.draw(name, "tiny", spec, [f"{name}.pdf", f"{name}.png"])
+        assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (tmp_path / f"{name}.png").read_bytes() == drawn._repr_png_()
+        assert "tiny edition" in texts(drawn)
+
+
+def test_the_same_data_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiments = toy.experiments_of("tiny")
+    toy.write_results(experiments)
+    spec = figure_spec(experiments, "predictions")
+    for name in ("first", "second"):
+        draw.draw("predictions", "tiny", spec, [f"{name}.pdf", f"{name}.png"])
+    for kind in ("pdf", "png"):
+        assert Path(f"first.{kind}").read_bytes() == Path(f"second.{kind}").read_bytes()
+
+
+def test_empty_cells_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiments = toy.experiments_of("tiny")
+    toy.write_results(experiments)
+    empty = {"value": None, "std": None, "n": 0, "reason": "not in this edition"}
+    for name, rows in (("qm9", ["scratch", "coord"]), ("noise_scale", ["0.04"])):
+        table = read_json(f"results/tiny/tables/{name}.json")
+        assert {cell["row"] for cell in table["cells"]} >= set(rows)
+        for cell in table["cells"]:
+            if cell["row"] in rows and cell["column"] == table["columns"][0]["key"]:
+                cell.update(empty)
+        write_json(f"results/tiny/tables/{name}.json", table)
+    drawn = draw.draw("errors_by_method", "tiny", figure_spec(experiments, "errors_by_method"))
+    assert "no scratch" in texts(drawn)
+    draw.draw("ablations", "tiny", figure_spec(experiments, "ablations"))
+
+
+def test_error_in_a_panel_is_the_tables_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiments = toy.experiments_of("tiny")
+    toy.write_results(experiments)
+    table = read_json("results/tiny/tables/qm9.json")
+    shown = texts(draw.draw("predictions", "tiny", figure_spec(experiments, "predictions")))
+    for cell in table["cells"]:
+        if cell["row"] in experiments.methods():
+            assert f"{cell['value']:.3g}" in shown
+
+
+def test_total_energies_are_shown_less_their_references(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiments = toy.experiments_of("tiny")
+    columns = experiments.config["tables"]["qm9"]["columns"]
+    columns[0]["targets"] = ["u0"]
+    toy.write_results(experiments)
+    drawn = draw.draw("predictions", "tiny", figure_spec(experiments, "predictions"))
+    assert "less atomic references" in texts(drawn)
+    low, high = drawn.figure.axes[0].get_xlim()
+    assert -50 < low < high < 50
+
+
+@pytest.mark.parametrize("edition", ["tiny", "laptop", "paper"])
+@pytest.mark.parametrize("name", NAMES)
+def test_specification_names_only_files_of_its_edition(name: str, edition: str) -> None:
+    files = figure_files(figure_spec(toy.experiments_of(edition), name))
+    assert files
+    assert all(file.startswith(f"results/{edition}/") for file in files)
+    assert len(files) == len(set(files))
+
+
+def test_a_figure_reads_exactly_its_declared_inputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiments = toy.experiments_of("tiny")
+    toy.write_results(experiments)
+    everything = {path for path in Path("results").rglob("*") if path.is_file()}
+    for name in NAMES:
+        spec = figure_spec(experiments, name)
+        hidden = everything - {Path(file) for file in figure_files(spec)}
+        for path in hidden:
+            path.rename(path.with_name(path.name + ".hidden"))
+        draw.draw(name, "tiny", spec)
+        for path in hidden:
+            path.with_name(path.name + ".hidden").rename(path)
+
+
+def test_a_new_notebook_gets_the_tables() -> None:
+    spec = figure_spec(toy.experiments_of("tiny"), "something_new")
+    assert figure_files(spec)[0] == "results/tiny/tables/qm9.json"
+
+
+def test_colours_stay_with_their_method() -> None:
+    few, many = ["scratch", "coord", "mine"], ["frad", "scratch", "coord", "mine", "yours"]
+    assert [colour(few, name) for name in few] == [colour(many, name) for name in few]
+    assert len({colour(many, name) for name in many}) == len(many)
+    assert colour(many, "coord") == COLOURS["coord"]

@@ -1,0 +1,188 @@
+"""The page as a file: escaping, links, size, state; no browser needed."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from georecon.errors import DataError
+from georecon.experiments.cells import Experiments
+from georecon.files import sha256_file, write_json
+from georecon.records.chain import read_graph
+from georecon.reporting.web import content, state
+from georecon.reporting.web.site import policy, script_json
+from tests.reporting.web import toy_site
+from tests.reporting.web.toy_site import write_progress
+
+
+class Links(html.parser.HTMLParser):
+    """Ids, addresses and forbidden things of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.handlers: list[str] = []
+        self.labelled: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            elif name in ("href", "src"):
+                self.links.append(value or "")
+            elif name.startswith("on") or name == "style":
+                self.handlers.append(f"{tag} {name}")
+            elif name in ("aria-labelledby", "aria-controls", "for"):
+                self.labelled.append(value or "")
+
+
+def page_data(text: str) -> dict[str, Any]:
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
+    return dict(json.loads(found))
+
+
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = page.read_text()
+    found, data = Links(text), page_data(text)
+    assert len(found.ids) == len(set(found.ids))
+    assert set(found.labelled) <= set(found.ids)
+    known = {"cell": set(data["cells"]), "figure": set(data["figures"])}
+    known["run"] = {str(k) for k in range(len(data["runs"]))}
+    links = [*found.links, *(place["href"] for place in data["places"])]
+    kinds = set()
+    for link in links:
+        if link.startswith("#/"):
+            kind, _, rest = link[2:].partition("/")
+            kinds.add(kind)
+            assert rest in known[kind], link
+        elif link.startswith("#"):
+            assert link[1:] in found.ids, link
+        elif link != "data:,":
+            assert (page.parent / link).is_file(), link
+    assert kinds == set(known)
+
+
+def test_page_is_small_and_has_no_inline_handler(page: Path) -> None:
+    text = page.read_text()
+    assert Links(text).handlers == []
+    assert len(text) < 1_000_000
+    assert "http://" not in text.replace("http://www.w3.org", "")
+
+
+def test_chains_are_those_of_the_records(tree: tuple[Path, Experiments], page: Path) -> None:
+    graph, data = read_graph(tree[0], "tiny"), page_data(page.read_text())
+    assert graph.faults == []
+    for cell in graph.cells():
+        shown = data["cells"][content.cell_path(*cell.path.split("/"))]
+        links = [data["links"][k] for _, own in shown["chain"] for k in own]
+        wanted = {link.path for link in graph.chain(cell.path)} - {cell.path}
+        assert {link["path"] for link in links} == wanted
+        assert len(links) == len(wanted)
+        for link in links:
+            assert link["sha256"] == sha256_file(tree[0] / link["path"])
+        filled = cell.facts["value"] is not None
+        assert ("Raw files" in [title for title, _ in shown["chain"]]) == filled
+        assert (shown["rerun"] is not None) == filled
+
+
+def test_same_files_give_the_same_page(tree: tuple[Path, Experiments], page: Path) -> None:
+    before = page.read_bytes()
+    toy_site.write_page(*tree)
+    assert page.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["</script>", "<!--", "a\u2028b\u2029c", "]]>", "&lt;", 'x"\\'])
+def test_json_cannot_leave_its_script(text: str) -> None:
+    found = script_json({text: [text]})
+    assert not set("<>&\u2028\u2029") & set(found)
+    assert json.loads(found) == {text: [text]}
+
+
+def test_json_refuses_what_a_browser_cannot_read() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        script_json([float("nan")])
+
+
+def test_policy_knows_this_script_only() -> None:
+    first, second = policy("a", "b"), policy("a", "c")
+    assert first != second
+    assert first.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in first
+
+
+def test_audit_verdicts_are_badges(tree: tuple[Path, Experiments], tmp_path: Path) -> None:
+    root = shutil.copytree(tree[0], tmp_path / "tree")
+    cells = {"qm9/georecon/homo": {"verdict": "differs", "why": ["file changed: <b>x</b>"]}}
+    cells["qm9/coord/homo"] = {"verdict": "reproduced", "why": []}
+    audit = {"status": "broken", "counts": {"differs": 1, "reproduced": 1}, "cells": cells}
+    write_json(root / "results/tiny/audit/audit.json", audit)
+    write_json(root / "results/tiny/audit/index.html", {})
+    text = toy_site.write_page(root, tree[1]).read_text()
+    assert '<span class="badge differs">✗ differs</span> 1' in text
+    assert "file changed: &lt;b&gt;x&lt;/b&gt;" in text
+    shown = page_data(text)["cells"]
+    assert shown["qm9/georecon/homo"]["verdict"]["verdict"] == "differs"
+    assert shown["qm9/scratch/homo"]["verdict"] is None
+
+
+def test_a_finished_page_needs_its_tables(tree: tuple[Path, Experiments], tmp_path: Path) -> None:
+    root = shutil.copytree(tree[0], tmp_path / "tree")
+    (root / "results/tiny/tables/qm9.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"qm9\.json"):
+        toy_site.write_page(root, tree[1])
+    assert toy_site.write_page(root, tree[1], live=True).is_file()
+
+
+def test_state_of_nothing_at_all(tree: tuple[Path, Experiments], tmp_path: Path) -> None:
+    text = toy_site.write_page(tmp_path, tree[1], live=True).read_text()
+    assert re.search(r"0 of \d\d numbers are made", text)
+    assert "No job is training" in text
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (None, "its job has not begun"),
+        ("start\nerror: a.csv: record 3: bad\n", "its job failed, .* record 3: bad"),
+        ("qm9/homo: step 3/8\n", "its job has begun, .* step 3/8"),
+        ("", "has begun, .* nothing written yet"),
+    ],
+)
+def test_why_a_number_is_missing(log: str | None, words: str, tmp_path: Path) -> None:
+    file = "results/tiny/finetune/qm9/homo/coord/seed1/metrics.json"
+    if log is not None:
+        path = tmp_path / "logs/tiny/finetune/qm9/homo/coord/seed1.log"
+        path.parent.mkdir(parents=True)
+        path.write_text(log)
+    assert re.search(words, state.why_missing(file, tmp_path))
+
+
+def test_what_trains_now_comes_from_the_runs_own_progress(tmp_path: Path) -> None:
+    results = tmp_path / "results/tiny"
+    write_progress(results / "state/abc", "a", step=6, score="0.25", time=1000.0)
+    write_progress(results / "state/def", "b", step=3, score="nan", time=100.0)
+    write_progress(tmp_path / "results/other/state/abc", "c", step=3, score="nan", time=1000.0)
+    first, second = state.training_now(results, 1010.0)
+    assert (first["name"], first["doing"], first["step"], first["steps"]) == ("a", "running", 6, 8)
+    assert (first["score_text"], first["age_text"]) == ("0.25", "10 s")
+    assert (second["name"], second["score"], second["score_text"]) == ("b", "", "")
+    assert second["doing"].startswith("silent")
+
+
+def test_pictures_that_are_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"<svg>" * 10)
+    with pytest.raises(DataError, match="not a PNG"):
+        content.png_size(tmp_path / "a.png")
+
+
+def test_short_titles_tell_tables_apart() -> None:
+    titles = ["QM9: errors", "Ablation: noise", "Ablation: depth", "Transfer"]
+    assert content.short_titles(titles) == ["QM9", "Noise", "Depth", "Transfer"]

@@ -1,0 +1,197 @@
+"""Dataset cards are complete and consistent; raw files of every kind become stores."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from georecon.data.cards import READER_KEYS, source_files
+from georecon.data.raw.fetch import fetch
+from georecon.data.readers.qm9_package import LABELS
+from georecon.data.store import Store
+from georecon.errors import ConfigError, DataError
+from georecon.stages.preprocess import READERS, preprocess
+from georecon.stages.xmd17 import MOLECULES, Settings
+from georecon.units import UNIT_LATEX, quantity_of
+
+CARD_KEYS = {
+    "title", "citation", "doi", "licence", "kind", "id", "traps", "store_per_file",
+    "expected_molecules", "units", "ranges", "outliers", "default_source", "sources", "targets",
+}  # fmt: skip
+
+
+def test_cards_have_the_same_keys(cards: dict[str, Any]) -> None:
+    assert set(cards) == {"qm9", "xmd17", "md17", "rmd17", "md22", "3bpa", "pcqm4mv2"}
+    for name, card in cards.items():
+        assert set(card) - {"atomrefs", "simulation"} == {*CARD_KEYS, "name"}, name
+        assert card["kind"] in ("properties", "forces", "geometries")
+        assert card["default_source"] in card["sources"]
+        assert set(card["units"].values()) <= set(UNIT_LATEX)
+        for low, high in card["ranges"].values():
+            assert low < high
+        for source in card["sources"].values():
+            assert source["reader"] in READERS
+            assert set(READERS) == set(READER_KEYS)
+            for file in source["files"].values():
+                assert {"name", "bytes"} <= set(file) or "missing" in file
+                assert "urls" in file or "package" in file
+
+
+def test_targets_have_recipes(cards: dict[str, Any]) -> None:
+    assert tuple(cards["qm9"]["targets"]) == LABELS
+    for name, recipe in cards["qm9"]["targets"].items():
+        assert recipe["label"] == name
+        assert recipe["unit"] == cards["qm9"]["units"][name]
+        assert quantity_of(recipe["unit"]) == quantity_of(recipe["table_unit"])
+        assert recipe["head"] in ("scalar", "dipole", "spatial_extent")
+        assert recipe["loss"] in ("mse", "smooth_l1")
+        assert recipe["atomref"] is None or recipe["atomref"] in cards["qm9"]["atomrefs"]
+        assert isinstance(recipe["standardize"], bool)
+    for name in ("xmd17", "md17", "rmd17"):
+        assert tuple(cards[name]["targets"]) == MOLECULES
+        assert set(source_files(cards[name], "benzene")) == {"benzene"}
+    for name in ("xmd17", "md17", "rmd17", "md22", "3bpa"):
+        for recipe in cards[name]["targets"].values():
+            assert (recipe["energy_weight"], recipe["force_weight"]) == (0.2, 0.8)
+            assert recipe["unit"] == cards[name]["units"]["energy"]
+
+
+def test_simulation_settings_are_usable(cards: dict[str, Any]) -> None:
+    Settings(**cards["xmd17"].get("simulation", {}))
+
+
+def make(
+    cards: dict[str, Any], mirror: Path, tmp: Path, dataset: str, target: str | None, source: str
+) -> Store:
+    for file in source_files(cards[dataset], target, source).values():
+        fetch(file, tmp / "raw" / file["name"], mirror=mirror, offline=True)
+    preprocess(cards[dataset], tmp / "raw", tmp / "store", target, source=source)
+    return Store.open(tmp / "store", verify=True)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "target", "source", "molecules"),
+    [
+        ("qm9", None, "qm9pack", 130_831),
+        ("md17", "benzene", "subset2000", 2000),
+        ("rmd17", "aspirin", "split01", 2000),
+        ("rmd17", "all", "split01", 16_000),
+        ("md22", "Ac-Ala3-NHMe", "first5", 5),
+        ("3bpa", "train_mixedT", "official", 500),
+        ("3bpa", "3bpa", "inferred", 833),
+        ("pcqm4mv2", None, "conformers", 5528),
+    ],
+)
+def test_raw_to_store(
+    cards: dict[str, Any],
+    mirror: Path,
+    tmp_path: Path,
+    dataset: str,
+    target: str | None,
+    source: str,
+    molecules: int,
+) -> None:
+    store = make(cards, mirror, tmp_path, dataset, target, source)
+    assert len(store) == molecules
+    assert store.manifest["counts"]["molecules"] == molecules
+    assert store.manifest["units"] == cards[dataset]["units"]
+    assert store.manifest["source"]["source"] == source
+    for file in store.manifest["source"]["raw"].values():
+        assert len(file["sha256"]) == 64
+    assert str(tmp_path) not in (store.path / "manifest.json").read_text()
+
+
+def test_official_qm9_layouts_through_cards(
+    cards: dict[str, Any], mirror: Path, tmp_path: Path
+) -> None:
+    card = {**cards["qm9"], "expected_molecules": 12_000}
+    raw = mirror / "qm9/raw"
+    sources = card["sources"]
+    sources["subset"] = {
+        "reader": "gdb9",
+        "files": {
+            "sdf": {"name": "gdb9_subset12000.sdf.gz"},
+            "csv": {"name": "gdb9_subset12000.sdf.csv"},
+            "uncharacterized": {"name": "uncharacterized.txt"},
+        },
+    }
+    try:
+        manifest = preprocess(card, raw, tmp_path / "s", source="subset")
+    finally:
+        del sources["subset"]
+    assert manifest["counts"]["molecules"] == 12_000
+
+
+def test_other_count_is_refused(cards: dict[str, Any], mirror: Path, tmp_path: Path) -> None:
+    card = {**cards["3bpa"], "sources": {"official": {**cards["3bpa"]["sources"]["official"]}}}
+    card["sources"]["official"]["files"] = {
+        "train_300K": {"name": "train_300K.xyz", "expected_molecules": 501}
+    }
+    with pytest.raises(DataError, match=r"train_300K\.xyz: holds 500 records, expected 501"):
+        preprocess(card, mirror / "3bpa/dataset_3BPA", tmp_path / "s", "train_300K")
+    assert not (tmp_path / "s").exists()
+
+
+def test_unknown_names_list_the_allowed_ones(cards: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="dataset qm9: source is 'x'; allowed: qm9pack, figshare"):
+        preprocess(cards["qm9"], tmp_path, tmp_path / "s", source="x")
+    for target in (None, "phenol"):
+        with pytest.raises(ConfigError, match="allowed: aspirin, benzene"):
+            preprocess(cards["md17"], tmp_path, tmp_path / "s", target)
+    with pytest.raises(DataError, match=r"md17_aspirin\.npz: raw file is missing"):
+        preprocess(cards["md17"], tmp_path, tmp_path / "s", "aspirin")
+
+
+WATER = """water
+
+{count}
+  3  0  0  0  0  0  0  0  0  0999 V2000
+    0.0000    0.0000    0.0000 O   0
+    {bond:6.4f}    0.0000    0.0000 H   0
+    0.0000    {bond:6.4f}    0.0000 H   0
+M  END
+$$$$
+"""
+
+
+def sdf_card(cards: dict[str, Any], limit: int, expected: int | None = None) -> dict[str, Any]:
+    source = {"reader": "sdf", "max_rejected": limit, "files": {"archive": {"name": "a.sdf"}}}
+    return {
+        **cards["pcqm4mv2"],
+        "expected_molecules": expected,
+        "default_source": "toy",
+        "sources": {"toy": source},
+    }
+
+
+def test_few_bad_sdf_records_are_listed_many_refused(cards: dict[str, Any], tmp_path: Path) -> None:
+    bonds = [0.96, 0.1, 0.97, 0.96]
+    text = "".join(WATER.format(count=i, bond=bond) for i, bond in enumerate(bonds))
+    (tmp_path / "a.sdf").write_text(text.replace("H   0", "Q   0", 1))
+    manifest = preprocess(sdf_card(cards, 2, expected=4), tmp_path, tmp_path / "s")
+    assert manifest["counts"] == {"molecules": 2, "atoms": 6, "rejected": 2}
+    assert [one["record"] for one in manifest["rejected"]] == ["0", "1"]
+    assert "nearest_neighbour = 0.1" in manifest["rejected"][1]["reason"]
+    assert Store.open(tmp_path / "s").ids.tolist() == [2, 3]
+    with pytest.raises(DataError, match=r"record 0: '.' is no element.*2 such records"):
+        preprocess(sdf_card(cards, 1), tmp_path, tmp_path / "s")
+    with pytest.raises(DataError, match="holds 4 records, expected 5"):
+        preprocess(sdf_card(cards, 2, expected=5), tmp_path, tmp_path / "s")
+
+
+def test_member_of_an_archive(small_rmd17: dict[str, Any], mirror: Path, tmp_path: Path) -> None:
+    data = (mirror / "rmd17/rmd17-npz/rmd17_uracil_train_01.npz").read_bytes()
+    with tarfile.open(tmp_path / "rmd17.tar.bz2", "w:bz2") as archive:
+        info = tarfile.TarInfo("rmd17/npz_data/rmd17_uracil.npz")
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    manifest = preprocess(small_rmd17, tmp_path, tmp_path / "s", "uracil")
+    assert manifest["counts"]["molecules"] == 1000
+    assert np.isfinite(Store.open(tmp_path / "s").labels["energy"]).all()
+    with pytest.raises(DataError, match=r"record .*rmd17_aspirin\.npz: is not in the archive"):
+        preprocess(small_rmd17, tmp_path, tmp_path / "s", "aspirin")
