@@ -143,14 +143,11 @@ def imported(path: Path) -> tuple[str, ...]:
 # ---- the picture ------------------------------------------------------------------------------
 
 LEFT, TEXT, CELL, HEAD, LINE = 24, 620, 44, 128, 17
-INK, SOFT, PAPER, BOX, MARK, EMPTY = (
-    "#1c2733",
-    "#5d6b7a",
-    "#ffffff",
-    "#eef3f8",
-    "#2a6f97",
-    "#f6f7f9",
-)
+"""Margin, width of a room's box, of a column, height of the head, of a line [pixels]."""
+INK, SOFT, PAPER = "#1c2733", "#5d6b7a", "#ffffff"
+BOX, MARK, EMPTY = "#eef3f8", "#2a6f97", "#f6f7f9"
+UPWARDS = "#c1121f"
+"""Colour of an import that the contract forbids."""
 
 
 def draw(rooms: list[Room]) -> str:
@@ -222,7 +219,7 @@ def marks(room: Room, index: int, columns: list[Room], x0: int, y: int, height: 
         if count:
             middle = f'cx="{x + CELL / 2:g}" cy="{y + height / 2:g}"'
             radius = 10 + min(count, 16) * 0.6
-            colour = MARK if k >= index else "#c1121f"
+            colour = MARK if k >= index else UPWARDS
             said = f"{count} files of {room.name} import from {column.name}"
             lines.append(
                 f'<g><title>{escape(said)}</title><circle {middle} r="{radius:g}" fill="{colour}"/>'
