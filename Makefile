@@ -41,6 +41,8 @@ lint: setup
 	check ruff check .; \
 	check ruff format --check .; \
 	check mypy; \
+	check lint-imports; \
+	check python docs/draw_architecture.py --check; \
 	check snakefmt --check Snakefile rules workflow/Snakefile; \
 	check yamllint --strict .; \
 	check snakemake --lint; \
@@ -65,7 +67,7 @@ help:
 	@echo "                     report, plan, audit, table_md17, ...)"
 	@echo "make test            the test suite"
 	@echo "make test-slurm      the Slurm profile on a real cluster on this machine (root, Debian packages)"
-	@echo "make lint            ruff, mypy, snakefmt, yamllint, snakemake --lint"
+	@echo "make lint            ruff, mypy, snakefmt, yamllint, snakemake --lint, lint-imports, docs/architecture.md"
 	@echo "make bench           the benchmarks, each against a peer in the same run"
 	@echo "make setup           only .venv, from envs/lock.txt"
 	@echo "make clean-results   remove results/ (keeps resources/ and .venv)"

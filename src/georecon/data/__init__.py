@@ -1,1 +1,1 @@
-"""From raw file to split: cards say what a dataset is, readers parse, checks refuse, stores hold."""
+"""From raw file to split: dataset cards, readers, plausibility checks, stores."""
