@@ -103,7 +103,9 @@ def read_order(root: Path) -> tuple[list[str], list[str]]:
     contracts = settings["tool"]["importlinter"]["contracts"]
     layers = next(entry["layers"] for entry in contracts if entry.get("id") == "layers")
     folders = [layer for layer in layers if ":" not in layer]
-    return folders, layers[-1].split(" : ")
+    ground = [name.strip("()") for name in layers[-1].split(" : ")]  # in brackets: may be absent
+    package = root / "src" / "georecon"
+    return folders, [name for name in ground if (package / f"{name}.py").is_file()]
 
 
 def sources(folder: Path) -> list[Path]:
