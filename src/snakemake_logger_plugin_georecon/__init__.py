@@ -4,8 +4,7 @@ One line per finished job, errors in full with the end of their log, a header wi
 Dry runs look as Snakemake prints them; Snakemake's own complete log stays in .snakemake/log.
 """
 
-from __future__ import annotations
-
+# no "from __future__ import annotations": Snakemake parses an option by its annotated type itself
 import json
 import os
 import re
@@ -40,8 +39,8 @@ SILENT = {LogEvent.PROGRESS, LogEvent.RESOURCES_INFO, LogEvent.WORKFLOW_STARTED,
 class LogHandlerSettings(LogHandlerSettingsBase):  # type: ignore[misc]  # as below
     """Options of the command line, ``--logger-georecon-...``."""
 
-    jobs_file: str | None = field(
-        default=None,
+    jobs_file: str = field(
+        default="",
         metadata={"help": "File that gets a line of JSON for each job of a dry run."},
     )
 
@@ -185,7 +184,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
 
     def _note_planned(self, record: LogRecord) -> None:
         """A line of JSON with rule, wildcards, outputs and resources, where one is asked for."""
-        if self.settings is None or self.settings.jobs_file is None:
+        if self.settings is None or not self.settings.jobs_file:
             return
         values = record.__dict__
         job = {

@@ -29,9 +29,11 @@ def test_the_installed_version_is_one_that_was_examined(name: str) -> None:
 
 
 def test_what_is_set_and_asked_for_is_there() -> None:
+    import snakemake.api  # first: the others import each other in a circle
     from snakemake.scheduling.job_scheduler import JobScheduler
     from snakemake.workflow import Workflow
 
+    assert snakemake.api.Workflow is Workflow
     assert "job_rate_limiter" in JobScheduler.__init__.__code__.co_names
     for name in ("is_main_process", "local_exec", "non_local_exec", "current_basedir"):
         assert isinstance(getattr(Workflow, name), property), name

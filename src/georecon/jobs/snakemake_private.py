@@ -108,9 +108,8 @@ def script_job(
             raise ConfigError(f"no rule {rule!r} with a script; there are: {', '.join(names)}")
         if set(wildcards) != found.wildcard_names:
             wanted = " ".join(f"{name}=..." for name in sorted(found.wildcard_names))
-            raise ConfigError(
-                f"rule {rule} has {wanted or 'no wildcards'}; given {dict(wildcards)}"
-            )
+            given = " ".join(f"{name}={value}" for name, value in wildcards.items()) or "none"
+            raise ConfigError(f"rule {rule} has {wanted or 'no wildcards'}; given: {given}")
         try:
             job = Job(found, SimpleNamespace(workflow=workflow), dict(wildcards))
             parts = (job.input, job.output, job.params, job.wildcards, job.threads, job.resources)
