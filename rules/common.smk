@@ -44,6 +44,11 @@ BENCHMARKS = here(paths.BENCHMARKS)
 LOGS = f"logs/{EDITION}"
 
 
+def figure_inputs(figure):
+    """Files that a figure's notebook reads."""
+    return figure_files(figure_spec(experiments, figure))
+
+
 def shown(path, category, caption, **options):
     """An output that Snakemake's report shows, with the text of reports/captions/<caption>.rst."""
     return report(

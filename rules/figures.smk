@@ -1,11 +1,6 @@
 # one notebook a figure, run by papermill; reports/notebooks says which there are
 
 
-def figure_inputs(figure):
-    """Files that a figure's notebook reads."""
-    return figure_files(figure_spec(experiments, figure))
-
-
 rule figure:
     input:
         of(figure_inputs),
