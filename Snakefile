@@ -20,8 +20,7 @@ from georecon.jobs.snakefile import prepare
 # Merges edition and overrides, refuses a bad configuration, lets the scripts import src/ without an install.
 experiments = prepare(ROOT, config)
 SITE = use_site_file(ROOT)
-if snakemake_private.is_main(workflow):
-    explain_jobs(Path.cwd())
+explained = snakemake_private.is_main(workflow) and explain_jobs(Path.cwd())
 
 
 wildcard_constraints:
@@ -38,7 +37,7 @@ wildcard_constraints:
 onstart:
     snakemake_private.lift_start_limit(workflow)
     if snakemake_private.is_main(workflow) and snakemake_private.submits(workflow):
-        refuse_beside_jobs(Path.cwd())
+        refuse_beside_jobs(Path.cwd(), explained=explained)
 
 
 # on the login node of a cluster; fetch, because compute nodes often have no network

@@ -79,6 +79,9 @@ def test_nothing_is_submitted_beside_running_jobs(queue: Path, tmp_path: Path) -
     queue.write_text(job(1, "RUNNING", tmp_path))
     with pytest.raises(SystemExit, match="scancel 1\n"):
         refuse_beside_jobs(tmp_path)
+    with pytest.raises(SystemExit, match="nothing was submitted") as told:
+        refuse_beside_jobs(tmp_path, explained=True)
+    assert "scancel" not in str(told.value)
 
 
 def test_cancelled_jobs_are_waited_for(queue: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ ASKED = "GEORECON_SLURM"
 """Environment variable that tells a job that Snakemake was called for Slurm."""
 PREFIX = "georecon_"
 """Job names begin with it: ``slurm-jobname-prefix`` of slurm/profile.yaml, and the plugin's "_"."""
+REFUSED = "georecon: nothing was submitted beside those jobs"
 ENDING = "COMPLETING"
 """State of a job that is cancelled or done and about to leave the queue."""
 _ENDING_SECONDS = 90.0
@@ -122,23 +123,32 @@ def _watched(folder: Path) -> bool:
     return False
 
 
-def explain_jobs(folder: Path) -> None:
+def explain_jobs(folder: Path) -> bool:
     """Print the recipe where a killed run's jobs go on without a Snakemake that watches them.
 
     Such a run has left its lock too, at which this one is about to stop.
+
+    Returns:
+        Whether it was printed.
     """
     if "--unlock" in sys.argv:
-        return
+        return False
     jobs = [job for job in left_over(folder.resolve()) if job.state != ENDING]
-    if jobs and not _watched(folder.resolve()):
-        print(recipe(jobs, sys.argv[1:]), file=sys.stderr, flush=True)
+    if not jobs or _watched(folder.resolve()):
+        return False
+    print(recipe(jobs, sys.argv[1:]), file=sys.stderr, flush=True)
+    return True
 
 
-def refuse_beside_jobs(folder: Path) -> None:
+def refuse_beside_jobs(folder: Path, *, explained: bool = False) -> None:
     """Stop before anything is submitted while jobs of an earlier run are at work in this folder.
 
     The plugin would submit the same jobs again, beside them. Cancelled ones that are about to end
     are waited for.
+
+    Args:
+        folder: working folder.
+        explained: the recipe was printed before.
 
     Raises:
         SystemExit: with the recipe.
@@ -146,5 +156,5 @@ def refuse_beside_jobs(folder: Path) -> None:
     until = time.monotonic() + _ENDING_SECONDS
     while jobs := left_over(folder.resolve()):
         if any(job.state != ENDING for job in jobs) or time.monotonic() > until:
-            raise SystemExit(recipe(jobs, sys.argv[1:]))
+            raise SystemExit(REFUSED if explained else recipe(jobs, sys.argv[1:]))
         time.sleep(1.0)
