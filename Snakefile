@@ -13,14 +13,14 @@ configfile: "config/config.yaml"
 ROOT = Path(workflow.current_basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
-from georecon.jobs.slurm import explain_lock, refuse_beside_jobs, use_site_file
-from georecon.jobs.snakefile import lift_start_limit, prepare
+from georecon.jobs import snakemake_private
+from georecon.jobs.slurm import explain_jobs, refuse_beside_jobs, use_site_file
+from georecon.jobs.snakefile import prepare
 
 # Merges edition and overrides, refuses a bad configuration, lets the scripts import src/ without an install.
 experiments = prepare(ROOT, config)
 SITE = use_site_file(ROOT)
-if workflow.is_main_process:
-    explain_lock(Path.cwd())
+explained = snakemake_private.is_main(workflow) and explain_jobs(Path.cwd())
 
 
 wildcard_constraints:
@@ -35,9 +35,9 @@ wildcard_constraints:
 
 
 onstart:
-    lift_start_limit(workflow)
-    if workflow.is_main_process and workflow.non_local_exec:
-        refuse_beside_jobs(Path.cwd())
+    snakemake_private.lift_start_limit(workflow)
+    if snakemake_private.is_main(workflow) and snakemake_private.submits(workflow):
+        refuse_beside_jobs(Path.cwd(), explained=explained)
 
 
 # on the login node of a cluster; fetch, because compute nodes often have no network
@@ -72,4 +72,6 @@ include: "rules/plan.smk"
 rule all:
     default_target: True
     input:
-        everything(rules.tables.input, rules.figures.input, rules.report.input),
+        # one cell alone where one is made again
+        values.cell_files()
+        or [rules.tables.input, rules.figures.input, rules.report.input],

@@ -4,26 +4,30 @@
 
 rule audit:
     log:
-        f"logs/{EDITION}/audit.log",
+        f"{LOGS}/audit.log",
     conda:
         ENVIRONMENT
     params:
         folder=here(paths.AUDIT),
         config=experiments.config,
-        expected=report_expected(),
+        expected=EXPECTED,
+    message:
+        f"every file of the {EDITION} edition hashed, every cell computed again"
     script:
         "../workflow/scripts/audit.py"
 
 
 rule bundle:
     log:
-        f"logs/{EDITION}/bundle.log",
+        f"{LOGS}/bundle.log",
     conda:
         ENVIRONMENT
     params:
         file=here(paths.BUNDLE),
         config=experiments.config,
-        expected=report_expected(),
+        expected=EXPECTED,
+    message:
+        f"audit of the {EDITION} edition, then {here(paths.BUNDLE)}"
     script:
         "../workflow/scripts/bundle.py"
 
@@ -41,9 +45,9 @@ rule verify_bundle:
 
 rule rerun:
     input:
-        rerun_files,
+        values.cell_files(),
     log:
-        f"logs/{EDITION}/rerun.log",
+        f"{LOGS}/rerun.log",
     conda:
         ENVIRONMENT
     params:

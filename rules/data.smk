@@ -6,8 +6,8 @@ ruleorder: xmd17 > fetch
 
 rule fetch:
     output:
-        file=raw_file("{dataset}", "{file}"),
-        record=record("fetch", "{dataset}/{file}"),
+        file=f"{paths.RAW}/{{dataset}}/{{file}}",
+        record=f"{paths.RECORDS}/fetch/{{dataset}}/{{file}}.json",
     log:
         "logs/fetch/{dataset}/{file}.log",
     wildcard_constraints:
@@ -15,25 +15,25 @@ rule fetch:
     conda:
         ENVIRONMENT
     resources:
-        disk_mb=raw_megabytes,
-        download=raw_download,
+        disk_mb=of(values.raw_megabytes),
+        download=of(values.raw_download),
     params:
-        file=raw_identity,
+        file=of(values.raw_identity),
     script:
         "../workflow/scripts/fetch.py"
 
 
 rule xmd17:
     output:
-        npz=raw_file("xmd17", "xmd17_{target}.npz"),
-        provenance=raw_file("xmd17", "xmd17_{target}.json"),
-        record=record("xmd17", "{target}"),
+        npz=f"{paths.RAW}/xmd17/xmd17_{{target}}.npz",
+        provenance=f"{paths.RAW}/xmd17/xmd17_{{target}}.json",
+        record=f"{paths.RECORDS}/xmd17/{{target}}.json",
     log:
         "logs/xmd17/{target}.log",
     conda:
         ENVIRONMENT
     resources:
-        **cpu_job(2000, 240),
+        **limits.cpu_job(2000, minutes=240),
     params:
         simulation=experiments.card("xmd17")["simulation"],
         code=code_digest("xmd17"),
@@ -43,51 +43,52 @@ rule xmd17:
 
 rule preprocess:
     input:
-        raw_files,
+        of(values.raw_files),
     output:
         manifest=f"{paths.STORE}/manifest.json",
-        record=record("preprocess", "{dataset}"),
+        record=f"{paths.RECORDS}/preprocess/{{dataset}}.json",
     log:
         "logs/preprocess/{dataset}.log",
     conda:
         ENVIRONMENT
-    threads: reader_threads
+    threads: of(values.reader_threads)
     resources:
-        **cpu_job(8000, 720),
+        **limits.cpu_job(8000, minutes=720),
     params:
-        card=reading_card,
+        card=of(experiments.reading_card),
         code=code_digest("preprocess"),
     script:
         "../workflow/scripts/preprocess.py"
 
 
+# the store of one molecule, of a dataset that has one each
 use rule preprocess as preprocess_target with:
     output:
         manifest=f"{paths.STORE}/{{target}}/manifest.json",
-        record=record("preprocess", "{dataset}/{target}"),
+        record=f"{paths.RECORDS}/preprocess/{{dataset}}/{{target}}.json",
     log:
         "logs/preprocess/{dataset}/{target}.log",
     resources:
-        **small_job(8000, 60),
+        **limits.small_job(8000, minutes=60),
 
 
 rule split:
     input:
-        store=split_store,
-        others=split_inputs,
+        store=of(values.split_store, "{}/manifest.json"),
+        others=of(values.split_inputs),
     output:
         split=paths.SPLIT,
         sidecar=paths.SPLIT.replace(".npz", ".json"),
-        record=record("split", "{dataset}/{split}"),
+        record=f"{paths.RECORDS}/split/{{dataset}}/{{split}}.json",
     log:
         "logs/split/{dataset}/{split}.log",
     conda:
         ENVIRONMENT
     resources:
-        **small_job(4000, 60),
+        **limits.small_job(4000, minutes=60),
     params:
-        plan=split_plan,
-        raw=raw_folder,
+        plan=of(values.split_plan),
+        raw=f"{paths.RAW}/{{dataset}}",
         code=code_digest("split"),
     script:
         "../workflow/scripts/split.py"
@@ -95,19 +96,19 @@ rule split:
 
 rule leak:
     input:
-        store=split_store,
+        store=of(values.split_store, "{}/manifest.json"),
         split=paths.SPLIT,
-        pretrain_store=pretrain_store,
-        pretrain_split=pretrain_split,
+        pretrain_store=of(experiments.pretrain_store, "{}/manifest.json"),
+        pretrain_split=of(experiments.pretrain_split),
     output:
         report=here(paths.LEAK),
-        record=result_record("leak", "{dataset}/{split}"),
+        record=f"{RECORDS}/leak/{{dataset}}/{{split}}.json",
     log:
-        f"logs/{EDITION}/leak/{{dataset}}/{{split}}.log",
+        f"{LOGS}/leak/{{dataset}}/{{split}}.log",
     conda:
         ENVIRONMENT
     resources:
-        **small_job(4000, 120),
+        **limits.small_job(4000, minutes=120),
     params:
         code=code_digest("leak"),
     script:

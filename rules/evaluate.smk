@@ -3,20 +3,22 @@
 
 rule evaluate:
     input:
-        outputs=here(f"{paths.FINETUNE}/outputs.safetensors"),
-        split=finetune_split,
+        outputs=f"{FINETUNE}/outputs.safetensors",
+        split=of(experiments.split),
     output:
-        predictions=here(f"{paths.FINETUNE}/predictions.parquet"),
-        metrics=here(f"{paths.FINETUNE}/metrics.json"),
-        run=here(f"{paths.FINETUNE}/evaluate.run.json"),
+        predictions=f"{FINETUNE}/predictions.parquet",
+        metrics=f"{FINETUNE}/metrics.json",
+        run=f"{FINETUNE}/evaluate.run.json",
     log:
-        f"logs/{EDITION}/evaluate/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
+        f"{LOGS}/evaluate/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/evaluate/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.tsv"
     conda:
         ENVIRONMENT
     resources:
-        **small_job(3000, 15),
+        **limits.small_job(3000, minutes=15),
     params:
-        unit=label_unit,
+        unit=of(values.label_unit),
         code=code_digest("evaluate"),
     script:
         "../workflow/scripts/evaluate.py"
@@ -24,18 +26,21 @@ rule evaluate:
 
 rule smoothness:
     input:
-        unpack(encoder_input),
-        store=smoothness_store,
-        split=smoothness_split,
+        unpack(of(values.encoder)),
+        store=of(values.smoothness_store, "{}/manifest.json"),
+        split=of(values.smoothness_split),
     output:
-        **files(paths.SMOOTHNESS, "metrics.json", "run.json"),
+        metrics=f"{SMOOTHNESS}/metrics.json",
+        run=f"{SMOOTHNESS}/run.json",
     log:
-        f"logs/{EDITION}/smoothness/{{method}}/seed{{seed}}.log",
+        f"{LOGS}/smoothness/{{method}}/seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/smoothness/{{method}}/seed{{seed}}.tsv"
     conda:
         ENVIRONMENT
     resources:
-        **gpu_job(120),
+        **limits.gpu_job(minutes=120),
     params:
-        settings=smoothness_settings,
+        settings=of(experiments.smoothness_settings),
     script:
         "../workflow/scripts/smoothness.py"

@@ -3,19 +3,30 @@
 
 rule figure:
     input:
-        figure_inputs,
+        of(figure_inputs),
     output:
-        **figure_outputs(),
+        pdf=f"{FIGURE}.pdf",
+        png=shown(f"{FIGURE}.png", "Figures", "figure", labels={"figure": "{figure}"}),
+        notebook=f"{NOTEBOOK}.ipynb",
+        html=shown(
+            f"{NOTEBOOK}.html",
+            "Notebooks",
+            "notebook",
+            labels={"notebook": "{figure}"},
+        ),
+        record=f"{RECORDS}/figure/{{figure}}.json",
     log:
-        f"logs/{EDITION}/figure/{{figure}}.log",
+        f"{LOGS}/figure/{{figure}}.log",
+    benchmark:
+        f"{BENCHMARKS}/figure/{{figure}}.tsv"
     conda:
         ENVIRONMENT
     resources:
-        **small_job(3000, 30),
+        **limits.small_job(3000, minutes=30),
     params:
         edition=EDITION,
-        spec=figure_settings,
-        notebook=figure_notebook,
+        spec=of(partial(figure_spec, experiments)),
+        notebook=of(partial(notebook_digest, NOTEBOOKS)),
         code=code_digest("figure", "georecon.reporting.figures.draw"),
     script:
         "../workflow/scripts/figure.py"
@@ -23,4 +34,4 @@ rule figure:
 
 rule figures:
     input:
-        all_figures("pdf"),
+        expand(f"{FIGURE}.pdf", figure=FIGURES),

@@ -3,25 +3,24 @@
 
 rule finetune:
     input:
-        unpack(encoder_input),
-        store=store_manifest,
-        split=finetune_split,
+        unpack(of(values.encoder)),
+        store=of(experiments.store, "{}/manifest.json"),
+        split=of(experiments.split),
     output:
-        **files(
-            paths.FINETUNE,
-            "model.safetensors",
-            "outputs.safetensors",
-            "curve.csv",
-            "run.json",
-        ),
+        model=f"{FINETUNE}/model.safetensors",
+        outputs=f"{FINETUNE}/outputs.safetensors",
+        curve=f"{FINETUNE}/curve.csv",
+        run=f"{FINETUNE}/run.json",
     log:
-        f"logs/{EDITION}/finetune/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
+        f"{LOGS}/finetune/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/finetune/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.tsv"
     conda:
         ENVIRONMENT
     resources:
-        **gpu_job(1440),
+        **limits.gpu_job(minutes=1440),
     params:
-        settings=finetune_settings,
+        settings=of(experiments.finetune_settings),
         state=here(paths.STATE),
     script:
         "../workflow/scripts/finetune.py"

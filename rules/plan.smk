@@ -3,7 +3,7 @@
 
 rule plan:
     log:
-        f"logs/{EDITION}/plan.log",
+        f"{LOGS}/plan.log",
     conda:
         ENVIRONMENT
     params:

@@ -3,19 +3,23 @@
 
 rule pretrain:
     input:
-        store=pretrain_store,
-        split=pretrain_split,
+        store=of(experiments.pretrain_store, "{}/manifest.json"),
+        split=of(experiments.pretrain_split),
     output:
-        **files(paths.PRETRAIN, "encoder.safetensors", "metrics.csv", "run.json"),
+        encoder=f"{PRETRAIN}/encoder.safetensors",
+        metrics=f"{PRETRAIN}/metrics.csv",
+        run=f"{PRETRAIN}/run.json",
     log:
-        f"logs/{EDITION}/pretrain/{{method}}/seed{{seed}}.log",
+        f"{LOGS}/pretrain/{{method}}/seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/pretrain/{{method}}/seed{{seed}}.tsv"
     priority: 10
     conda:
         ENVIRONMENT
     resources:
-        **gpu_job(1440),
+        **limits.gpu_job(minutes=1440),
     params:
-        settings=pretrain_settings,
+        settings=of(experiments.pretrain_settings),
         state=here(paths.STATE),
     script:
         "../workflow/scripts/pretrain.py"

@@ -7,44 +7,67 @@ report: "../reports/captions/workflow.rst"
 
 rule summary:
     input:
-        tables=all_tables("json"),
-        figures=all_figures("png"),
-        records=report_records(),
+        tables=expand(f"{TABLE}.json", table=TABLES),
+        figures=expand(f"{FIGURE}.png", figure=FIGURES),
+        records=of(values.run_records),
     output:
-        **summary_outputs(),
+        markdown=f"{REPORT}/summary.md",
+        html=shown(
+            f"{REPORT}/summary.html",
+            "Summary",
+            "summary",
+            labels={"what": "all tables and figures"},
+        ),
+        runs=shown(
+            f"{REPORT}/runs.csv",
+            "Summary",
+            "runs",
+            labels={"what": "runs behind the tables"},
+        ),
+        pages=[
+            shown(
+                f"{REPORT}/tables/{name}.html",
+                "Tables",
+                "page",
+                subcategory="as a page",
+                labels={"table": name},
+            )
+            for name in TABLES
+        ],
+        record=f"{RECORDS}/summary/summary.json",
     log:
-        f"logs/{EDITION}/summary.log",
+        f"{LOGS}/summary.log",
     conda:
         ENVIRONMENT
     resources:
-        **small_job(3000, 15),
+        **limits.small_job(3000, minutes=15),
     params:
-        expected=report_expected(),
-        banner=report_banner(),
+        expected=EXPECTED,
+        banner=banner(experiments),
         code=code_digest("summary"),
     script:
         "../workflow/scripts/summary.py"
 
 
-# the web report of a finished edition; with the audit's verdicts once there is an audit
+# The web report of a finished edition, with the audit's verdicts if there was one by then. The audit is no input:
+# nothing here asks for one, and a page is not made again because of one (`web` shows the newest at any time).
 rule site:
     input:
-        tables=all_tables("json"),
-        figures=all_figures("png"),
-        records=report_records(),
-        audit=[file for file in [audit_file()] if os.path.exists(file)],
+        tables=expand(f"{TABLE}.json", table=TABLES),
+        figures=expand(f"{FIGURE}.png", figure=FIGURES),
+        records=of(values.run_records),
     output:
-        page=f"{here(paths.REPORT)}/index.html",
-        record=result_record("site", "site"),
+        page=f"{REPORT}/index.html",
+        record=f"{RECORDS}/site/site.json",
     log:
-        f"logs/{EDITION}/site.log",
+        f"{LOGS}/site.log",
     conda:
         ENVIRONMENT
     resources:
-        **small_job(3000, 30),
+        **limits.small_job(3000, minutes=30),
     params:
-        plan=web_plan,
-        expected=report_expected(),
+        plan=of(partial(site_plan, experiments, FIGURES)),
+        expected=EXPECTED,
         code=code_digest("site"),
     script:
         "../workflow/scripts/site.py"
@@ -53,13 +76,15 @@ rule site:
 # the same page of whatever there is now; without declared outputs it runs beside another Snakemake
 rule web:
     log:
-        f"logs/{EDITION}/web.log",
+        f"{LOGS}/web.log",
     conda:
         ENVIRONMENT
     params:
-        plan=web_plan,
-        expected=report_expected(),
-        page=f"{here(paths.REPORT)}/state.html",
+        plan=of(partial(site_plan, experiments, FIGURES)),
+        expected=EXPECTED,
+        page=f"{REPORT}/state.html",
+    message:
+        f"the state of the {EDITION} edition as a page"
     script:
         "../workflow/scripts/web.py"
 

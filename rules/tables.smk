@@ -3,34 +3,42 @@
 
 rule table:
     input:
-        files=table_files,
-        leaks=table_leaks,
+        files=of(experiments.table_files),
+        leaks=of(experiments.table_leaks),
     output:
-        **table_outputs(),
+        csv=shown(
+            f"{TABLE}.csv",
+            "Tables",
+            "table",
+            subcategory="as CSV",
+            labels={"table": "{table}"},
+        ),
+        markdown=f"{TABLE}.md",
+        latex=f"{TABLE}.tex",
+        json=f"{TABLE}.json",
+        record=f"{RECORDS}/table/{{table}}.json",
     log:
-        f"logs/{EDITION}/table/{{table}}.log",
+        f"{LOGS}/table/{{table}}.log",
     conda:
         ENVIRONMENT
     resources:
-        **small_job(2000, 15),
+        **limits.small_job(2000, minutes=15),
     params:
-        spec=table_spec,
+        spec=of(experiments.table_spec),
         code=code_digest("table"),
     script:
         "../workflow/scripts/table.py"
 
 
-for name in experiments.config["tables"]:
+for name in TABLES:
 
     rule:
         name:
             f"table_{name}"
         input:
-            multiext(
-                here(paths.TABLE).format(table=name), ".csv", ".md", ".tex", ".json"
-            ),
+            multiext(TABLE.format(table=name), ".csv", ".md", ".tex", ".json"),
 
 
 rule tables:
     input:
-        all_tables("json"),
+        expand(f"{TABLE}.json", table=TABLES),

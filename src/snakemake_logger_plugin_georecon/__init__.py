@@ -4,8 +4,8 @@ One line per finished job, errors in full with the end of their log, a header wi
 Dry runs look as Snakemake prints them; Snakemake's own complete log stays in .snakemake/log.
 """
 
-from __future__ import annotations
-
+# no "from __future__ import annotations": Snakemake parses an option by its annotated type itself
+import json
 import os
 import re
 import sys
@@ -18,6 +18,7 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from georecon.duration import readable_time
 from georecon.jobs.command_line import edition_of
@@ -32,6 +33,16 @@ CHATTER = re.compile(
     "|Exiting because a job|WorkflowError:\nAt least one job did not complete|Config file "
 )
 SILENT = {LogEvent.PROGRESS, LogEvent.RESOURCES_INFO, LogEvent.WORKFLOW_STARTED, LogEvent.RULEGRAPH}
+
+
+@dataclass
+class LogHandlerSettings(LogHandlerSettingsBase):  # type: ignore[misc]  # as below
+    """Options of the command line, ``--logger-georecon-...``."""
+
+    jobs_file: str = field(
+        default="",
+        metadata={"help": "File that gets a line of JSON for each job of a dry run."},
+    )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -166,8 +177,24 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         if self.common_settings.dryrun or self.common_settings.verbose:
             if (text := self.format(record)) and text != "None":
                 self._write(text)
+            if event == LogEvent.JOB_INFO and self.common_settings.dryrun:
+                self._note_planned(record)
         elif event not in SILENT:
             handlers.get(event, self._other)(record)
+
+    def _note_planned(self, record: LogRecord) -> None:
+        """A line of JSON with rule, wildcards, outputs and resources, where one is asked for."""
+        if self.settings is None or not self.settings.jobs_file:
+            return
+        values = record.__dict__
+        job = {
+            "rule": values["rule_name"],
+            "wildcards": dict(values["wildcards"] or {}),
+            "output": [str(path) for path in values["output"] or ()],
+            "resources": dict((values["resources"] or {}).items()),
+        }
+        with open(self.settings.jobs_file, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(job, default=str) + "\n")
 
     def _write(self, text: str, colour: str = "") -> None:
         if self.colour and colour:
@@ -198,6 +225,8 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         values = record.__dict__
         job = self.jobs.setdefault(values["jobid"], Job())
         job.rule, job.wildcards = values["rule_name"], dict(values["wildcards"] or {})
+        if values.get("rule_msg"):
+            self._write(f"{job.rule}: {values['rule_msg']}", DIM)
 
     def _job_finished(self, record: LogRecord) -> None:
         job = self.jobs.pop(record.__dict__["job_id"], Job())
@@ -237,7 +266,6 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
             return
         lines = [f"Failed: {name}"]
         lines += [f"    {name} = {value}" for name, value in job.wildcards.items()]
-        reasons.append(values.get("rule_msg") or "")
         if values.get("shellcmd"):
             reasons.append(f"shell: {values['shellcmd'].strip()}")
         reasons += [f"{name}: {value}" for name, value in (values.get("aux") or {}).items()]

@@ -11,7 +11,7 @@ from georecon.experiments.cells import Experiments
 from georecon.experiments.config import load_config
 from georecon.experiments.plan import plan, read_rates, trainings
 from georecon.files import write_json
-from georecon.jobs.planned_jobs import job_lines, limit_lines, read_dry_run
+from georecon.jobs.planned_jobs import PlannedJob, job_lines, limit_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = {"seconds_per_step": 0.5, "seconds_per_validation": 2.0}
@@ -111,31 +111,14 @@ def test_laptop_downloads_nothing(tmp_path: Path) -> None:
     assert "To download (and to keep on disk): 0 bytes" in plan(laptop, tmp_path, tmp_path)
 
 
-DRY_RUN = """
-rule finetune:
-    input: a
-    output: {folder}/model.safetensors, {folder}/run.json
-    resources: tmpdir=/tmp, mem_mb=8000, runtime=60, gpu=1
-
-group job evaluate (jobs in lexicogr. order):
-    [Mon Nov 23 13:42:29 2026]
-    rule evaluate:
-        output: b
-        resources: mem_mb=3000, runtime=15
-
-[Mon Nov 23 13:42:29 2026]
-localrule fetch:
-    output: c
-    resources: mem_mb=4000
-"""
-
-
 def test_jobs_by_rule_and_their_time_limits(tiny: Experiments) -> None:
     run = trainings(tiny, "qm9")[-1]
-    jobs = read_dry_run(DRY_RUN.format(folder=run.folder))
-    assert [(job.rule, job.minutes) for job in jobs] == [
-        ("finetune", 60), ("evaluate", 15), ("fetch", None)
-    ]  # fmt: skip
+    tuned = (f"{run.folder}/model.safetensors", f"{run.folder}/run.json")
+    jobs = [
+        PlannedJob("finetune", tuned, 60),
+        PlannedJob("evaluate", ("b",), 15),
+        PlannedJob("fetch", ("c",), None),
+    ]
     assert job_lines(jobs) == [
         "Jobs of target all, by rule: finetune 1, evaluate 1, fetch 1; 3 in all"
     ]

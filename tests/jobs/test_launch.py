@@ -227,13 +227,22 @@ def test_lock_is_held_by_one_only(tmp_path: Path) -> None:
 def test_a_foreign_snakemake_is_not_unlocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".snakemake/locks").mkdir(parents=True)
-    (tmp_path / ".snakemake/locks/0.input.lock").touch()
+    (tmp_path / ".snakemake").mkdir()
     (tmp_path / launch.STATE).write_text('{"state": "running", "pid": 1}')
     monkeypatch.setattr(launch, "foreign_snakemake", lambda folder: 4711)
     problem = launch.recover(tmp_path)
     assert problem is not None
     assert "process 4711" in problem
+
+
+@pytest.mark.workflow
+def test_a_run_killed_before_it_took_snakemakes_lock_is_no_obstacle(folder: Path) -> None:
+    (folder / ".snakemake").mkdir()
+    (folder / launch.STATE).write_text('{"state": "running", "pid": 1}')
+    (folder / "go").touch()
+    done = run(folder)
+    assert done.returncode == 0, done.stdout
+    assert "The last run was killed; it continues" in done.stdout
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"state": "ended"}'])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from georecon.jobs.slurm import explain_lock, left_over, refuse_beside_jobs
+from georecon.jobs.slurm import explain_jobs, left_over, refuse_beside_jobs
 
 
 @pytest.fixture
@@ -39,12 +40,12 @@ def test_only_this_folders_jobs_of_the_workflow_count(queue: Path, tmp_path: Pat
 def test_recipe_has_three_lines_that_a_shell_understands(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    explain_jobs(tmp_path)
+    queue.write_text(job(1, "COMPLETING", tmp_path))
+    explain_jobs(tmp_path)
+    assert capsys.readouterr().err == ""  # nothing stands in the way
     queue.write_text(job(1, "RUNNING", tmp_path) + job(4, "PENDING", tmp_path))
-    explain_lock(tmp_path)
-    assert capsys.readouterr().err == ""  # no lock: nothing stands in the way
-    (tmp_path / ".snakemake/locks").mkdir(parents=True)
-    (tmp_path / ".snakemake/locks/0.input.lock").touch()
-    explain_lock(tmp_path)
+    explain_jobs(tmp_path)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
     assert lines == [
         "  scancel 1 4", "  snakemake --unlock", "  snakemake --profile slurm -- 'table qm9'"
@@ -55,11 +56,22 @@ def test_unlocking_is_not_answered_with_the_recipe(
     queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.write_text(job(1, "RUNNING", tmp_path))
-    (tmp_path / ".snakemake/locks").mkdir(parents=True)
-    (tmp_path / ".snakemake/locks/0.input.lock").touch()
     monkeypatch.setattr(sys, "argv", ["snakemake", "--unlock"])
-    explain_lock(tmp_path)
+    explain_jobs(tmp_path)
     assert capsys.readouterr().err == ""
+
+
+def test_jobs_that_a_living_snakemake_watches_are_not_explained(
+    queue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue.write_text(job(1, "RUNNING", tmp_path))
+    (tmp_path / "snakemake").write_text("import time; time.sleep(60)\n")
+    with subprocess.Popen([sys.executable, "snakemake"], cwd=tmp_path) as alive:
+        explain_jobs(tmp_path)
+        alive.kill()
+    assert capsys.readouterr().err == ""
+    explain_jobs(tmp_path)
+    assert "scancel 1" in capsys.readouterr().err
 
 
 def test_nothing_is_submitted_beside_running_jobs(queue: Path, tmp_path: Path) -> None:
@@ -67,6 +79,9 @@ def test_nothing_is_submitted_beside_running_jobs(queue: Path, tmp_path: Path) -
     queue.write_text(job(1, "RUNNING", tmp_path))
     with pytest.raises(SystemExit, match="scancel 1\n"):
         refuse_beside_jobs(tmp_path)
+    with pytest.raises(SystemExit, match="nothing was submitted") as told:
+        refuse_beside_jobs(tmp_path, explained=True)
+    assert "scancel" not in str(told.value)
 
 
 def test_cancelled_jobs_are_waited_for(queue: Path, tmp_path: Path) -> None:

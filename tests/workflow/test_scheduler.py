@@ -10,7 +10,7 @@ import pytest
 
 SNAKEFILE = """
 import threading
-from georecon.jobs.snakefile import lift_start_limit
+from georecon.jobs.snakemake_private import lift_start_limit
 
 onstart:
     {hook}

@@ -98,17 +98,12 @@ def holder(folder: Path) -> str:
 
 
 def recover(folder: Path) -> str | None:
-    """Make way after a run that was killed.
+    """Make way after a run that was killed: with or without a lock of Snakemake's, unlock.
 
     Returns:
         A reason why this run must not start, or None.
     """
-    locks = folder / ".snakemake/locks"
-    if (
-        read_state(folder).get("state") != "running"
-        or not locks.is_dir()
-        or not any(locks.iterdir())
-    ):
+    if read_state(folder).get("state") != "running":
         return None
     if (pid := foreign_snakemake(folder)) is not None:
         return f"Snakemake is already running in this folder (process {pid}); wait for it."

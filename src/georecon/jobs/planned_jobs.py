@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 import subprocess
 import sys
 import tempfile
@@ -16,8 +16,6 @@ import yaml
 from georecon.errors import GeoreconError
 from georecon.experiments.plan import Rates, Training
 from georecon.files import write_json
-
-_JOB = re.compile(r"^ *(?:local)?rule (\w+):\n((?: +\w.*\n)+)", re.M)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +33,14 @@ class PlannedJob:
     minutes: int | None
 
 
-def read_dry_run(text: str) -> list[PlannedJob]:
-    """Jobs of Snakemake's dry-run listing."""
-    jobs = []
-    for rule, block in _JOB.findall(text):
-        outputs = re.search(r"^ +output: (.*)$", block, re.M)
-        minutes = re.search(r"\bruntime=(\d+)", block)
-        files = tuple(outputs[1].split(", ")) if outputs else ()
-        jobs.append(PlannedJob(rule, files, int(minutes[1]) if minutes else None))
-    return jobs
+def read_jobs(path: Path) -> list[PlannedJob]:
+    """Jobs that the georecon logger wrote during a dry run (``--logger-georecon-jobs-file``)."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    found = [json.loads(line) for line in lines]
+    return [
+        PlannedJob(job["rule"], tuple(job["output"]), job["resources"].get("runtime"))
+        for job in found
+    ]
 
 
 def planned_jobs(root: Path, folder: Path, config: dict[str, Any]) -> list[PlannedJob]:
@@ -58,18 +55,19 @@ def planned_jobs(root: Path, folder: Path, config: dict[str, Any]) -> list[Plann
         GeoreconError: Snakemake refuses the dry run; its last line says why.
     """
     with tempfile.TemporaryDirectory() as place:
-        given = Path(place) / "given.json"
+        given, jobs = Path(place) / "given.json", Path(place) / "jobs.jsonl"
         write_json(given, config)
         command = [
             *(sys.executable, "-m", "snakemake", "--dry-run", "--nolock"),
             *("--snakefile", str(root / "Snakefile"), "--directory", str(folder)),
-            *("--profile", str(root / "slurm"), "--configfile", str(given), "--", "all"),
+            *("--profile", str(root / "slurm"), "--configfile", str(given)),
+            *("--logger", "georecon", "--logger-georecon-jobs-file", str(jobs), "--", "all"),
         ]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
-        raise GeoreconError(f"snakemake --dry-run --profile slurm: {reason}")
-    return read_dry_run(done.stdout + done.stderr)
+        if done.returncode:
+            reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+            raise GeoreconError(f"snakemake --dry-run --profile slurm: {reason}")
+        return read_jobs(jobs)
 
 
 def attempts(root: Path) -> int:

@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from georecon.errors import ConfigError
 from georecon.jobs.command_line import option_values
+from georecon.jobs.snakemake_private import Partition, read_partitions
 
 SITE = "slurm/site.yaml"
 VARIABLE = "SNAKEMAKE_SLURM_PARTITIONS"
@@ -26,8 +26,11 @@ ASKED = "GEORECON_SLURM"
 """Environment variable that tells a job that Snakemake was called for Slurm."""
 PREFIX = "georecon_"
 """Job names begin with it: ``slurm-jobname-prefix`` of slurm/profile.yaml, and the plugin's "_"."""
-_ENDING = 90.0
-"""Seconds that cancelled jobs are given to leave the queue."""
+REFUSED = "georecon: nothing was submitted beside those jobs"
+ENDING = "COMPLETING"
+"""State of a job that is cancelled or done and about to leave the queue."""
+_ENDING_SECONDS = 90.0
+"""Time that such jobs are given."""
 
 
 class Limits(NamedTuple):
@@ -53,22 +56,14 @@ def use_site_file(root: Path) -> Limits:
     if not path.is_file():  # the plugin itself refuses a variable that names no file
         return Limits()
     os.environ[VARIABLE] = str(path)
-    try:
-        from snakemake_executor_plugin_slurm.partitions import (  # type: ignore[import-untyped]
-            read_partition_file,
-        )
-    except ImportError:
+    partitions = read_partitions(path)
+    if partitions is None:
         return Limits()
-    try:
-        partitions = read_partition_file(path)
-    except Exception as error:  # whatever the plugin's reader trips over
-        raise ConfigError(f"{path}: not a partition file of the Slurm plugin ({error})") from None
-    return Limits(_longest(partitions, gpu=False), _longest(partitions, gpu=True))
+    return Limits(_longest(partitions), _longest([p for p in partitions if p.gpus]))
 
 
-def _longest(partitions: list[object], *, gpu: bool) -> float | None:
-    limits = [p.limits for p in partitions if not gpu or p.limits.max_gpu]  # type: ignore[attr-defined]
-    longest = max((float(limit.max_runtime) for limit in limits), default=float("inf"))
+def _longest(partitions: list[Partition]) -> float | None:
+    longest = max((partition.minutes for partition in partitions), default=float("inf"))
     return None if longest == float("inf") else longest
 
 
@@ -128,27 +123,38 @@ def _watched(folder: Path) -> bool:
     return False
 
 
-def explain_lock(folder: Path) -> None:
-    """Print the recipe where a killed run's lock is about to stop this one and its jobs go on."""
-    locks = folder / ".snakemake/locks"
-    if "--unlock" in sys.argv or not (locks.is_dir() and any(locks.iterdir())):
-        return
-    jobs = left_over(folder.resolve())
-    if jobs and not _watched(folder.resolve()):
-        print(recipe(jobs, sys.argv[1:]), file=sys.stderr, flush=True)
+def explain_jobs(folder: Path) -> bool:
+    """Print the recipe where a killed run's jobs go on without a Snakemake that watches them.
+
+    Such a run has left its lock too, at which this one is about to stop.
+
+    Returns:
+        Whether it was printed.
+    """
+    if "--unlock" in sys.argv:
+        return False
+    jobs = [job for job in left_over(folder.resolve()) if job.state != ENDING]
+    if not jobs or _watched(folder.resolve()):
+        return False
+    print(recipe(jobs, sys.argv[1:]), file=sys.stderr, flush=True)
+    return True
 
 
-def refuse_beside_jobs(folder: Path) -> None:
+def refuse_beside_jobs(folder: Path, *, explained: bool = False) -> None:
     """Stop before anything is submitted while jobs of an earlier run are at work in this folder.
 
     The plugin would submit the same jobs again, beside them. Cancelled ones that are about to end
     are waited for.
 
+    Args:
+        folder: working folder.
+        explained: the recipe was printed before.
+
     Raises:
         SystemExit: with the recipe.
     """
-    until = time.monotonic() + _ENDING
+    until = time.monotonic() + _ENDING_SECONDS
     while jobs := left_over(folder.resolve()):
-        if any(job.state != "COMPLETING" for job in jobs) or time.monotonic() > until:
-            raise SystemExit(recipe(jobs, sys.argv[1:]))
+        if any(job.state != ENDING for job in jobs) or time.monotonic() > until:
+            raise SystemExit(REFUSED if explained else recipe(jobs, sys.argv[1:]))
         time.sleep(1.0)

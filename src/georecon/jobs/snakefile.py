@@ -40,18 +40,3 @@ def prepare(root: Path, given: dict[str, Any]) -> Experiments:
     if "offline" in config:
         os.environ["GEORECON_OFFLINE"] = "1" if config["offline"] else ""
     return experiments
-
-
-def lift_start_limit(workflow: Any) -> None:
-    """Take Snakemake's limit on job starts (100 a second) off a run on this machine.
-
-    For the limit's sake each pass of Snakemake's scheduler plans another a second later, with a
-    thread to wait for it, and so do those: with jobs waiting, every job that ends adds one more
-    pass a second over all of them, a whole core after a few hundred jobs. Starts on a cluster keep
-    their limit.
-
-    Args:
-        workflow: Snakemake's, from a Snakefile's ``onstart``.
-    """
-    if workflow.local_exec:
-        workflow.scheduler.job_rate_limiter = None

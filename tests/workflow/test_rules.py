@@ -1,0 +1,60 @@
+"""Rules as a reader meets them: short, their files in sight, nothing looked up on the disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from georecon import paths
+from tests.projects import ROOT
+
+FILES = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
+MEASURED = {"pretrain", "finetune", "evaluate", "smoothness", "figure"}
+DISK = re.compile(r"\bos\.|\.exists\(|\.is_file\(|\.is_dir\(|\bglob\b|\bopen\(")
+
+
+def rules() -> Iterator[tuple[str, str]]:
+    """Name and text of every rule that is not one of a loop."""
+    for path in FILES:
+        for block in re.split(
+            r"^(?=rule |use rule )", path.read_text(encoding="utf-8"), flags=re.M
+        ):
+            if match := re.match(r"rule (\w+):|use rule \w+ as (\w+) with:", block):
+                yield match[1] or match[2], block
+
+
+def test_every_training_evaluation_and_figure_is_measured() -> None:
+    measured = {}
+    for name, text in rules():
+        if match := re.search(r'benchmark:\n +f"(.*)"\n', text):
+            measured[name] = match[1]
+    assert set(measured) == MEASURED
+    assert paths.BENCHMARKS == "results/{edition}/benchmarks"
+    for name, path in measured.items():
+        assert path.startswith(f"{{BENCHMARKS}}/{name}/"), path
+        assert path.endswith(".tsv")
+
+
+def test_a_rule_with_outputs_has_no_message() -> None:
+    """Snakemake would print it in place of the job's rule, files and resources."""
+    told = {name for name, text in rules() if re.search(r"^    message:", text, re.M)}
+    assert {"audit", "bundle", "web"} <= told
+    assert not {name for name, text in rules() if name in told and "    output:" in text}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_lambda_and_no_look_at_the_disk(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "lambda" not in text
+    assert DISK.findall(text) == []
+
+
+def test_the_disk_is_seen_where_it_is_looked_at() -> None:
+    assert DISK.search("[file for file in names if os.path.exists(file)]")
+
+
+def test_the_snakefile_is_short() -> None:
+    assert len((ROOT / "Snakefile").read_text(encoding="utf-8").splitlines()) <= 150
