@@ -10,7 +10,8 @@ from georecon.reporting.figures.inputs import (
     notebook_digest,
 )
 from georecon.records.code import code_digest
-from georecon.reporting.summary import banner, load_expected
+from georecon.reporting.expected import load_expected
+from georecon.reporting.summary import banner
 from georecon.experiments.cells import cell_files
 from georecon.reporting.web.content import site_plan
 
