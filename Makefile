@@ -4,7 +4,9 @@
 PYTHON ?=
 ARGS ?=
 EDITION ?=
-export PYTHON TORCH_INDEX
+export PYTHON TORCH TORCH_INDEX
+# a user's other Python is no part of this one
+unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP
 
 BIN := .venv/bin
 LAUNCH = $(BIN)/python -m georecon.launch $(ARGS) $(if $(EDITION),--config edition=$(EDITION) --)
@@ -17,7 +19,7 @@ SETUP = @for p in $(BIN)/python "$$PYTHON" python3 python3.13 python3.12 python3
 	echo "georecon needs Python 3.11 to 3.14; none found. Install one, or name it:" \
 	"make PYTHON=/path/to/python3.12" >&2; exit 1
 
-.PHONY: laptop setup test test-slurm lint bench clean-results lock help
+.PHONY: .workflow laptop setup test test-slurm lint bench clean-results lock help
 .NOTPARALLEL:
 .SUFFIXES:
 
@@ -41,6 +43,8 @@ lint: setup
 	check ruff check .; \
 	check ruff format --check .; \
 	check mypy; \
+	check lint-imports; \
+	check python docs/draw_architecture.py --check; \
 	check snakefmt --check Snakefile rules workflow/Snakefile; \
 	check yamllint --strict .; \
 	check snakemake --lint; \
@@ -65,15 +69,18 @@ help:
 	@echo "                     report, plan, audit, table_md17, ...)"
 	@echo "make test            the test suite"
 	@echo "make test-slurm      the Slurm profile on a real cluster on this machine (root, Debian packages)"
-	@echo "make lint            ruff, mypy, snakefmt, yamllint, snakemake --lint"
+	@echo "make lint            ruff, mypy, snakefmt, yamllint, snakemake --lint, lint-imports, docs/architecture.md"
 	@echo "make bench           the benchmarks, each against a peer in the same run"
 	@echo "make setup           only .venv, from envs/lock.txt"
 	@echo "make clean-results   remove results/ (keeps resources/ and .venv)"
 	@echo "make lock            write envs/lock.txt and the files made from it anew"
-	@echo "Options: PYTHON=python3.12  EDITION=name  ARGS='--cores 1 -n'  TORCH_INDEX=url"
+	@echo "Options: PYTHON=python3.12  EDITION=name  ARGS='--cores 1 -n'  TORCH=cpu|cuda|cu128"
+	@echo "         TORCH_INDEX=url"
 
-# any other name is a target of the workflow; make must not look for a way to make itself
+# any other name is a target of the workflow, also where a file has that name: Snakemake knows whether
+# it is up to date; make must not look for a way to make itself
 Makefile: ;
-.DEFAULT:
+.workflow: ;
+%: .workflow
 	$(SETUP)
 	@$(LAUNCH) $@

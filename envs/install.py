@@ -34,10 +34,10 @@ class SetupError(Exception):
     """Set-up cannot go on; the message is meant for the user."""
 
 
-def stamp_content(root: Path, python: str) -> dict[str, str]:
-    """What a finished ``.venv`` was made from: lock hash, Python version and folder."""
+def stamp_content(root: Path, python: str, torch: str) -> dict[str, str]:
+    """What a finished ``.venv`` was made from: lock hash, Python, folder, wanted build of torch."""
     lock = hashlib.sha256((root / "envs/lock.txt").read_bytes()).hexdigest()
-    return {"lock": lock, "python": python, "root": str(root)}
+    return {"lock": lock, "python": python, "root": str(root), "torch": torch}
 
 
 def read_stamp(root: Path) -> dict[str, str] | None:
@@ -59,7 +59,8 @@ def is_current(root: Path, python: str | None = None) -> bool:
     stamp = read_stamp(root)
     if stamp is None or not (root / ".venv/bin/python").exists():
         return False
-    return stamp == stamp_content(root, python or stamp.get("python", ""))
+    torch = os.environ.get("TORCH") or stamp.get("torch", "")
+    return stamp == stamp_content(root, python or stamp.get("python", ""), torch)
 
 
 def pin(root: Path, name: str) -> str:
@@ -69,6 +70,31 @@ def pin(root: Path, name: str) -> str:
     if found is None:
         raise SetupError(f"envs/lock.txt: no line {name}==…; make it again with `make lock`")
     return found.group(1)
+
+
+def check_path(root: Path) -> None:
+    """Refuse a folder whose name a shell would cut.
+
+    Snakemake starts each job by the path of its Python, without quotes.
+    """
+    found = re.search(r"[^\w@%+=:,./~-]", str(root))
+    if found:
+        raise SetupError(
+            f"The folder {str(root)!r} has {found.group()!r} in its name, and Snakemake starts its "
+            "jobs by the path of .venv/bin/python without quotes. Move the project to a folder "
+            "without blanks, quotes or other characters that a shell reads."
+        )
+
+
+def wanted_torch() -> str:
+    """The build of torch that ``TORCH`` names, or an empty string where it names none."""
+    wanted = os.environ.get("TORCH", "")
+    if wanted and not re.fullmatch(r"cpu|cuda|cu\d{3}", wanted):
+        raise SetupError(
+            f"TORCH is {wanted!r}; allowed: cpu, cuda (the build of the package index) or a CUDA "
+            "version such as cu128 (with TORCH_INDEX=<address of PyTorch's index for it>)"
+        )
+    return wanted
 
 
 def check_disk(root: Path, needed: float) -> None:
@@ -160,16 +186,57 @@ def gpu_visible() -> bool:
         return False
 
 
+def cluster_has_gpus() -> bool:
+    """Whether a Slurm cluster answers here whose nodes have GPUs."""
+    if (command := shutil.which("sinfo")) is None:
+        return False
+    try:
+        done = subprocess.run(
+            [command, "--noheader", "--format=%G"],
+            capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0 and "gpu" in done.stdout
+
+
+def choose_torch() -> str:
+    """Which build of torch this machine gets where the user names none: ``cpu`` or ``cuda``.
+
+    Raises:
+        SetupError: a login node without a GPU of a cluster whose nodes have some; jobs there use
+            this environment, so the user must say.
+    """
+    if platform.system() != "Linux" or gpu_visible():
+        return "cuda"
+    if cluster_has_gpus():
+        raise SetupError(
+            "This machine has no NVIDIA GPU, but nodes of its Slurm cluster have, and jobs there "
+            "will use the environment that is set up here. Say which torch it gets:\n"
+            "  make setup TORCH=cuda    for the GPU nodes (several GB)\n"
+            "  make setup TORCH=cu128   the same for one CUDA version; with TORCH_INDEX=<address>\n"
+            "  make setup TORCH=cpu     if no job will use a GPU"
+        )
+    return "cpu"
+
+
 def install_torch(root: Path) -> None:
-    """Install the pinned torch: its CPU build on a Linux machine without an NVIDIA GPU."""
+    """Install the pinned torch, in the build that the user names or that suits this machine."""
     version = pin(root, "torch")
     index = os.environ.get("TORCH_INDEX", "")
     extra = ("--extra-index-url", index) if index else ()
     linux = platform.system() == "Linux"
-    gpu = linux and gpu_visible()
-    if linux and not gpu:
+    named = wanted_torch()
+    build = named or choose_torch()
+    if build.startswith("cu") and build != "cuda":
+        run_quiet(f"torch=={version}+{build}", pip(root, *extra, f"torch=={version}+{build}"))
+        return
+    if build == "cpu" and not linux:
+        build = "cuda"  # elsewhere there is one build
+    if build == "cpu":
         wanted = f"torch=={version}+cpu"
-        if run_quiet(f"{wanted} (no NVIDIA GPU here)", pip(root, *extra, wanted), may_fail=True):
+        why = "as TORCH says" if named else "no NVIDIA GPU here"
+        if run_quiet(f"{wanted} ({why})", pip(root, *extra, wanted), may_fail=True):
             return
         print(
             "  The CPU build of torch is not in pip's package indexes; taking the plain one, which "
@@ -215,6 +282,8 @@ def setup(root: Path = ROOT, interpreter: str = sys.executable) -> None:
         SetupError: a phase failed; the message holds pip's own output.
     """
     python = ".".join(platform.python_version_tuple()[:2])
+    check_path(root)
+    torch = wanted_torch()
     with setup_lock(root):
         if is_current(root, python):
             return
@@ -233,7 +302,7 @@ def setup(root: Path = ROOT, interpreter: str = sys.executable) -> None:
         if not run_quiet("CPU kernel (C++ compiler)", kernel, may_fail=True):
             print("  Training will take longer; g++ or clang++ helps.", file=sys.stderr)
         temporary = root / ".venv" / f"{STAMP}.tmp"
-        text = json.dumps(stamp_content(root, python), indent=2) + "\n"
+        text = json.dumps(stamp_content(root, python, torch), indent=2) + "\n"
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(root / ".venv" / STAMP)
         print(f"Environment ready in {time.monotonic() - start:.0f} s", file=sys.stderr)

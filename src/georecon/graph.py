@@ -142,8 +142,7 @@ class _Block(NamedTuple):
 
 
 def radius_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
-    """All pairs of one molecule closer than ``cutoff``, self loops kept (TorchMD-NET,
-    ``loop=True``).
+    """All pairs of one molecule closer than ``cutoff``, with self loops as in TorchMD-NET.
 
     DEVIATION: an atom with more than ``max_neighbors`` neighbours (itself included) keeps the
     nearest; torch_cluster, which the lineage uses, keeps whichever it meets first, so that its

@@ -59,7 +59,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(install, "gpu_visible", lambda: False)
     monkeypatch.setattr(install.platform, "system", lambda: "Linux")
     monkeypatch.setenv("GEORECON_MIN_DISK_GB", "0")
-    monkeypatch.delenv("TORCH_INDEX", raising=False)
+    monkeypatch.setattr(install, "cluster_has_gpus", lambda: False)
+    for name in ("TORCH", "TORCH_INDEX"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
@@ -198,6 +200,80 @@ def test_plain_torch_with_a_gpu_and_on_a_mac(
     assert not runner.said("+cpu")
 
 
+def test_a_login_node_of_a_cluster_with_gpus_must_be_told(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "cluster_has_gpus", lambda: True)
+    with pytest.raises(install.SetupError, match=r"(?s)no NVIDIA GPU.*TORCH=cuda.*TORCH=cpu"):
+        set_up(root, monkeypatch)
+    assert not install.is_current(root)
+    monkeypatch.setenv("TORCH", "cuda")
+    assert "torch==9.9.9" in set_up(root, monkeypatch).phases
+
+
+@pytest.mark.parametrize(
+    ("gres", "answer"), [("gpu:a100:4", True), ("(null)\\ngpu:1(S:0)", True), ("(null)", False)]
+)
+def test_a_cluster_says_whether_its_nodes_have_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gres: str, answer: bool
+) -> None:
+    sinfo = tmp_path / "sinfo"
+    sinfo.write_text(f"#!/bin/sh\nprintf '{gres}\\n'\n")
+    sinfo.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert install.cluster_has_gpus() is answer
+    sinfo.write_text("#!/bin/sh\necho 'slurm_load_partitions: gpu unreachable' >&2; exit 1\n")
+    assert not install.cluster_has_gpus()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "phase"),
+    [("cpu", "torch==9.9.9+cpu"), ("cuda", "torch==9.9.9"), ("cu128", "torch==9.9.9+cu128")],
+)
+def test_the_build_of_torch_is_the_one_that_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, phase: str
+) -> None:
+    monkeypatch.setattr(install, "gpu_visible", lambda: wanted == "cpu")
+    monkeypatch.setenv("TORCH", wanted)
+    assert any(said.partition(" ")[0] == phase for said in set_up(root, monkeypatch).phases)
+    assert set_up(root, monkeypatch).phases == []
+    monkeypatch.delenv("TORCH")
+    assert install.is_current(root)  # what was named once holds
+    monkeypatch.setenv("TORCH", "cu130")
+    assert not install.is_current(root)
+
+
+@pytest.mark.parametrize("wanted", ["gpu", "cu12", "cu12.8", "+cpu", "cuda12", " "])
+def test_an_unknown_build_of_torch_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    monkeypatch.setenv("TORCH", wanted)
+    with pytest.raises(install.SetupError, match="allowed: cpu, cuda"):
+        set_up(root, monkeypatch)
+    assert not (root / ".venv").exists()
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'q"q', "a;b", "a$b", "(copy)", "a&b", "tab\there"])
+def test_a_folder_that_a_shell_would_cut_is_refused_before_anything(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = root / name
+    shutil.copytree(root / "envs", folder / "envs")
+    with pytest.raises(install.SetupError, match="Move the project to a folder without blanks"):
+        set_up(folder, monkeypatch)
+    assert not (folder / ".venv").exists()
+
+
+@pytest.mark.parametrize("name", ["größe", "数据", "a-b_c.d+e@f", "v" * 120])
+def test_other_names_of_a_folder_are_fine(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = root / name
+    shutil.copytree(root / "envs", folder / "envs")
+    set_up(folder, monkeypatch)
+    assert install.is_current(folder)
+
+
 def test_failed_phase_shows_what_the_command_said() -> None:
     command = [sys.executable, "-c", "import sys; print('no such package'); sys.exit(3)"]
     with pytest.raises(install.SetupError, match=r"(?s)no such package.*failed in: a phase"):
@@ -230,6 +306,8 @@ def make_folder(tmp_path: Path) -> Path:
                 "ran: -m georecon.launch --cores 1 --config edition=tiny -- report",
             ],
         ),
+        (["envs"], ["ran: -m georecon.launch envs"]),  # a file has that name
+        (["results/tiny/x.json"], ["ran: -m georecon.launch results/tiny/x.json"]),
         (
             ["test", "ARGS=tests/frame"],
             [
@@ -243,6 +321,8 @@ def test_make_runs(make_folder: Path, arguments: list[str], expected: list[str])
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     for name in ("ARGS", "EDITION", "PYTHON"):
         environment.pop(name, None)
+    (make_folder / "results/tiny").mkdir(parents=True)
+    (make_folder / "results/tiny/x.json").touch()
     done = subprocess.run(
         ["make", *arguments],
         cwd=make_folder,
@@ -252,6 +332,17 @@ def test_make_runs(make_folder: Path, arguments: list[str], expected: list[str])
         check=True,
     )
     assert [line.strip() for line in done.stdout.splitlines() if "ran:" in line] == expected
+
+
+def test_make_keeps_another_pythons_variables_away(make_folder: Path) -> None:
+    python = make_folder / ".venv/bin/python"
+    shown = '"ran: $PYTHONPATH.$PYTHONHOME.$PYTHONSTARTUP"'
+    python.write_text(f'#!/bin/sh\ncase "$1" in -c|envs*) ;; *) echo {shown};; esac\n')
+    names = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP")
+    environment = {**os.environ, **dict.fromkeys(names, "/nowhere")}
+    command = ["make", "table_qm9"]
+    text = subprocess.check_output(command, cwd=make_folder, env=environment, text=True)
+    assert "ran: ..\n" in text
 
 
 def test_make_help_names_the_targets() -> None:

@@ -1,25 +1,16 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.frame.repository import ROOT, lines, tracked
+
 # in pieces, so that this file does not find itself
 HOSTS = ["pypi" + ".org", "pytorch" + ".org/whl", "python" + "hosted.org", "anaconda" + ".org"]
 FOLDERS = ["work", "root", "home", "Users"]
 MACHINE_PATH = re.compile(rf"(?<![\w.~>*\])}}-])/({'|'.join(FOLDERS)})/\w")
-
-
-def tracked() -> list[Path]:
-    if shutil.which("git") is None or not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout")
-    names = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
-    return [ROOT / name for name in names.split("\0") if name and (ROOT / name).is_file()]
 
 
 def test_no_tracked_file_is_large() -> None:
@@ -29,10 +20,7 @@ def test_no_tracked_file_is_large() -> None:
 def test_no_registry_host_and_no_path_of_one_machine() -> None:
     found = []
     for path in tracked():
-        data = path.read_bytes()
-        if b"\0" in data:
-            continue
-        for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+        for number, line in lines(path):
             if any(host in line for host in HOSTS) or MACHINE_PATH.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
     assert found == []

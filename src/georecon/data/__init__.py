@@ -1,1 +1,1 @@
-
+"""From raw file to split: dataset cards, readers, plausibility checks, stores."""

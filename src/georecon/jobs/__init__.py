@@ -1,1 +1,1 @@
-"""What surrounds a job: launch, warm, GPUs, Slurm, doctor, watch, progress."""
+"""What surrounds a job: launch, warm process, GPUs, Slurm, doctor, watch, progress."""

@@ -18,7 +18,7 @@ struct Arguments {
     Index molecules, channels, heads, threads;
     Index kind;             // 0 forward, 1 backward, 2 derivative of the backward
     Index type;             // 0 float, 1 double
-    Index vector_cutoff;    // the cutoff multiplies values instead of attention weights
+    Index vector_cutoff;    // the cutoff multiplies the vectors' values too
     Index parts, nodes;     // parts of the batch, one thread each; rows of the table
     Index embedding;        // no attention: the sum of filtered neighbours, with qkv (N, F) and table (., F)
     const Index *atoms, *pairs;            // first of each molecule, (B + 1,)

@@ -14,8 +14,8 @@ from georecon.kernels.reference import AttentionForm, Neighbors
 
 _INDICES = ("atoms", "pairs", "first", "second", "ways")
 PARTS, PART_BYTES = 8, 2**24
-"""Parts of a batch that are computed at the same time, at most, and memory for what each of them
-adds to the gradient of a table. Not the number of threads: results do not depend on that."""
+"""A batch is computed in at most so many parts, and each may take so many bytes for what it adds to
+a table's gradient. Threads share out the parts; their number changes no result."""
 
 
 def call(
@@ -38,10 +38,10 @@ def call(
 
 
 class _Kernel(Operation):
-    """The kernel; with no heads, the sum of filtered neighbours.
+    """The kernel; without a form of attention, the sum of filtered neighbours.
 
-    Its table (T, 4F) holds filters after their SiLU, its place is the offset from a pair's first
-    row.
+    The table (T, 4F) holds filters after their SiLU. The input ``place`` is a pair's offset from
+    the first row that it reads.
 
     Args:
         neighbors: edges and pairs.
@@ -82,7 +82,10 @@ class _Kernel(Operation):
         }
 
     def _parts(self, table: Tensor) -> int:
-        """A power of two: threads share parts evenly. Each has as many pairs as the table rows."""
+        """Number of parts: a power of two, so that threads share them evenly.
+
+        No part has fewer pairs than the table has rows.
+        """
         pairs = self.neighbors.first.shape[0]
         most = min(PARTS, PART_BYTES // table.nbytes, pairs // table.shape[0])
         return 1 << max(0, most.bit_length() - 1)

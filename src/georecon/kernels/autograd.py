@@ -1,8 +1,13 @@
-"""Operations of native code in autograd, differentiable twice.
+"""Native operations that torch differentiates twice, as training on forces needs.
 
-An operation f of inputs x is called in three kinds: outputs f(x), the gradient ∇ₓ⟨g, f(x)⟩, and the
-derivative of that gradient along a direction t of x, which with respect to g is that of f and with
-respect to x a Hessian-vector product.
+The native function of an operation f computes one of three things, said by its ``kind``:
+
+0. the outputs f(x) of the inputs x,
+1. the gradient G(g, x) = ∇ₓ⟨g, f(x)⟩ for a gradient g of the outputs,
+2. the derivatives of ⟨t, G(g, x)⟩ along a direction t of the inputs: with respect to g, which is
+   the derivative of f along t, and with respect to x, a Hessian-vector product.
+
+Each kind is the backward of the one before. A third derivative is refused.
 """
 
 from __future__ import annotations
@@ -23,13 +28,13 @@ _only: ContextVar[str] = ContextVar("only", default="")
 
 
 class Operation(ABC):
-    """A native operation with all that it is given beside inputs that have gradients.
+    """A native operation, with what it needs beside the inputs that may have gradients.
 
     Attributes:
         entry: name of the native function.
         inputs: names of its inputs; one that is left out is None.
-        of_weights, of_positions: inputs that depend on weights or on positions alone; their
-            gradients are computed on demand.
+        of_weights, of_positions: inputs that depend on weights alone, or on positions alone;
+            their gradients are computed only where they are asked for (:func:`only`).
     """
 
     entry: str
@@ -39,18 +44,21 @@ class Operation(ABC):
 
     @abstractmethod
     def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
-        """Sizes, and arrays without gradients."""
+        """Sizes, and arrays that have no gradient."""
 
     @abstractmethod
     def outputs(self, *inputs: Any) -> Arrays:
-        """Room for the outputs."""
+        """Empty arrays that the native function fills with its outputs, by name."""
 
     def parts(self, *inputs: Any) -> dict[str, int]:
-        """Inputs whose gradient is the sum of so many parts; the first one is to hold that sum."""
+        """Inputs whose gradient the native function writes in parts, and how many.
+
+        It leaves their sum in the first part.
+        """
         return {}
 
     def apply(self, *inputs: Tensor | None) -> Any:
-        """Outputs, None for those left out."""
+        """Outputs in their order; None for one that is left out."""
         function: Any = _Outputs.apply
         return function(self, *(None if x is None else x.contiguous() for x in inputs))
 
@@ -61,7 +69,7 @@ class Operation(ABC):
         native.run(self.entry, **sizes, **self.arguments(*inputs), **named, **more)
 
     def gradient_room(self, inputs: Sequence[Tensor | None], wanted: Sequence[bool]) -> Arrays:
-        """Room for all gradients that are wanted or not on demand."""
+        """Empty arrays for the gradients to compute, None for those that nobody asks for."""
         left_out = {n for n, want in zip(self.inputs, wanted, strict=True) if not want}
         left_out &= self.of_weights | self.of_positions
         left_out |= {"positions": self.of_weights, "weights": self.of_positions}.get(
@@ -76,17 +84,17 @@ class Operation(ABC):
         return room
 
     def joined(self, inputs: Sequence[Tensor | None], room: Arrays) -> Iterable[Tensor | None]:
-        """Gradients from what the native function has written."""
+        """Gradients of the inputs in their order, out of what the native function wrote."""
         parts = self.parts(*inputs)
         return (x[0] if x is not None and name in parts else x for name, x in room.items())
 
 
 @contextmanager
 def only(what: str) -> Iterator[None]:
-    """Gradients that a call of autograd inside does not need are not computed.
+    """Compute no gradient, inside this context, that a call of autograd does not need.
 
     Args:
-        what: all that it differentiates by, "weights" or "positions".
+        what: what that call differentiates with respect to: "weights" or "positions".
     """
     token = _only.set(what)
     try:
@@ -104,7 +112,7 @@ def _dense(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
 
 
 class _Outputs(torch.autograd.Function):
-    """The operation itself."""
+    """Kind 0: the operation itself."""
 
     @staticmethod
     def forward(ctx, operation, *inputs):  # type: ignore[no-untyped-def]
@@ -124,7 +132,7 @@ class _Outputs(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """Gradient of :class:`_Outputs`."""
+    """Kind 1: the gradient, which is the backward of :class:`_Outputs`."""
 
     @staticmethod
     def forward(ctx, operation, names, wanted, *given):  # type: ignore[no-untyped-def]
@@ -143,7 +151,7 @@ class _Gradient(torch.autograd.Function):
 
 
 class _Curvature(torch.autograd.Function):
-    """Derivative of :class:`_Gradient`, along the directions that come first."""
+    """Kind 2: the backward of :class:`_Gradient`; the directions are its first arguments."""
 
     @staticmethod
     def forward(ctx, operation, names, *given):  # type: ignore[no-untyped-def]
@@ -167,7 +175,7 @@ class _Curvature(torch.autograd.Function):
 
 
 def _direction(direction: Tensor | None, of: Tensor | None, *, optional: bool) -> Tensor | None:
-    """Zero where autograd leaves it out, but for what the native function can leave out too."""
+    """A direction; where autograd gives none, zeros, unless the native function takes none."""
     if of is None or direction is not None:
         return direction
     return None if optional else torch.zeros_like(of)

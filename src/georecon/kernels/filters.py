@@ -12,7 +12,7 @@ from georecon.kernels import native
 
 
 class Filters(NamedTuple):
-    """Filters of W channels: the SiLU of a linear function of the radial basis, or a multiple.
+    """Filters of W channels: a linear function of the radial basis, then SiLU or a factor.
 
     Products with them are float32 also where ``precision`` is bf16.
 
@@ -20,7 +20,7 @@ class Filters(NamedTuple):
         rbf: radial basis of each pair (P, K), or of each node of a grid (T, K).
         weight, bias: of the linear function, (W, K) and (W,).
         places: of pairs on the grid, or None if there is none.
-        factor: of each row of ``rbf``, in place of the SiLU, or None.
+        factor: multiplies each row of ``rbf``'s linear function in place of the SiLU; or None.
     """
 
     rbf: Tensor
@@ -45,10 +45,10 @@ class Filters(NamedTuple):
         return self.rows() if self.places is None else interpolate(self.rows(), self.places)
 
     def table(self) -> tuple[Tensor, Tensor | None]:
-        """Filters of each row of ``rbf``, and on a grid the step to each from the row before.
+        """Filters of each row of ``rbf`` and, on a grid, the step to each from the row before.
 
-        Both are rounded from float64: rounding errors of neighbouring nodes would be those of
-        forces, many times larger. A gradient goes to the first.
+        Both are computed in float64 and then rounded: forces are differences of neighbouring
+        nodes, which rounding before would spoil. Only the filters have a gradient.
         """
         if self.places is None:
             return self.rows(), None
@@ -60,8 +60,8 @@ class Filters(NamedTuple):
 class _Table(torch.autograd.Function):
     """Filters on a grid and the steps between them: ``filters.cpp``.
 
-    A gradient that is differentiated once more, and that of the radial basis, which on a grid does
-    not move, are computed in torch operations.
+    Torch operations compute a gradient that is to be differentiated again, and the gradient of the
+    radial basis, which no training needs: the nodes of a grid do not move.
     """
 
     @staticmethod

@@ -195,8 +195,13 @@ def _compile(compiler: str, target: Path) -> None:
 
 
 def _cache() -> Path:
-    """``$XDG_CACHE_HOME/georecon``, by default ~/.cache/georecon; a temporary folder if that
-    cannot be written.
+    """Folder of compiled kernels, made if it is not there.
+
+    ``$XDG_CACHE_HOME/georecon``, by default ~/.cache/georecon; where that cannot be written, a
+    temporary folder of this user's.
+
+    Raises:
+        OSError: the temporary folder belongs to someone else.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "georecon"

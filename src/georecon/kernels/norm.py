@@ -14,9 +14,10 @@ _PARTS, _ROWS = 8, 16  # most parts that are computed at the same time, fewest r
 
 
 class NormOperation(Operation):
-    """A norm of the features of each atom, its first input, regularised by ``eps``.
+    """A norm of each atom's features, its first input, regularised by ``eps``.
 
-    Gradients of weights are sums over parts of the atoms, whatever the number of threads.
+    Gradients of weights are summed over parts of the atoms, the same parts for any number of
+    threads.
     """
 
     def __init__(self, eps: float) -> None:

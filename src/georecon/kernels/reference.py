@@ -48,7 +48,8 @@ class AttentionForm(NamedTuple):
 
     Attributes:
         heads: number of heads H; channels are split among them.
-        vector_cutoff: the cutoff multiplies the values instead of the attention weights.
+        vector_cutoff: whether the cutoff multiplies the vectors' values too, as it does the
+            attention weights.
     """
 
     heads: int

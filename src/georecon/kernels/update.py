@@ -12,7 +12,7 @@ from georecon.kernels.reference import reference_update
 
 
 def layer_update(o: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """What a layer adds to scalars, and to vectors beside their messages.
+    """What a layer adds to the scalars, and to the vectors beside the vector messages.
 
     Args:
         o: three linear maps of the message, side by side, (N, 3F).

@@ -1,5 +1,5 @@
 // Whitening of atoms' vectors on CPUs: forward, backward and the derivative of the backward, an atom at a
-// time, in float64. The equations are `WhitenedVectorNorm.reference` of whiten.py.
+// time, in float64. The equations are `WhitenedVectorNorm.reference` of models/norms.py.
 //
 // With C the centred vectors of an atom, A = C Cᵀ/F + ε = P² and M = P⁻¹, its output is M C, weighted. Derivatives
 // are those of implicit functions: P' P + P P' = A', M' = -M P' M. The equation X P + P X = B is solved in the

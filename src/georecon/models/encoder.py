@@ -98,10 +98,9 @@ class AttentionLayer(nn.Module):
     """One ET layer: distance-modulated attention over neighbours, scalar and vector updates.
 
     Args:
-        settings: encoder sizes; ``vector_cutoff`` multiplies the values by the cutoff instead of
-            the attention weights, which makes vectors smooth there too. The paper's lineage leaves
-            it
-            off: vectors then jump at the cutoff.
+        settings: encoder sizes; ``vector_cutoff`` multiplies the vectors' values by the cutoff
+            too, which makes vectors smooth there. The paper's lineage leaves it off: vectors then
+            jump at the cutoff.
     """
 
     def __init__(self, settings: EncoderSettings) -> None:

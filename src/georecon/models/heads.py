@@ -1,8 +1,8 @@
 """Output heads on encoder features: scalar, dipole, spatial extent and per-atom vector.
 
 Lineage: TorchMD-NET ``output_modules.py`` (gated equivariant blocks of PaiNN), with SliDe's
-``ElectronicSpatialExtent2`` for the spatial extent. Each head has about 345,000 parameters at F =
-256.
+``ElectronicSpatialExtent2`` for the spatial extent. With 256 channels each head has about 345,000
+parameters.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ The condition number of A is the square of that of C. So the Cholesky factor is 
 left to whiten, and to differentiate, is well conditioned. Rounding grows with the root of the
 condition number of A.
 
-On CPUs ``whiten.cpp`` does the same an atom at a time: with the eigenvectors of A^{1/2}, of which
-no derivative is taken. Those of A^{1/2} itself come from implicit functions, whose equation is
-solved in the eigenvectors and divides by sums of eigenvalues, never by differences.
+On CPUs ``whiten.cpp`` does the same, one atom after the other, with the eigenvectors of A^{1/2}.
+Those are not differentiated: A^{1/2} is an implicit function of A, and the equation for its
+derivative, solved in the eigenvectors, divides by sums of eigenvalues, never by differences.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class WhitenedVectorNorm(nn.Module):
     Lineage: PVD ``EquivariantLayerNorm`` (centre over channels, 3×3 covariance, inverse square
     root in float64, learnable weight per channel).
     DEVIATION: the covariance is regularised by ``eps · 1`` instead of ``eps · diag(1, 2, 3)``,
-    which is not rotation equivariant; and no SVD, whose gradient is undefined for equal singular
-    values.
+    which is not rotation equivariant; and there is no SVD, whose gradient is undefined where
+    singular values are equal.
 
     Args:
         channels: number of channels F.
@@ -66,7 +66,10 @@ class WhitenedVectorNorm(nn.Module):
 
     @torch.no_grad()
     def _nearly_white(self, centred: Tensor) -> tuple[Tensor, Tensor]:
-        """A Cholesky factor of the covariance and its inverse, (N, 3, 3) each; any will do."""
+        """A Cholesky factor of the covariance and its inverse, (N, 3, 3) each.
+
+        It need not be exact: what it leaves to whiten is whitened by the second factor.
+        """
         identity = torch.eye(3, dtype=centred.dtype, device=centred.device)
         covariance = centred @ centred.mT / centred.shape[-1] + self.eps * identity
         trace = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
@@ -75,8 +78,9 @@ class WhitenedVectorNorm(nn.Module):
 
 
 class LayerNorm(nn.LayerNorm):
-    """``nn.LayerNorm`` over F channels, on CPUs with ``norm.cpp``: torch composes its second
-    derivative of thirty operations, one of training on forces.
+    """``nn.LayerNorm`` over F channels; on CPUs ``norm.cpp`` computes it.
+
+    Training on forces needs its second derivative, which torch composes of thirty operations.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, dtype: torch.dtype | None = None) -> None:

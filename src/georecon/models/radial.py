@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from georecon.kernels.filters import POINTS, Places
 
 NODES_PER_FUNCTION, NODES = 12, 256
-"""Nodes of the grid: so many for each radial function, and no fewer than that in all. Interpolated
+"""Nodes of the grid: so many for each radial function, but at least so many in all. Interpolated
 filters are then as exact as float32 (tests/models/test_parts.py)."""
 
 
@@ -23,10 +23,10 @@ def cosine_cutoff(length: Tensor, cutoff: float) -> Tensor:
 
 
 class ExpNormalBasis(nn.Module):
-    """Exponential-normal radial basis with fixed centres and widths (PhysNet; TorchMD-NET's
-    default).
+    """Exponential-normal radial basis (PhysNet) with fixed centres and widths.
 
-    ``φ_k(d) = cutoff(d) · exp(−β_k (exp(−α d) − μ_k)²)`` with ``α = 5 / d_cut``.
+    ``φ_k(d) = cutoff(d) · exp(−β_k (exp(−α d) − μ_k)²)`` with ``α = 5 / d_cut``, TorchMD-NET's
+    default.
 
     Args:
         cutoff: cutoff distance [Å].
@@ -66,8 +66,8 @@ class Grid(NamedTuple):
     long ones.
 
     Attributes:
-        rbf: radial basis of each node, (T, K) float64: rounding errors of neighbouring nodes would
-            be those of forces, many times larger.
+        rbf: radial basis of each node, (T, K) float64: forces are differences of neighbouring
+            nodes, which rounding to float32 would spoil.
         cutoff: cosine cutoff of each node, (T,) float64.
         places: of pairs on it, counted from the node at the cutoff.
     """
@@ -79,8 +79,10 @@ class Grid(NamedTuple):
 
 @functools.cache
 def _nodes(cutoff: float, size: int) -> tuple[Tensor, Tensor, float]:
-    """Radial basis (T, K) and cutoff (T,) of the nodes, from the cutoff to distance 0, and
-    ``exp(−α d / 2)`` of the first.
+    """What the nodes of the grid hold, from the cutoff to distance 0.
+
+    Returns:
+        Radial basis (T, K), cosine cutoff (T,), and ``exp(−α d / 2)`` of the first node.
     """
     basis = ExpNormalBasis(cutoff, size)
     first = math.exp(-0.5 * basis.alpha * cutoff)

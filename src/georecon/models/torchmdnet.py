@@ -1,6 +1,6 @@
 """Exchange encoder weights with TorchMD-NET 3.x and with PVD's Lightning checkpoints.
 
-TorchMD-NET's and our tensors differ in names of nothing but the order of rows: the 3F outputs of
+Names are TorchMD-NET's. Two kinds of tensors differ in the order of their rows: the 3F outputs of
 ``v_proj`` and ``dv_proj`` are (heads, 3, D) there and (3, heads, D) here. Buffers of the radial
 basis are constants here. PVD, whose ``denoised-pcqm4mv2.ckpt`` is the public Coord encoder, calls
 the final vector norm ``out_norm_vec``; TorchMD-NET 3 has none.

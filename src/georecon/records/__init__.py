@@ -1,1 +1,1 @@
-"""What a job writes of itself (record, code digest), and the chain read back."""
+"""What a job writes of itself (record, code digest), and the chain of a number."""

@@ -1,1 +1,1 @@
-"""One file per computing rule (rule = script = stage)."""
+"""What each computing rule does: one file a rule, of the same name as its script."""

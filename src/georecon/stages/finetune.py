@@ -253,8 +253,9 @@ def finetune(
     world: World,
     say: Callable[[str], None],
 ) -> FitResult:
-    """Fine-tune, then predict the test set once; writes model.safetensors, outputs.safetensors,
-    curve.csv.
+    """Fine-tune, then predict the test set once.
+
+    Writes ``model.safetensors``, ``outputs.safetensors`` and ``curve.csv``.
 
     Args:
         settings: label, recipe, encoder, train, seed, code (``georecon.experiments.runs``).

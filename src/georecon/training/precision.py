@@ -2,8 +2,8 @@
 
 Torch's autocast would leave what follows a product in bfloat16 (activations, attention weights,
 sums over neighbours). Here only the operands of a product are rounded; its result goes on in
-float32. So positions, distances, noise, sums, losses, weights and the optimiser stay in
-float32/64.
+float32. Positions, distances, noise, sums, losses, weights and the optimiser keep their float32 or
+float64.
 """
 
 from __future__ import annotations

@@ -36,7 +36,9 @@ class Plateau:
         factor: multiplier on each reduction.
         patience: evaluations without improvement that are waited out.
         minimum: smallest factor on the learning rate.
-        scale: present factor, best score so far and evaluations since then are the state.
+        scale: present factor on the learning rate. This and the next two are the state.
+        best: best score so far.
+        waited: evaluations since then.
     """
 
     factor: float = 0.8

@@ -86,7 +86,7 @@ _SUMS: tuple[tuple[str, dict[str, int], float, float], ...] = (
 
 
 def _check_sums(molecules: Molecules, file: Path) -> None:
-    """Refuse a molecule one of whose labels does not fit the others, as in another unit."""
+    """Refuse a molecule whose labels do not fit each other, as when one is in another unit."""
     for text, signs, low, high in _SUMS:
         total = np.zeros(len(molecules))
         for name, sign in signs.items():

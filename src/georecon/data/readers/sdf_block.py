@@ -129,7 +129,7 @@ class _Lines(NamedTuple):
     end: Int  # place of the newline, (L,)
 
     def windows(self, lines: Int, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The first bytes of some lines, as records of ``dtype``."""
+        """The first bytes of each given line, as a record of ``dtype``."""
         void = np.dtype(f"V{dtype.itemsize}")
         count = len(self.buffer) - dtype.itemsize + 1
         everywhere: NDArray[Any] = np.ndarray((count,), void, self.buffer, strides=(1,))
@@ -217,7 +217,7 @@ def _plain_records(lines: _Lines, first: Int, last: Int) -> tuple[Int, Mask]:
 
 
 def _tally(lines: Int, last: Int) -> Int:
-    """How many of some lines each record holds, (R,)."""
+    """How many of the given lines lie in each record, (R,)."""
     return np.bincount(np.searchsorted(last, lines), minlength=len(last))[: len(last)]
 
 
@@ -287,7 +287,7 @@ def _keep(found: _Found, mask: Mask) -> _Found:
 
 
 def _merge(one: _Found, other: _Found) -> _Found:
-    """Both, in the order of their records."""
+    """Plain and unusual records' molecules in one block, in the order of their records."""
     record = np.concatenate([one.record, other.record])
     n_atoms = np.concatenate([one.n_atoms, other.n_atoms])
     order = np.argsort(record)

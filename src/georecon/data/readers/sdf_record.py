@@ -18,7 +18,7 @@ _COUNTS = re.compile(rb"^.{34}V[23]000", re.MULTILINE)
 
 
 def molecules_within(record: bytes) -> int:
-    """Counts lines between two ``$$$$``: more than one if a ``$$$$`` is missing."""
+    """How many counts lines stand between two ``$$$$``: several if a ``$$$$`` is missing."""
     return len(_COUNTS.findall(record))
 
 

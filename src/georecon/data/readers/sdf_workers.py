@@ -88,8 +88,8 @@ def read_part(data: memoryview, reading: Reading) -> Part:
 def read_parts(blocks: Iterable[memoryview], reading: Reading, processes: int) -> Iterator[Part]:
     """Parse blocks, in this process or in ``processes - 1`` others while this one reads on.
 
-    A block is done with before the next is asked for. If ``blocks`` raises, the parts before it
-    come first.
+    Each block is used up before the next one is asked for. If ``blocks`` raises, the parts of the
+    blocks before the error are yielded first.
 
     Raises:
         ChildProcessError: a worker ended before its work did.
