@@ -111,7 +111,7 @@ def store(path: Path) -> int:
     }
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         manifest = preprocess(card, path.parent, Path(folder) / "store", processes=2)
-    return int(manifest["counts"]["molecules"])
+    return manifest.counts.molecules
 
 
 class Rate(NamedTuple):

@@ -12,7 +12,8 @@ from georecon.reporting.figures.inputs import (
     figure_spec,
     notebook_digest,
 )
-from georecon.reporting.summary import banner, load_expected
+from georecon.reporting.expected import load_expected
+from georecon.reporting.summary import banner
 from georecon.reporting.web.content import site_plan
 
 EDITION = experiments.place  # of a cell that is made again: a folder of its own

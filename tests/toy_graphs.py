@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from georecon.data.manifest import Source
 from georecon.data.molecules import Molecules
 from georecon.data.store import Store, StoreWriter
 from georecon.graph import MolGraph, make_graph
@@ -98,6 +99,6 @@ def write_store(folder: Path, count: int = 24, atoms: tuple[int, int] = (5, 9)) 
         [rng.normal(size=(len(z), 3)) for z, _ in made],
     )
     units = {"pos": "Å", "energy": "eV", "forces": "eV/Å"}
-    with StoreWriter(folder, dataset="toy", source={}, units=units) as writer:
+    with StoreWriter(folder, dataset="toy", source=Source(), units=units) as writer:
         writer.append(molecules)
     return Store.open(folder)

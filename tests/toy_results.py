@@ -112,7 +112,8 @@ def _pretrained(folder: Path, method: str) -> None:
 
 def _record(path: Path) -> dict[str, Any]:
     return {
-        "stage": "pretrain", "settings": {"name": path.parent.as_posix()[-30:]}, "seed": 1,
+        "stage": "pretrain", "inputs": {}, "outputs": {}, "job": {}, "seed": 1,
+        "settings": {"name": path.parent.as_posix()[-30:]},
         "seconds": 2.0, "compute": {"device": "cpu"}, "training": {"steps": 8, "best_score": 0.5},
         "final": {"val_reconstruct": 0.5, "val_reconstruct_shuffled": 0.55,
                   "val_reconstruct_zero": 0.7, "val_code_usage": 0.05},

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from georecon.audit import Audit, audit
-from georecon.data.store import _identity
 from georecon.experiments.cells import Experiments
 from georecon.experiments.config import load_config
 from georecon.files import read_json, sha256_file, sha256_json, write_json
@@ -129,6 +128,7 @@ def rewrite_array(folder: Path, name: str, change: Callable[[np.ndarray], None])
     def describe(manifest: dict[str, Any]) -> None:
         entry = manifest["files"][path.name]
         entry |= {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        manifest["sha256"] = _identity(manifest["files"])
+        hashes = {name: file["sha256"] for name, file in manifest["files"].items()}
+        manifest["sha256"] = sha256_json(hashes)
 
     edit_json(path.parent / "manifest.json", describe)

@@ -60,9 +60,9 @@ def test_a_bundle_verifies_on_another_path_without_data(bundle: Path, tmp_path: 
 
 def test_verification_recomputes_every_cell(bundle: Path) -> None:
     found = verify_bundle(bundle)
-    filled = [cell for cell in found.cells.values() if cell["value"] is not None]
+    filled = [cell for cell in found.cells.values() if cell.value is not None]
     assert len(filled) > 50
-    assert all(cell["verdict"] == "reproduced" and cell["recomputed"] for cell in filled)
+    assert all(cell.verdict == "reproduced" and cell.recomputed for cell in filled)
 
 
 def test_what_travels_and_what_does_not(bundle: Path) -> None:

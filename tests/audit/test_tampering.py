@@ -158,9 +158,9 @@ def test_an_untouched_run_is_intact(sound: Path) -> None:
     assert result.status == "intact", list(result.lines())
     assert not result.findings
     for place, cell in result.cells.items():
-        assert cell["verdict"] == (MISSING if cell["value"] is None else REPRODUCED), place
+        assert cell.verdict == (MISSING if cell.value is None else REPRODUCED), place
     assert result.counts()[REPRODUCED] > 50
-    assert result.hashed["files"] > 250
+    assert result.hashed.files > 250
 
 
 @pytest.mark.parametrize("name", OF_ONE_FILE)
@@ -177,7 +177,7 @@ def test_one_changed_file_is_found_and_named(name: str, folder: Path) -> None:
     if not path.startswith(QM9) or kind == "value differs":
         assert finding.cells, "names no cell"
     for cell in finding.cells:
-        assert result.cells[cell]["verdict"] != REPRODUCED
+        assert result.cells[cell].verdict != REPRODUCED
 
 
 # ---- forgers ----------------------------------------------------------------------------------
@@ -334,8 +334,8 @@ def test_uncommitted_code_is_loud_but_breaks_no_chain(folder: Path) -> None:
     tamper.seal_all(folder)
     result = run_audit(folder)
     assert result.status == "intact"
-    assert result.cells["qm9/coord/homo"]["verdict"] == NOT_COMPARABLE
-    assert result.cells["qm9/georecon/homo"]["verdict"] == REPRODUCED
+    assert result.cells["qm9/coord/homo"].verdict == NOT_COMPARABLE
+    assert result.cells["qm9/georecon/homo"].verdict == REPRODUCED
     assert any("UNCOMMITTED CODE" in line and "encoder.py" in line for line in result.lines())
 
 
@@ -351,7 +351,10 @@ def test_verdicts_of_a_changed_number(folder: Path) -> None:
     cell_value(folder)
     (folder / FINETUNE / "scratch/seed2/predictions.parquet").unlink()
     cells = run_audit(folder).cells
-    assert cells["qm9/coord/homo"]["verdict"] == DIFFERS
-    assert cells["qm9/coord/homo"]["recomputed"]["value"] > cells["qm9/coord/homo"]["value"]
-    assert cells["qm9/scratch/homo"]["verdict"] == MISSING
-    assert cells["qm9/georecon/alpha"]["verdict"] == REPRODUCED
+    edited = cells["qm9/coord/homo"]
+    assert edited.verdict == DIFFERS
+    assert edited.value is not None
+    assert edited.recomputed is not None
+    assert edited.recomputed.value > edited.value
+    assert cells["qm9/scratch/homo"].verdict == MISSING
+    assert cells["qm9/georecon/alpha"].verdict == REPRODUCED

@@ -74,7 +74,7 @@ def test_force_layouts(layout: str, mirror: Path, tmp_path: Path) -> None:
     store = store_of(found, tmp_path, "molecule")
     assert len(store) == frames
     # the store has eV whatever the file has, and the tables too
-    assert store.manifest["units"] == {"pos": "Å", "energy": "eV", "forces": "eV/Å"}
+    assert store.manifest.units == {"pos": "Å", "energy": "eV", "forces": "eV/Å"}
     ratio = factor(units["energy"], "eV")
     if name.endswith(".npz"):
         with np.load(mirror / name) as data:
@@ -158,7 +158,7 @@ def test_a_force_set_for_pretraining_is_one_store_of_all_files(
     assert found.pretrain_store() == "resources/store/mine/all"
     store = store_of(found, tmp_path, "all")
     assert len(store) == 4000
-    assert store.manifest["source"]["roles"] == ["toluene", "uracil"]
+    assert store.manifest.source.roles == ("toluene", "uracil")
 
 
 @pytest.mark.parametrize("reader", ["qm9_xyz", "gdb9"])
@@ -181,8 +181,7 @@ def test_qm9_layouts(reader: str, mirror: Path, tmp_path: Path) -> None:
     for name in found.raw_names("qm9", None):
         fetch(found.card_file("qm9", name), tmp_path / "raw" / name, offline=True)
     manifest = preprocess(found.reading_card("qm9"), tmp_path / "raw", tmp_path / "store")
-    assert manifest["counts"] == {"molecules": 12_000, "atoms": manifest["counts"]["atoms"],
-                                  "rejected": 0}  # fmt: skip
+    assert (manifest.counts.molecules, manifest.counts.rejected) == (12_000, 0)
     store = Store.open(tmp_path / "store")
     methane = int(np.flatnonzero(store.ids == 1)[0])
     assert store.labels["u0"][methane] == -40.47893 * HARTREE_TO_EV
@@ -202,8 +201,8 @@ def test_left_out_molecules_are_counted_as_rejected(mirror: Path, tmp_path: Path
     given = {**given, "sources": {"x": {"reader": "gdb9", "files": files}}}
     given |= {"expected_molecules": 11_998, "default_source": "x"}
     manifest = preprocess(given, tmp_path, tmp_path / "s")
-    assert manifest["counts"]["molecules"] + manifest["counts"]["rejected"] == 12_000
-    assert [one["record"] for one in manifest["rejected"]] == ["gdb_4", "gdb_9"]
+    assert manifest.counts.molecules + manifest.counts.rejected == 12_000
+    assert [one.record for one in manifest.rejected] == ["gdb_4", "gdb_9"]
     assert not np.isin([4, 9], Store.open(tmp_path / "s").ids).any()
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from georecon.data.elements import COVALENT_RADIUS, SYMBOLS
+from georecon.data.manifest import Source
 from georecon.data.molecules import Molecules
 from georecon.data.split import (
     Split,
@@ -173,7 +174,7 @@ def test_key_of_small_cases() -> None:
 
 def test_leak_report_counts_shared_molecules(tmp_path: Path, qm9: Molecules) -> None:
     def store(name: str, molecules: Molecules) -> Store:
-        head: dict[str, Any] = {"dataset": name, "source": {}, "units": {}}
+        head: dict[str, Any] = {"dataset": name, "source": Source(), "units": {}}
         with StoreWriter(tmp_path / name, **head) as writer:
             writer.append(molecules)
         return Store.open(tmp_path / name)
@@ -184,10 +185,10 @@ def test_leak_report_counts_shared_molecules(tmp_path: Path, qm9: Molecules) -> 
     seen = Molecules.concatenate([part, Molecules.from_list([1], [[1, 1]], [np.eye(3)[:2]])])
     test, pretrain = store("test", first), store("pretrain", seen)
     report = leak_report(test, range(len(test)), pretrain, range(len(pretrain)))
-    assert report["test_molecules"] == 131
-    assert report["pretrain_molecules"] == 31
-    assert 28 <= report["shared"] <= 30
-    assert report["shared_fraction"] == report["shared"] / 131
+    assert report.test_molecules == 131
+    assert report.pretrain_molecules == 31
+    assert 28 <= report.shared <= 30
+    assert report.shared_fraction == report.shared / 131
     other = store("other", second)
-    assert leak_report(other, range(131), pretrain, range(31))["shared"] <= 1
-    assert leak_report(test, [], pretrain, [])["shared_fraction"] == 0.0
+    assert leak_report(other, range(131), pretrain, range(31)).shared <= 1
+    assert leak_report(test, [], pretrain, []).shared_fraction == 0.0

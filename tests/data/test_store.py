@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from georecon.data.manifest import Counts, Source
 from georecon.data.molecules import Molecules, Rejected
 from georecon.data.store import Store, StoreWriter
 from georecon.errors import DataError
@@ -22,7 +23,7 @@ UNITS = {"pos": "Å", "energy": "eV", "forces": "eV/Å"}
 
 
 def write(path: Path, *chunks: Molecules, rejected: tuple[Rejected, ...] = ()) -> Store:
-    with StoreWriter(path, dataset="toy", source={"source": "code"}, units=UNITS) as writer:
+    with StoreWriter(path, dataset="toy", source=Source(source="code"), units=UNITS) as writer:
         for chunk in chunks:
             writer.append(chunk)
         for one in rejected:
@@ -78,12 +79,12 @@ def test_same_input_gives_same_bytes(tmp_path: Path) -> None:
 def test_manifest_says_what_is_inside(tmp_path: Path) -> None:
     store = write(tmp_path / "s", make_molecules(), rejected=(Rejected("7", "no atoms"),))
     manifest = store.manifest
-    assert manifest["counts"] == {"molecules": 3, "atoms": 9, "rejected": 1}
-    assert manifest["rejected"] == [{"record": "7", "reason": "no atoms"}]
-    assert manifest["elements"] == [1, 6, 8]
-    assert manifest["dataset"] == "toy"
-    assert manifest["units"] == UNITS
-    assert set(manifest["files"]) == {
+    assert manifest.counts == Counts(molecules=3, atoms=9, rejected=1)
+    assert manifest.rejected == (Rejected("7", "no atoms"),)
+    assert manifest.elements == (1, 6, 8)
+    assert manifest.dataset == "toy"
+    assert manifest.units == UNITS
+    assert set(manifest.files) == {
         f"{name}.npy" for name in ("ids", "z", "pos", "offsets", "labels_energy", "forces", "order")
     }
 
@@ -123,6 +124,19 @@ def test_other_format_version_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "s" / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
     with pytest.raises(DataError, match=r"format 99, this code reads 2; delete .*and run"):
+        Store.open(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"counts": 3}, {"files": []}, {"files": {"z.npy": {"sha256": "0"}}}, {"rejected": [1]},
+     {"source": {"unknown": 1}}],
+)  # fmt: skip
+def test_manifest_of_another_form_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    write(tmp_path / "s", make_molecules())
+    file = tmp_path / "s" / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(DataError, match=r"manifest\.json: no whole manifest"):
         Store.open(tmp_path / "s")
 
 
@@ -206,6 +220,7 @@ MEMORY = """
 import json, sys
 from pathlib import Path
 import numpy as np
+from georecon.data.manifest import Source
 from georecon.data.molecules import Molecules
 from georecon.data.store import Store, StoreWriter
 
@@ -222,7 +237,7 @@ def write():
     rng = np.random.default_rng(0)
     z = rng.integers(1, 10, offsets[-1]).astype(np.uint8)
     pos = rng.normal(size=(offsets[-1], 3)).astype(np.float32)
-    with StoreWriter(folder, dataset="toy", source={}, units={"pos": "Å"}) as writer:
+    with StoreWriter(folder, dataset="toy", source=Source(), units={"pos": "Å"}) as writer:
         for first in range(0, molecules, 50_000):
             ids = 7 * np.arange(first, first + 50_000)
             writer.append(Molecules(ids=ids, z=z, pos=pos, offsets=offsets, labels={"y": ids / 2}))

@@ -70,7 +70,7 @@ def test_md17(case: str, mirror: Path, cards: dict[str, Any], tmp_path: Path) ->
     files = {"ethanol": {"name": "x.npz"}}
     card = {**cards["md17"], "sources": {"official": {"reader": "frames", "files": files}}}
     md17(mirror, tmp_path)
-    assert preprocess(card, tmp_path, tmp_path / "good", "ethanol")["counts"]["rejected"] == 0
+    assert preprocess(card, tmp_path, tmp_path / "good", "ethanol").counts.rejected == 0
     md17(mirror, tmp_path, **changes)
     with pytest.raises(DataError, match=rf"x\.npz, {message}"):
         preprocess(card, tmp_path, tmp_path / "bad", "ethanol")

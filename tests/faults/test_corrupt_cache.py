@@ -64,7 +64,7 @@ def test_any_flipped_bit_is_noticed_before_parsing(
     if kind == "lock":
         fetch({"name": "water.xyz"}, file, offline=True)  # records what is there
     store = preprocess(card(**entry), raw, tmp_path / "good", "water")
-    assert store["counts"]["molecules"] == 20
+    assert store.counts.molecules == 20
     parsed: list[Path] = []
     monkeypatch.setitem(module.READERS, "frames", lambda job: parsed.append(job.only_path()))
     for place in random.Random(3).sample(range(8 * len(FRAMES)), 50):

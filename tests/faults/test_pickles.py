@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from georecon.data.manifest import Source
 from georecon.data.readers.extxyz import read_extxyz
 from georecon.data.readers.md17 import FORCE_UNITS, load_npz
 from georecon.data.split import read_split
@@ -121,7 +122,7 @@ def test_payload_in_a_store_is_refused(tmp_path: Path) -> None:
     from georecon.data.store import StoreWriter
 
     molecules = Molecules.from_list([1], [[1, 1]], [[[0.0, 0, 0], [0, 0, 0.74]]])
-    with StoreWriter(tmp_path / "s", dataset="d", source={}, units={"pos": "Å"}) as writer:
+    with StoreWriter(tmp_path / "s", dataset="d", source=Source(), units={"pos": "Å"}) as writer:
         writer.append(molecules)
     marker = tmp_path / "marker"
     arrays = sorted((tmp_path / "s").glob("*.npy"))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from georecon import objectives
+from georecon.data.manifest import Source
 from georecon.data.readers.qm9_package import PACK_FILES, find_qm9pack, read_qm9pack
 from georecon.data.store import Store, StoreWriter
 from georecon.errors import DataError
@@ -48,7 +49,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
             chosen = [line for number, line in enumerate(lines) if number % EVERY == 0]
         (folder / name).write_text("".join(chosen))
     molecules = read_qm9pack(folder, ranges={})
-    with StoreWriter(folder / "store", dataset="qm9", source={}, units={"pos": "Å"}) as writer:
+    with StoreWriter(
+        folder / "store", dataset="qm9", source=Source(), units={"pos": "Å"}
+    ) as writer:
         writer.append(dataclasses.replace(molecules, labels={}))
     return Store.open(folder / "store")
 

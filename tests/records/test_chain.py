@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from georecon.files import sha256_file, sha256_json, write_json
-from georecon.records.chain import Graph, read_graph
-from georecon.records.record import record_digest
+from georecon.records.chain import Graph, Run, read_graph
 from tests.projects import Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -35,7 +33,7 @@ def test_a_fine_tuned_number_leads_to_its_raw_files(graph: Graph) -> None:
     kinds = Counter(link.kind for link in chain)
     assert kinds["cell"] == 1
     # two seeds, each fine-tuned and evaluated; one pre-training, two splits, leak, store, 3 fetches
-    stages = Counter(link.facts["stage"] for link in chain if link.kind == "run")
+    stages = Counter(link.record.stage for link in chain if isinstance(link, Run))
     assert stages == {
         "finetune": 2, "evaluate": 2, "pretrain": 1, "split": 2, "leak": 1, "preprocess": 1,
         "fetch": 3,
@@ -51,7 +49,9 @@ def test_computed_raw_data_says_so(graph: Graph) -> None:
     raw = [link for link in graph.chain("md17/force_coord/ethanol") if link.kind == "raw"]
     computed = [link for link in raw if link.facts["origin"] == "computed"]
     assert [link.path for link in computed] == ["resources/raw/xmd17/xmd17_ethanol.npz"]
-    assert computed[0].facts["simulation"]["frames"] > 0
+    simulation = computed[0].facts["simulation"]
+    assert isinstance(simulation, dict)
+    assert simulation["frames"] > 0
 
 
 def test_links_come_before_what_they_were_made_from(graph: Graph) -> None:
@@ -62,23 +62,22 @@ def test_links_come_before_what_they_were_made_from(graph: Graph) -> None:
 
 
 def test_runs_say_what_a_reviewer_asks(graph: Graph) -> None:
-    runs = [link for link in graph.links.values() if link.kind == "run"]
-    assert {run.facts["stage"] for run in runs} >= {
+    records = graph.records.values()
+    assert {record.stage for record in records} >= {
         "fetch", "xmd17", "preprocess", "split", "leak", "pretrain", "finetune", "evaluate",
         "smoothness", "table",
     }  # fmt: skip
-    for run in runs:
-        facts = run.facts
-        assert len(facts["code"]["commit"]) == 40, run.path
-        assert facts["code"]["dirty"] is False
-        assert len(facts["environment"]["sha256"]) == 64
-        assert facts["seconds"] >= 0
-        assert facts["settings_sha256"] == sha256_json(facts["settings"])
-        assert "slurm" in facts["job"]
-        assert facts["job"]["log"]["path"].startswith("logs/")
-        assert facts["compute"]["threads"] == 1
-    for record in graph.records.values():
-        assert record["sha256"] == record_digest(record)
+    for record in records:
+        assert len(record.code.commit or "") == 40, record.path
+        assert record.code.dirty is False
+        assert len(record.lock_sha256 or "") == 64
+        assert record.seconds is not None
+        assert record.seconds >= 0
+        assert record.settings_sha256 == sha256_json(record.settings)
+        assert record.log is not None
+        assert record.log.path.startswith("logs/")
+        assert record.compute.threads == 1
+        assert record.sha256 == record.digest
 
 
 def test_every_cell_with_a_value_has_a_chain_to_a_store(graph: Graph) -> None:
@@ -86,13 +85,7 @@ def test_every_cell_with_a_value_has_a_chain_to_a_store(graph: Graph) -> None:
     assert len({cell.path for cell in cells}) == len(cells) > 50
     for cell in cells:
         kinds = {link.kind for link in graph.chain(cell.path)}
-        assert ("store" in kinds and "raw" in kinds) == (cell.facts["value"] is not None)
-
-
-def test_graph_is_json(graph: Graph) -> None:
-    document = json.loads(json.dumps(graph.as_json(), allow_nan=False))
-    assert document["rerun"]["qm9/coord/homo"].endswith("cell=qm9/coord/homo -- rerun")
-    assert set(document["chains"]) == {cell.path for cell in graph.cells()}
+        assert ("store" in kinds and "raw" in kinds) == (cell.value is not None)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +95,10 @@ def test_graph_is_json(graph: Graph) -> None:
          "expected str"),
         ('{"stage": "finetune", "settings": {}, "inputs": {"a": {"path": "../../x", "bytes": 1, '
          '"sha256": "0"}}, "outputs": {}, "job": {}}', "out of the folder"),
+        ('{"stage": "finetune", "settings": {}, "inputs": {}, "outputs": {}, "job": {}, '
+         '"training": {"steps": []}}', "record steps: is [], expected int"),
+        ('{"stage": "finetune", "settings": {}, "inputs": {}, "outputs": {}, "job": {}, '
+         '"seconds": true}', "record seconds: is True, expected float"),
         ('{"stage": NaN}', "NaN"),
         ("[" * 100_000, "nested"),
         ("[1, 2]", "expected an object"),
@@ -117,4 +114,27 @@ def test_a_record_of_another_form_is_a_fault_not_an_error(
     path.write_text(text)
     (fault,) = read_graph(tmp_path, "tiny").faults
     assert fault.path == "results/tiny/finetune/a/b/c/seed1/run.json"
+    assert words in fault.text
+
+
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        ({"files": {"z.npy": 3}}, "z.npy: is 3, expected dict"),
+        ({"files": {"z.npy": {"sha256": "0", "bytes": "1"}}}, "bytes: is '1', expected int"),
+        ({"files": []}, "files: is [], expected dict"),
+        ({}, "files: is None, expected dict"),
+    ],
+)
+def test_a_manifest_of_another_form_is_a_fault_not_an_error(
+    manifest: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    store = "resources/store/toy/manifest.json"
+    written = {"path": store, "bytes": 1, "sha256": "0" * 64}
+    record = {"stage": "preprocess", "settings": {}, "inputs": {}, "job": {}}
+    path = tmp_path / "resources/records/preprocess/toy.json"
+    write_json(path, record | {"outputs": {"store": written}})
+    write_json(tmp_path / store, manifest)
+    (fault,) = read_graph(tmp_path, "tiny").faults
+    assert (fault.kind, fault.path) == ("file unreadable", store)
     assert words in fault.text

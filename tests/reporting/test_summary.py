@@ -10,7 +10,8 @@ import yaml
 from georecon.errors import ConfigError
 from georecon.files import read_json
 from georecon.jobs import launch
-from georecon.reporting.summary import NUMBER, banner, expected_text, load_expected, write_report
+from georecon.reporting.expected import load_expected
+from georecon.reporting.summary import banner, expected_text, write_report
 from tests import toy_results as toy
 
 EXPECTED = toy.ROOT / "reports" / "expected"
@@ -20,22 +21,22 @@ def test_every_table_has_an_entry_with_source_and_reason() -> None:
     entries = load_expected(EXPECTED)
     assert set(entries) == set(toy.experiments_of("laptop").config["tables"])
     for entry in entries.values():
-        assert entry["reason"].strip()
-        assert entry["sources"]
-        assert entry["numbers"] or entry["status"] == "unknown"
-        for number in [*entry["numbers"], *entry["context"]]:
-            assert isinstance(number["value"], int | float)
-            assert number["relation"] in ("=", ">", "<")
-            assert number["source"]
+        assert entry.reason.strip()
+        assert entry.sources
+        assert entry.numbers or entry.status == "unknown"
+        for number in [*entry.numbers, *entry.context]:
+            assert isinstance(number.value, int | float)
+            assert number.relation in ("=", ">", "<")
+            assert number.source
             # a number decides something only if a tolerance says what
-            assert number["verdict"] == "none" or number["tolerance"] is not None
-        assert all(claim["text"] and claim["source"] for claim in entry["claims"])
+            assert number.verdict == "none" or number.tolerance is not None
+        assert all(claim.text and claim.source for claim in entry.claims)
 
 
 def test_weak_numbers_never_decide() -> None:
     entry = load_expected(EXPECTED)["md17"]
-    assert entry["status"] == "weak"
-    assert {number["verdict"] for number in entry["numbers"]} == {"none"}
+    assert entry.status == "weak"
+    assert {number.verdict for number in entry.numbers} == {"none"}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,9 @@ def test_weak_numbers_never_decide() -> None:
     [
         ({"status": "certain"}, "allowed"),
         ({"table": "other"}, "allowed"),
-        ({"numbers": [dict.fromkeys(NUMBER[1:], 1)]}, "missing numbers.what"),
+        ({"numbers": [{"relation": "=", "value": 1}]}, "missing numbers.what, .*numbers.unit"),
+        ({"claims": [{"text": "x", "source": "y", "page": 3}]}, "unknown claims.page"),
+        ({"number": []}, "unknown number"),
     ],
 )
 def test_bad_entry_is_refused(change: dict[str, object], words: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from georecon.data.cards import READER_KEYS, source_files
+from georecon.data.manifest import Counts
 from georecon.data.raw.fetch import fetch
 from georecon.data.readers.qm9_package import LABELS
 from georecon.data.store import Store
@@ -98,11 +99,11 @@ def test_raw_to_store(
 ) -> None:
     store = make(cards, mirror, tmp_path, dataset, target, source)
     assert len(store) == molecules
-    assert store.manifest["counts"]["molecules"] == molecules
-    assert store.manifest["units"] == cards[dataset]["units"]
-    assert store.manifest["source"]["source"] == source
-    for file in store.manifest["source"]["raw"].values():
-        assert len(file["sha256"]) == 64
+    assert store.manifest.counts.molecules == molecules
+    assert store.manifest.units == cards[dataset]["units"]
+    assert store.manifest.source.source == source
+    for file in store.manifest.source.raw.values():
+        assert len(str(file["sha256"])) == 64
     assert str(tmp_path) not in (store.path / "manifest.json").read_text()
 
 
@@ -124,7 +125,7 @@ def test_official_qm9_layouts_through_cards(
         manifest = preprocess(card, raw, tmp_path / "s", source="subset")
     finally:
         del sources["subset"]
-    assert manifest["counts"]["molecules"] == 12_000
+    assert manifest.counts.molecules == 12_000
 
 
 def test_other_count_is_refused(cards: dict[str, Any], mirror: Path, tmp_path: Path) -> None:
@@ -174,9 +175,9 @@ def test_few_bad_sdf_records_are_listed_many_refused(cards: dict[str, Any], tmp_
     text = "".join(WATER.format(count=i, bond=bond) for i, bond in enumerate(bonds))
     (tmp_path / "a.sdf").write_text(text.replace("H   0", "Q   0", 1))
     manifest = preprocess(sdf_card(cards, 2, expected=4), tmp_path, tmp_path / "s")
-    assert manifest["counts"] == {"molecules": 2, "atoms": 6, "rejected": 2}
-    assert [one["record"] for one in manifest["rejected"]] == ["0", "1"]
-    assert "nearest_neighbour = 0.1" in manifest["rejected"][1]["reason"]
+    assert manifest.counts == Counts(molecules=2, atoms=6, rejected=2)
+    assert [one.record for one in manifest.rejected] == ["0", "1"]
+    assert "nearest_neighbour = 0.1" in manifest.rejected[1].reason
     assert Store.open(tmp_path / "s").ids.tolist() == [2, 3]
     with pytest.raises(DataError, match=r"record 0: '.' is no element.*2 such records"):
         preprocess(sdf_card(cards, 1), tmp_path, tmp_path / "s")
@@ -191,7 +192,7 @@ def test_member_of_an_archive(small_rmd17: dict[str, Any], mirror: Path, tmp_pat
         info.size = len(data)
         archive.addfile(info, io.BytesIO(data))
     manifest = preprocess(small_rmd17, tmp_path, tmp_path / "s", "uracil")
-    assert manifest["counts"]["molecules"] == 1000
+    assert manifest.counts.molecules == 1000
     assert np.isfinite(Store.open(tmp_path / "s").labels["energy"]).all()
     with pytest.raises(DataError, match=r"record .*rmd17_aspirin\.npz: is not in the archive"):
         preprocess(small_rmd17, tmp_path, tmp_path / "s", "aspirin")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from georecon.data.cards import FILE_STRIDE
+from georecon.data.manifest import Source
 from georecon.data.molecules import Molecules
 from georecon.data.split import Split, qm9_split, random_split, read_split, write_split
 from georecon.data.store import Store, StoreWriter
@@ -221,7 +223,7 @@ def test_bad_list_of_rows_is_refused(
 
 
 def write_store(path: Path, molecules: Molecules) -> Store:
-    source = {"roles": ["all"]}
+    source = Source(roles=("all",))
     with StoreWriter(path, dataset=path.name, source=source, units={}) as writer:
         writer.append(molecules)
     return Store.open(path)
@@ -251,8 +253,8 @@ def test_exclude_leaks_brings_the_count_to_zero(qm9: Molecules, tmp_path: Path) 
         report = write_leak_report(
             test.path, tmp_path / "t.npz", pretraining.path, out, tmp_path / "leak.json"
         )
-        shared[exclude] = report["shared"]
-        assert read_json(tmp_path / "leak.json") == report
+        shared[exclude] = report.shared
+        assert read_json(tmp_path / "leak.json") == asdict(report)
     assert shared[False] >= 120  # 129 copies; a few may have gone to validation
     assert shared[True] == 0
     removed = described[True]["removed"]

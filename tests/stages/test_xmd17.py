@@ -49,7 +49,7 @@ def test_layout_of_md17(ethanol: Path) -> None:
 @needs_xtb
 def test_becomes_a_store(ethanol: Path, cards: dict[str, Any], tmp_path: Path) -> None:
     manifest = preprocess(cards["xmd17"], ethanol.parent, tmp_path / "s", "ethanol")
-    assert manifest["counts"]["molecules"] == 12
+    assert manifest.counts.molecules == 12
 
 
 @needs_xtb

@@ -1,6 +1,7 @@
 """Fetch one raw file of a dataset card."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from georecon.data.raw.fetch import fetch
@@ -23,5 +24,5 @@ with job(snakemake.log[0]) as log:
         say=log.say,
     )
     found = fetched(output.file)
-    log.write(f"{name}: {found['bytes']} bytes, sha256 {found['sha256']}, from {found['url']}")
-    record.write(output.record, {"raw": output.file}, {"fetched": found})
+    log.write(f"{name}: {found.bytes} bytes, sha256 {found.sha256}, from {found.url}")
+    record.write(output.record, {"raw": output.file}, {"fetched": asdict(found)})

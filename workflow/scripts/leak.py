@@ -16,5 +16,5 @@ with job(snakemake.log[0]) as log:
         files.pretrain_split,
         output.report,
     )
-    log.write(f"{report['shared']} of {report['test_molecules']} test molecules")
+    log.write(f"{report.shared} of {report.test_molecules} test molecules")
     record.write(output.record, {"leak": output.report})

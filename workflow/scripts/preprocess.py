@@ -13,5 +13,5 @@ with job(snakemake.log[0]) as log:
     record = RunRecord("preprocess", settings, {Path(path).name: path for path in files})
     raw, store = Path(files[0]).parent, Path(output.manifest).parent
     manifest = preprocess(params.card, raw, store, target, processes=snakemake.threads)
-    log.write(f"{manifest['counts']}")
+    log.write(f"{manifest.counts}")
     record.write(output.record, {"store": output.manifest})

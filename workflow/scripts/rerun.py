@@ -1,5 +1,6 @@
 """Say old, new and difference of a cell whose runs were made again."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from georecon.audit.rerun import compare, lines
@@ -14,7 +15,7 @@ with job(snakemake.log[0]) as log:
     if cell is None:
         raise ConfigError("which cell? snakemake rerun --config cell=<table>/<row>/<column>")
     found = compare(Experiments(config), Experiments(snakemake.params.config), cell)
-    write_json(f"{snakemake.params.folder}/comparison.json", found)
+    write_json(f"{snakemake.params.folder}/comparison.json", asdict(found))
     for line in lines(found):
         log.say(line)
     log.say(f"remove {Path(snakemake.params.folder)} to compute it anew")

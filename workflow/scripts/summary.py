@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from georecon.files import sha256_json
 from georecon.jobs.job import job
 from georecon.records.record import RunRecord
+from georecon.reporting.expected import expected_digest
 from georecon.reporting.summary import write_report
 
 with job(snakemake.log[0]):
     files, output, params = snakemake.input, snakemake.output, snakemake.params
-    settings = {"expected": sha256_json(params.expected), "banner": params.banner}
+    settings = {"expected": expected_digest(params.expected), "banner": params.banner}
     record = RunRecord("summary", settings | {"code": params.code}, {path: path for path in files})
     write_report(
         list(files.tables),

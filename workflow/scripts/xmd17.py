@@ -10,5 +10,5 @@ with job(snakemake.log[0]) as log:
     settings = {"dataset": "xmd17", "target": target, "simulation": simulation}
     record = RunRecord("xmd17", settings | {"code": snakemake.params.code}, {})
     made = simulate(target, output.npz, **simulation)
-    log.write(f"{made['steps_per_second']} steps/s")
+    log.write(f"{made.steps_per_second} steps/s")
     record.write(output.record, {"raw": output.npz, "provenance": output.provenance})

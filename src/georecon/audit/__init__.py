@@ -25,10 +25,11 @@ from georecon.audit.findings import (
     Context,
     Finding,
 )
-from georecon.audit.paper import compare
+from georecon.audit.paper import PaperComparison, compare
 from georecon.audit.records import WantedRecords, check_records, wanted_records
 from georecon.audit.table_texts import check_table
 from georecon.audit.values import (
+    Estimate,
     Recomputed,
     check_curves,
     check_encoders,
@@ -37,12 +38,45 @@ from georecon.audit.values import (
 )
 from georecon.experiments.cells import Experiments
 from georecon.records.chain import Fault, read_graph, rerun_command
-from georecon.records.record import git_state, versions
+from georecon.records.record import GitState, git_state, versions
 from georecon.records.untrusted import MISFORMED
+from georecon.reporting.expected import Expected
 
 INTACT, INCOMPLETE, BROKEN = "intact", "incomplete", "broken"
 _SHOWN = 5
 _ORDER = (DIFFERS, MISSING, NOT_COMPARABLE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What an audit says of one cell.
+
+    Attributes:
+        verdict: "reproduced", "differs", "missing" or "not comparable".
+        why: each finding that concerns it, or the reason why it is empty.
+        value: of the table; ``std``, ``n`` and ``unit`` likewise.
+        recomputed: from the stored predictions or estimates; None where that cannot be.
+        paper: the paper's number beside it.
+        rerun: command line that computes its runs again.
+    """
+
+    verdict: str
+    why: list[str]
+    value: float | None
+    std: float | None
+    n: int | None
+    unit: str
+    recomputed: Estimate | None
+    paper: PaperComparison
+    rerun: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hashes:
+    """How many files were hashed again, and their size."""
+
+    files: int
+    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,26 +87,28 @@ class Audit:
         edition: name of the edition.
         status: "broken" if any finding breaks a chain, else "incomplete" if a table of the
             configuration has not been made, else "intact".
-        cells: by ``<table>/<row>/<column>``: verdict, why, value, recomputed value, paper.
+        cells: verdicts by ``<table>/<row>/<column>``.
         findings: everything that is wrong, and notes.
         tables_missing: tables of the configuration that have not been made.
-        hashed: files re-hashed; ``bytes`` of them.
+        hashed: files re-hashed.
         seconds: how long it took.
-        code: commit and versions of the auditing code.
+        code: commit of the auditing code.
+        versions: of the packages it ran with.
     """
 
     edition: str
     status: str
-    cells: dict[str, dict[str, Any]]
+    cells: dict[str, Verdict]
     findings: list[Finding]
     tables_missing: list[str]
-    hashed: dict[str, int]
+    hashed: Hashes
     seconds: float
-    code: dict[str, Any]
+    code: GitState
+    versions: dict[str, str]
 
     def counts(self) -> dict[str, int]:
         """Number of cells by verdict."""
-        verdicts = [cell["verdict"] for cell in self.cells.values()]
+        verdicts = [cell.verdict for cell in self.cells.values()]
         names = (REPRODUCED, *_ORDER)
         return {name: verdicts.count(name) for name in names if name in verdicts}
 
@@ -98,23 +134,25 @@ class Audit:
     def outcome(self) -> str:
         """Everything in one line."""
         verdicts = ", ".join(f"{number} {name}" for name, number in self.counts().items())
-        size = self.hashed["bytes"] / 1e6
+        size = self.hashed.bytes / 1e6
         return (
             f"audit of {self.edition}: {self.status}; {len(self.cells)} cells: {verdicts}; "
-            f"{self.hashed['files']} files ({size:.0f} MB) re-hashed"
+            f"{self.hashed.files} files ({size:.0f} MB) re-hashed"
         )
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready, with what each kind of finding means for a cell."""
-        findings = [asdict(finding) for finding in self.findings]
-        document = {name: getattr(self, name) for name in self.__slots__}
-        return document | {"findings": findings, "counts": self.counts(), "kinds": KINDS}
+        document = asdict(self)
+        document["code"]["versions"] = document.pop("versions")
+        for cell in document["cells"].values():
+            cell["paper"] = {key: v for key, v in cell["paper"].items() if v is not None}
+        return document | {"counts": self.counts(), "kinds": KINDS}
 
 
 def audit(
     root: Path,
     experiments: Experiments,
-    expected: Mapping[str, Mapping[str, Any]],
+    expected: Mapping[str, Expected],
     *,
     bundle: bool = False,
 ) -> Audit:
@@ -124,7 +162,7 @@ def audit(
         root: working folder with ``results`` and ``resources``, or an unpacked bundle.
         experiments: runs and tables of the configuration that the numbers must be of.
         expected: the paper's public numbers by table, from
-            ``georecon.reporting.summary.load_expected``.
+            ``georecon.reporting.expected.load_expected``.
         bundle: the folder is an unpacked bundle (see ``findings.Context``).
     """
     started = time.monotonic()
@@ -159,9 +197,10 @@ def audit(
         cells=_verdicts(context, findings, found, expected),
         findings=findings,
         tables_missing=missing,
-        hashed={"files": len(sizes), "bytes": sum(sizes)},
+        hashed=Hashes(files=len(sizes), bytes=sum(sizes)),
         seconds=round(time.monotonic() - started, 2),
-        code={**git_state(), "versions": versions()},
+        code=git_state(),
+        versions=versions(),
     )
 
 
@@ -205,30 +244,31 @@ def _verdicts(
     context: Context,
     findings: Iterable[Finding],
     found: Recomputed,
-    expected: Mapping[str, Mapping[str, Any]],
-) -> dict[str, dict[str, Any]]:
+    expected: Mapping[str, Expected],
+) -> dict[str, Verdict]:
     """Verdict of every cell: that of its worst finding, or reproduced."""
     concerned: dict[str, list[Finding]] = {}
     for finding in findings:
-        for cell in finding.cells:
-            concerned.setdefault(cell, []).append(finding)
-    cells: dict[str, dict[str, Any]] = {}
-    for link in context.graph.cells():
-        own = concerned.get(link.path, [])
+        for place in finding.cells:
+            concerned.setdefault(place, []).append(finding)
+    cells: dict[str, Verdict] = {}
+    edition = context.graph.edition
+    for cell in context.graph.cells():
+        own = concerned.get(cell.path, [])
         worst = min((_ORDER.index(KINDS[finding.kind]) for finding in own), default=None)
         reasons = [f"{f.kind}: {f.path}: {f.text}" for f in own]
         verdict = REPRODUCED if worst is None else _ORDER[worst]
-        if link.facts["value"] is None and not own:
-            verdict, reasons = MISSING, [str(link.facts["reason"])]
-        cells[link.path] = {
-            "verdict": verdict,
-            "why": reasons,
-            "value": link.facts["value"],
-            "std": link.facts["std"],
-            "n": link.facts["n"],
-            "unit": link.facts["unit"],
-            "recomputed": found.cells.get(link.path),
-            "paper": compare(link.facts, expected.get(link.facts["table"]), context.graph.edition),
-            "rerun": rerun_command(context.graph.edition, link.path),
-        }
+        if cell.value is None and not own:
+            verdict, reasons = MISSING, [str(cell.reason)]
+        cells[cell.path] = Verdict(
+            verdict=verdict,
+            why=reasons,
+            value=cell.value,
+            std=cell.std,
+            n=cell.n,
+            unit=cell.unit,
+            recomputed=found.cells.get(cell.path),
+            paper=compare(cell, expected.get(cell.table), edition),
+            rerun=rerun_command(edition, cell.path),
+        )
     return cells

@@ -11,13 +11,14 @@ headers.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mimetypes
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from georecon import __version__, paths
 from georecon.audit import BROKEN, Audit
@@ -28,7 +29,13 @@ from georecon.errors import GeoreconError
 from georecon.experiments.cells import Experiments
 from georecon.files import atomic_path, sha256_file
 from georecon.records.chain import read_graph
+from georecon.records.read import Record
+from georecon.records.record import FileRecord
 from georecon.records.untrusted import read_safetensors
+
+if TYPE_CHECKING:
+    from rocrate.model.entity import Entity
+    from rocrate.rocrate import ROCrate
 
 METADATA, CONFIG = "ro-crate-metadata.json", "config.json"
 WORKFLOW = ("Snakefile", "rules/*.smk", "workflow/scripts/*.py", "config/**/*.yaml",
@@ -77,32 +84,31 @@ def write_bundle(root: Path, experiments: Experiments, audit: Audit, path: Path)
     names += [p.relative_to(root).as_posix() for w in WORKFLOW for p in root.glob(w) if p.is_file()]
     folder = experiments.folder(paths.REPORT)
     names += [p.relative_to(root).as_posix() for p in (root / folder).rglob("*") if p.is_file()]
+    settled = {key: value for key, value in audit.as_json().items() if key != "seconds"}
     contents = {name: (root / name).read_bytes for name in sorted(set(names))}
     texts = {
         CONFIG: _json({k: v for k, v in experiments.config.items() if k not in OWN}, order=False),
         f"{experiments.folder(paths.AUDIT)}/index.html": page(audit),
-        f"{experiments.folder(paths.AUDIT)}/audit.json": _json(_settled(audit.as_json())),
-        **_model_cards(root, experiments, sorted(set(names))),
+        f"{experiments.folder(paths.AUDIT)}/audit.json": _json(settled),
+        **_model_cards(root, experiments, sorted(set(names)), graph.records),
     }
-    hashes = {name: (sha256_file(root / name), (root / name).stat().st_size) for name in contents}
     written = {name: text.encode() for name, text in texts.items()}
-    hashes |= {name: (_sha256(data), len(data)) for name, data in written.items()}
-    metadata = _json(_crate(experiments, audit, graph.records, hashes))
+    files = {name: FileRecord.of(root / name) for name in contents}
+    files |= {
+        name: FileRecord(path=name, bytes=len(data), sha256=_sha256(data))
+        for name, data in written.items()
+    }
+    metadata = _json(_crate(experiments, audit, graph.records.values(), files))
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name in sorted({METADATA, *contents, *written}):
             data = metadata.encode() if name == METADATA else written.get(name)
             archive.writestr(_entry(name), contents[name]() if data is None else data)
     size = path.stat().st_size
-    return Bundle(path=path, sha256=sha256_file(path), files=len(hashes) + 1, bytes=size)
+    return Bundle(path=path, sha256=sha256_file(path), files=len(files) + 1, bytes=size)
 
 
 def _travels(root: Path, name: str, kind: str) -> bool:
     return kind != "cell" and kind not in LEFT_OUT and (root / name).is_file()
-
-
-def _settled(document: dict[str, Any]) -> dict[str, Any]:
-    """An audit without the time that it took."""
-    return {key: value for key, value in document.items() if key != "seconds"}
 
 
 def _json(value: Any, *, order: bool = True) -> str:
@@ -112,8 +118,6 @@ def _json(value: Any, *, order: bool = True) -> str:
 
 
 def _sha256(data: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(data).hexdigest()
 
 
@@ -124,53 +128,51 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _model_cards(root: Path, e: Experiments, names: Iterable[str]) -> dict[str, str]:
+def _model_cards(
+    root: Path, e: Experiments, names: Iterable[str], records: Mapping[str, Record]
+) -> dict[str, str]:
     """A card beside each encoder: what it is, how it was made, what it is not for."""
-    cards = {}
-    for name in [name for name in names if name.endswith("/encoder.safetensors")]:
-        folder = name.rpartition("/")[0]
-        record = json.loads((root / folder / "run.json").read_text(encoding="utf-8"))
-        settings = record["settings"]
-        arrays = read_safetensors(root / name, name)
-        numbers = sum(array.size for array in arrays.values())
-        title = e.card(e.dataset_of("pretrain"))["title"]
-        cards[f"{folder}/MODEL_CARD.md"] = "\n".join(
-            [
-                f"# Encoder {settings['method']}, seed {settings['seed']}, edition {e.edition}",
-                "",
-                f"Equivariant transformer ({json.dumps(settings['encoder'], sort_keys=True)}), "
-                f"{numbers} numbers in `encoder.safetensors` (sha256 {sha256_file(root / name)}).",
-                "",
-                f"- pre-training: {title}, objective `{settings['objective']}` with "
-                f"{json.dumps(settings['params'], sort_keys=True)}, "
-                f"{record['training']['steps']} steps of {settings['train']['batch_size']}",
-                f"- measures at its best step: {json.dumps(record['final'], sort_keys=True)}",
-                f"- made by commit {record['code']['commit']} on {record['compute']['name']} in "
-                f"{record['seconds']} s; `run.json` beside it says all",
-                "- input: atomic numbers and positions [Å] of a molecule; no charges, no cells",
-                "- for: fine-tuning as in this reproduction of arXiv 2506.13174. It predicts "
-                "nothing by itself, and elements outside of its pre-training set are unknown to it",
-                "- licence: that of the project; the data sets have their own, see "
-                "`config/datasets.yaml`",
-                "",
-            ]
-        )
-    return cards
+    folders = [name.rpartition("/")[0] for name in names if name.endswith("/encoder.safetensors")]
+    return {
+        f"{folder}/MODEL_CARD.md": _model_card(root / folder, e, records[f"{folder}/run.json"])
+        for folder in folders
+    }
+
+
+def _model_card(folder: Path, e: Experiments, record: Record) -> str:
+    settings, encoder = record.settings, folder / "encoder.safetensors"
+    numbers = sum(array.size for array in read_safetensors(encoder).values())
+    title = e.card(e.dataset_of("pretrain"))["title"]
+    lines = [
+        f"# Encoder {settings['method']}, seed {settings['seed']}, edition {e.edition}",
+        "",
+        f"Equivariant transformer ({json.dumps(settings['encoder'], sort_keys=True)}), "
+        f"{numbers} numbers in `encoder.safetensors` (sha256 {sha256_file(encoder)}).",
+        "",
+        f"- pre-training: {title}, objective `{settings['objective']}` with "
+        f"{json.dumps(settings['params'], sort_keys=True)}, "
+        f"{record.training.steps} steps of {settings['train']['batch_size']}",
+        f"- measures at its best step: {json.dumps(record.final, sort_keys=True)}",
+        f"- made by commit {record.code.commit} on {record.compute.name} in "
+        f"{record.seconds} s; `run.json` beside it says all",
+        "- input: atomic numbers and positions [Å] of a molecule; no charges, no cells",
+        "- for: fine-tuning as in this reproduction of arXiv 2506.13174. It predicts "
+        "nothing by itself, and elements outside of its pre-training set are unknown to it",
+        "- licence: that of the project; the data sets have their own, see `config/datasets.yaml`",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _crate(
-    e: Experiments,
-    audit: Audit,
-    records: Mapping[str, Mapping[str, Any]],
-    hashes: Mapping[str, tuple[str, int]],
+    e: Experiments, audit: Audit, records: Iterable[Record], hashes: Mapping[str, FileRecord]
 ) -> dict[str, Any]:
     """RO-Crate metadata: one workflow, one run of it, all files with hash and size."""
     from rocrate.model.contextentity import ContextEntity
     from rocrate.rocrate import ROCrate
 
     crate = ROCrate(version="1.1")
-    ended = max(str(record["ended"]) for record in records.values())
-    started = min(str(record["started"]) for record in records.values())
+    started, ended = _times(records)
     crate.name = f"GeoRecon reproduced, edition {e.edition}"
     crate.description = (
         "Tables, figures, records, predictions and encoders of one run of the workflow that "
@@ -200,7 +202,7 @@ def _crate(
         properties={
             "@type": "CreateAction",
             "name": f"Run of edition {e.edition}",
-            "description": f"Audit: {audit.outcome()}. Commit {audit.code['commit']}.",
+            "description": f"Audit: {audit.outcome()}. Commit {audit.code.commit}.",
             "startTime": started.replace("Z", "+00:00"),
             "endTime": ended.replace("Z", "+00:00"),
             "actionStatus": "http://schema.org/CompletedActionStatus",
@@ -208,15 +210,20 @@ def _crate(
     )
     action["agent"] = contributors
     crate.root_dataset["mentions"] = action
-    document: dict[str, Any] = crate.metadata.generate()
-    return document
+    return dict(crate.metadata.generate())
 
 
-def _add_files(crate: Any, hashes: Mapping[str, tuple[str, int]]) -> dict[str, Any]:
+def _times(records: Iterable[Record]) -> tuple[str, str]:
+    """When the first job of a run began and the last one ended."""
+    times = [(record.started, record.ended) for record in records]
+    return min(started for started, _ in times), max(ended for _, ended in times)
+
+
+def _add_files(crate: ROCrate, hashes: Mapping[str, FileRecord]) -> Mapping[str, Entity]:
     """Entities of all files by name; the Snakefile is the main workflow."""
-    files: dict[str, Any] = {}
+    files: dict[str, Entity] = {}
     for name in sorted(hashes):
-        facts = _file_facts(name, *hashes[name])
+        facts: dict[str, object] = {**_file_facts(name, hashes[name])}
         if name == "README.md":
             facts["about"] = {"@id": "./"}
         if name != "Snakefile":
@@ -227,10 +234,12 @@ def _add_files(crate: Any, hashes: Mapping[str, tuple[str, int]]) -> dict[str, A
     return files
 
 
-def _file_facts(name: str, sha256: str, size: int) -> dict[str, Any]:
+def _file_facts(name: str, file: FileRecord) -> dict[str, str]:
     known = {".parquet": "application/vnd.apache.parquet", ".md": "text/markdown",
              ".safetensors": "application/octet-stream", ".npz": "application/x-npz",
              ".yaml": "application/yaml", ".ipynb": "application/x-ipynb+json"}  # fmt: skip
     suffix = Path(name).suffix
     kind = known.get(suffix) or mimetypes.types_map.get(suffix) or "text/plain"
-    return {"name": name, "sha256": sha256, "contentSize": str(size), "encodingFormat": kind}
+    return {"name": name, "sha256": file.sha256, "contentSize": str(file.bytes)} | {
+        "encodingFormat": kind
+    }

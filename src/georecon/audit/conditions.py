@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,22 @@ from georecon.audit.findings import NOTES, Context, Finding
 from georecon.audit.records import difference
 from georecon.data.split import Split, read_split
 from georecon.errors import GeoreconError
-from georecon.records.chain import read_claims
+from georecon.records.chain import Run
 from georecon.records.code import code_digest, has_code
+from georecon.records.read import Record
 from georecon.records.untrusted import read_strict_json
 
 _OWN = ("name", "method", "seed", "code", "objective", "params")
 """Settings in which the runs of a column may differ."""
+_TRAINED = ("pretrain", "finetune", "smoothness")
 
 
 def check_columns(context: Context, table: str) -> Iterator[Finding]:
     """All rows of a column have the same seeds, data, split, lengths and fine-tuning settings."""
-    cells = [c for c in context.graph.cells() if c.facts["table"] == table and c.facts["runs"]]
-    for column in dict.fromkeys(cell.facts["column"] for cell in cells):
-        first: tuple[str, dict[str, Any]] | None = None
-        for cell in [c for c in cells if c.facts["column"] == column]:
+    cells = [cell for cell in context.graph.cells() if cell.table == table and cell.runs]
+    for column in dict.fromkeys(cell.column for cell in cells):
+        first: tuple[str, Terms] | None = None
+        for cell in [cell for cell in cells if cell.column == column]:
             terms = _terms(context, cell.path)
             if isinstance(terms, Finding):
                 yield terms
@@ -42,42 +45,76 @@ def check_columns(context: Context, table: str) -> Iterator[Finding]:
                 )
 
 
-def _unequal(first: dict[str, Any], second: dict[str, Any]) -> str | None:
-    shared = [stage for stage in first if stage in second]
-    for stage in shared:  # a method from scratch has no pre-training to compare
-        text = difference(second[stage], first[stage], stage)
-        if text is not None:
-            return text.replace("the configuration says", "there")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageTerms:
+    """What the runs of one stage share.
+
+    Attributes:
+        settings: but for those in which runs may differ.
+        data: hashes of store and split.
+        steps: taken; None where validation decides.
+    """
+
+    settings: Mapping[str, object]
+    data: Mapping[str, str]
+    steps: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """What a cell's runs have in common.
+
+    Attributes:
+        stages: terms by stage.
+        seeds: of fine-tuning, as text; None for a cell without.
+    """
+
+    stages: Mapping[str, StageTerms]
+    seeds: tuple[str, ...] | None
+
+
+def _unequal(first: Terms, second: Terms) -> str | None:
+    for stage, terms in first.stages.items():
+        other = second.stages.get(stage)  # a method from scratch has no pre-training to compare
+        if other is not None and (text := _difference(other, terms, stage)) is not None:
+            return text
+    if first.seeds is not None and second.seeds is not None and first.seeds != second.seeds:
+        return f"seeds is {json.dumps(second.seeds)}, there {json.dumps(first.seeds)}"
     return None
 
 
-def _terms(context: Context, cell: str) -> dict[str, Any] | Finding:
-    """What a cell's runs have in common, by stage; a finding if its own seeds differ in it."""
-    found: dict[str, Any] = {}
-    seeds: dict[str, list[Any]] = {}
+def _difference(found: StageTerms, wanted: StageTerms, stage: str) -> str | None:
+    text = difference(asdict(found), asdict(wanted), stage)
+    return None if text is None else text.replace("the configuration says", "there")
+
+
+def _terms(context: Context, cell: str) -> Terms | Finding:
+    """What a cell's runs have in common; a finding if its own seeds differ in it."""
+    found: dict[str, StageTerms] = {}
+    seeds: list[str] = []
     for link in context.graph.chain(cell):
-        stage = link.facts.get("stage")
-        if link.kind != "run" or stage not in ("pretrain", "finetune", "smoothness"):
+        if not isinstance(link, Run) or link.record.stage not in _TRAINED:
             continue
-        record = context.graph.records[link.path]
-        settings = {k: v for k, v in record["settings"].items() if k not in _OWN}
-        if stage == "pretrain" and _own_length(context, record["settings"].get("method")):
-            found[f"{stage} of its own length"] = True
+        record, stage = link.record, link.record.stage
+        if stage == "pretrain" and _own_length(context, record.settings.get("method")):
             continue
-        inputs = read_claims(record["inputs"], link.path)
-        data = {key: inputs[key].sha256 for key in ("store", "split") if key in inputs}
-        steps = record["training"]["steps"] if isinstance(record.get("training"), dict) else None
-        if settings.get("train", {}).get("patience"):
-            steps = None  # stopped by validation
-        terms = {"settings": settings, "data": data, "steps": steps}
-        seeds.setdefault(stage, []).append(record["seed"])
-        if stage in found and (text := difference(terms, found[stage])) is not None:
-            text = f"the seeds of {cell} differ: {text}".replace("the configuration says", "there")
+        terms = StageTerms(
+            settings={k: v for k, v in record.settings.items() if k not in _OWN},
+            data={k: record.inputs[k].sha256 for k in ("store", "split") if k in record.inputs},
+            steps=_fixed_steps(record),
+        )
+        if stage == "finetune":
+            seeds.append(str(record.seed))
+        if (text := _difference(terms, found.setdefault(stage, terms), stage)) is not None:
+            text = f"the seeds of {cell} differ: {text}"
             return Finding(kind="unequal conditions", path=link.path, text=text, touches=(cell,))
-        found.setdefault(stage, terms)
-    if "finetune" in seeds:
-        found["seeds"] = sorted(map(str, seeds["finetune"]))
-    return found
+    return Terms(stages=found, seeds=tuple(sorted(seeds)) if seeds else None)
+
+
+def _fixed_steps(record: Record) -> int | None:
+    """Steps of a training, where settings and not validation say when it ends."""
+    stopped_by_validation = record.settings.get("train", {}).get("patience")
+    return None if stopped_by_validation else record.training.steps
 
 
 def _own_length(context: Context, method: Any) -> bool:
@@ -100,7 +137,8 @@ def check_splits(context: Context) -> Iterator[Finding]:
             yield Finding(kind=kind, path=path, text=str(error).replace(f"{context.root}/", ""))
             continue
         splits[path] = (split, store)
-    pretrain = {p for _, r in context.runs("pretrain") for p in _split_of(r)}
+    read = [record.inputs.get("split") for record in context.runs("pretrain")]
+    pretrain = {claim.path for claim in read if claim is not None}
     for path in pretrain & set(splits):
         seen, store = splits[path]
         for other, (split, of) in splits.items():
@@ -116,11 +154,6 @@ def check_splits(context: Context) -> Iterator[Finding]:
     yield from _check_leaks(context, {path: split for path, (split, _) in splits.items()})
 
 
-def _split_of(record: dict[str, Any]) -> list[str]:
-    inputs = read_claims(record["inputs"], "")
-    return [inputs["split"].path] if "split" in inputs else []
-
-
 def _read(context: Context, path: str) -> tuple[Split, str]:
     split = read_split(context.root / path)
     sidecar = read_strict_json(context.root / path.replace(".npz", ".json"), path)
@@ -133,9 +166,8 @@ def _read(context: Context, path: str) -> tuple[Split, str]:
 
 def _check_leaks(context: Context, splits: dict[str, Split]) -> Iterator[Finding]:
     """A leak report counts the molecules of its splits."""
-    for name, record in context.runs("leak"):
-        inputs = read_claims(record["inputs"], name)
-        report = read_claims(record["outputs"], name).get("leak")
+    for record in context.runs("leak"):
+        inputs, report = record.inputs, record.outputs.get("leak")
         if report is None:
             continue
         try:
@@ -154,17 +186,16 @@ def _check_leaks(context: Context, splits: dict[str, Split]) -> Iterator[Finding
 
 def check_code(context: Context) -> Iterator[Finding]:
     """Every run was made by committed code, and by the code that is here."""
-    for name, record in context.runs():
-        code = record.get("code")
-        code = code if isinstance(code, dict) else {}
-        if code.get("commit") is None:
+    for record in context.runs():
+        name, code = record.path, record.code
+        if code.commit is None:
             text = "made without a checkout: no commit says which code this was"
             yield _note("unknown commit", name, text)
-        elif code.get("dirty") is not False:
-            files = ", ".join(map(str, code.get("changed") or ["files"]))
+        elif code.dirty is not False:
+            files = ", ".join(code.changed or ["files"])
             text = f"made by code that was not committed: {files:.300} differed from the commit"
             yield _note("uncommitted code", name, text)
-        digest = record["settings"].get("code")
+        digest = record.settings.get("code")
         here = _digest_here(record)
         if digest is not None and here is not None and digest != here:
             advice = "" if context.bundle else "; `make` redoes it"
@@ -176,11 +207,11 @@ def _note(kind: str, path: str, text: str) -> Finding:
     return Finding(kind=kind, path=path, text=text, breaks=kind not in NOTES)
 
 
-def _digest_here(record: dict[str, Any]) -> str | None:
-    stage = record["stage"]
-    if not has_code(stage) or not isinstance(record["settings"].get("code"), str):
+def _digest_here(record: Record) -> str | None:
+    stage = record.stage
+    if not has_code(stage) or not isinstance(record.settings.get("code"), str):
         return None
-    objective = record["settings"].get("objective")
+    objective = record.settings.get("objective")
     if stage == "pretrain":
         named = isinstance(objective, str) and objective.isidentifier()
         with suppress(FileNotFoundError):  # an objective that is not there made nothing here

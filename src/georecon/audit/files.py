@@ -10,7 +10,8 @@ from pathlib import Path
 
 from georecon.audit.findings import Context, Finding
 from georecon.files import sha256_file
-from georecon.records.chain import KINDS, Claim
+from georecon.records.chain import KINDS
+from georecon.records.read import Claim
 
 LEFT_OUT = ("raw", "array", "model", "outputs")
 """Kinds of files that a bundle leaves out; their recorded hashes stay."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from georecon.experiments.cells import Experiments
 from georecon.records.chain import Graph, Link
+from georecon.records.read import Record
 
 REPRODUCED, DIFFERS = "reproduced", "differs"
 NOT_COMPARABLE, MISSING = "not comparable", "missing"
@@ -89,16 +89,16 @@ class Context:
         graph = self.graph
         shown = ("table", "figure", "summary")
         starts = [link.path for link in graph.cells()]
-        starts += [name for name, record in graph.records.items() if record["stage"] in shown]
+        starts += [name for name, record in graph.records.items() if record.stage in shown]
         for start in starts:
             if start not in self.scope:
                 self.scope |= {link.path: link for link in graph.chain(start)}
 
-    def runs(self, *stages: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Records in scope of the given stages (of all, without any), by path."""
+    def runs(self, *stages: str) -> Iterator[Record]:
+        """Records in scope of the given stages (of all, without any)."""
         for name, record in self.graph.records.items():
-            if name in self.scope and (not stages or record["stage"] in stages):
-                yield name, record
+            if name in self.scope and (not stages or record.stage in stages):
+                yield record
 
 
 Check = Callable[[Context], Iterable[Finding]]

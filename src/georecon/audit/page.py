@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from georecon.audit import Audit
+from georecon.audit import Audit, Verdict
 from georecon.audit.findings import KINDS, NOTES
 from georecon.files import write_json, write_text
 from georecon.reporting.html_page import html_page
@@ -57,8 +57,8 @@ def _head(audit: Audit) -> Iterator[str]:
             )
     if audit.tables_missing:
         yield f"<p>Tables not made: {_text(', '.join(audit.tables_missing))}.</p>"
-    commit = audit.code["commit"] or "unknown"
-    changed = " with changes that are not committed" if audit.code["dirty"] else ""
+    commit = audit.code.commit or "unknown"
+    changed = " with changes that are not committed" if audit.code.dirty else ""
     yield f"<p>Audited by code of commit <code>{_text(commit)}</code>{changed}.</p>"
 
 
@@ -97,16 +97,17 @@ def _cells(audit: Audit) -> Iterator[str]:
         yield "</table>"
 
 
-def _cell(place: str, cell: dict[str, Any]) -> str:
-    try:
-        value = "–" if cell["value"] is None else number_text(cell["value"], cell["std"])
-    except (TypeError, ValueError, OverflowError):
-        value = str(cell["value"])
-    why = "; ".join(cell["why"][:3])
-    rerun = f"<code>{_text(cell['rerun'])}</code>" if cell["value"] is not None else ""
+def _cell(place: str, cell: Verdict) -> str:
+    number, unit, rerun = "–", "", ""
+    if cell.value is not None:
+        try:
+            number = number_text(cell.value, cell.std)
+        except (ValueError, OverflowError):  # no number of this world
+            number = str(cell.value)
+        unit, rerun = cell.unit, f"<code>{_text(cell.rerun)}</code>"
     return (
-        f'<tr id="{_text(place)}"><td>{_text(place)}</td>'
-        f"<td>{_text(value)} {_text(cell['unit'] if cell['value'] is not None else '')}</td>"
-        f'<td class="verdict {_class(cell["verdict"])}">{_text(cell["verdict"])}</td>'
-        f"<td>{_text(why)}</td><td>{_text(cell['paper']['text'])}</td><td>{rerun}</td></tr>"
+        f'<tr id="{_text(place)}"><td>{_text(place)}</td><td>{_text(number)} {_text(unit)}</td>'
+        f'<td class="verdict {_class(cell.verdict)}">{_text(cell.verdict)}</td>'
+        f"<td>{_text('; '.join(cell.why[:3]))}</td><td>{_text(cell.paper.text)}</td>"
+        f"<td>{rerun}</td></tr>"
     )

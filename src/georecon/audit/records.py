@@ -11,7 +11,8 @@ from georecon.audit.expected_records import Wanted, cell_records, table_record
 from georecon.audit.findings import Context, Finding
 from georecon.data.raw.lock import identity
 from georecon.files import sha256_json
-from georecon.records.record import RECORD_VERSION, record_digest
+from georecon.records.read import Record
+from georecon.records.record import RECORD_VERSION
 
 WantedRecords = dict[str, tuple[Wanted, list[str]]]
 
@@ -24,12 +25,12 @@ def check_records(context: Context, wanted: WantedRecords) -> Iterator[Finding]:
         wanted: from :func:`wanted_records`.
     """
     yield from _shown(context)
-    for name, record in context.runs():
-        yield from _whole(name, record)
+    for record in context.runs():
+        yield from _whole(record)
     bad = {fault.path for fault in context.graph.faults if fault.kind != "record missing"}
     for name, (entry, cells) in wanted.items():
         if name in context.graph.records:
-            yield from _as_configured(name, context.graph.records[name], entry)
+            yield from _as_configured(context.graph.records[name], entry)
         elif name not in bad:
             text = "the record of a job is gone"
             yield Finding(kind="record missing", path=name, text=text, touches=tuple(cells))
@@ -69,17 +70,16 @@ def _shown(context: Context) -> Iterator[Finding]:
             yield Finding(kind="record missing", path=record, text=f"the record of {file} is gone")
 
 
-def _whole(name: str, record: dict[str, Any]) -> Iterator[Finding]:
-    version = record.get("format_version")
-    if version != RECORD_VERSION:
-        text = f"has format {version!r}, this code reads {RECORD_VERSION}"
-        yield Finding(kind="record edited", path=name, text=text)
-    elif record.get("settings_sha256") != sha256_json(record["settings"]):
+def _whole(record: Record) -> Iterator[Finding]:
+    if record.format_version != RECORD_VERSION:
+        text = f"has format {record.format_version!r:.40}, this code reads {RECORD_VERSION}"
+    elif record.settings_sha256 != sha256_json(record.settings):
         text = "its settings are not those whose digest it holds: the configuration was changed"
-        yield Finding(kind="record edited", path=name, text=text)
-    elif record.get("sha256") != record_digest(record):
+    elif record.sha256 != record.digest:
         text = "its content is not that whose digest it holds"
-        yield Finding(kind="record edited", path=name, text=text)
+    else:
+        return
+    yield Finding(kind="record edited", path=record.path, text=text)
 
 
 def difference(found: Any, wanted: Any, key: str = "") -> str | None:
@@ -106,9 +106,10 @@ def _short(value: Any) -> str:
     return text if len(text) < 80 else f"{text[:77]}…"
 
 
-def _as_configured(name: str, record: dict[str, Any], wanted: Wanted) -> Iterator[Finding]:
-    settings = {key: value for key, value in record["settings"].items() if key != "code"}
-    if record["stage"] == "fetch" and isinstance(settings.get("file"), dict):
+def _as_configured(record: Record, wanted: Wanted) -> Iterator[Finding]:
+    name = record.path
+    settings = {key: value for key, value in record.settings.items() if key != "code"}
+    if record.stage == "fetch" and isinstance(settings.get("file"), dict):
         settings["file"] = identity(settings["file"])  # an address may change
     expected = json.loads(json.dumps(wanted.settings))
     expected.pop("code", None)
@@ -116,7 +117,7 @@ def _as_configured(name: str, record: dict[str, Any], wanted: Wanted) -> Iterato
         yield Finding(kind="settings differ", path=name, text=f"made with other settings: {text}")
     if not wanted.inputs:
         return
-    read = {entry["path"] for entry in record["inputs"].values()}
+    read = {claim.path for claim in record.inputs.values()}
     needed = set(wanted.inputs.values())
     if read != needed:
         text = f"made from {_names(read - needed)} where it should be {_names(needed - read)}"

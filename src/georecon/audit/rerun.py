@@ -9,9 +9,9 @@ two seeds do, mostly by less; the standard deviation over seeds is the measure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from georecon import paths
 from georecon.errors import DataError
@@ -20,17 +20,46 @@ from georecon.files import read_json, sha256_file
 from georecon.reporting.tables import fill_cell
 
 
-def compare(published: Experiments, again: Experiments, cell: str) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """A published number, the recomputed one, and new minus old."""
+
+    old: float | None
+    new: float
+    difference: float | None
+
+    @classmethod
+    def of(cls, old: float | None, new: float) -> Pair:
+        """The pair of two numbers."""
+        return cls(old=old, new=new, difference=None if old is None else new - old)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """A cell's published numbers beside those of its runs made again.
+
+    Attributes:
+        cell: ``<table>/<row>/<column>``.
+        unit: of its numbers; empty without one.
+        std: standard deviation over seeds, as published.
+        numbers: "value" and "seed <seed>" of each seed.
+        same_files: whether predictions or estimates are the same bytes, by the new file's path.
+    """
+
+    cell: str
+    unit: str
+    std: float | None
+    numbers: Mapping[str, Pair]
+    same_files: Mapping[str, bool]
+
+
+def compare(published: Experiments, again: Experiments, cell: str) -> Comparison:
     """Published and recomputed number of a cell.
 
     Args:
         published: configuration without ``cell``: paths of the published results.
         again: the same with ``cell``: paths of the new ones.
         cell: ``<table>/<row>/<column>``.
-
-    Returns:
-        ``old``, ``new`` and ``difference`` of the value and of each seed's, the unit, and which
-        files came out byte for byte the same.
 
     Raises:
         DataError: the cell's table has not been made.
@@ -42,19 +71,15 @@ def compare(published: Experiments, again: Experiments, cell: str) -> dict[str, 
     place = (spec["row"], spec["column"])
     (old,) = (c for c in read_json(table)["cells"] if (c["row"], c["column"]) == place)
     new = fill_cell(spec, unit)
-    pairs = {"value": (old["value"], new["value"])}
-    pairs |= {f"seed {s}": (old["values"].get(s), value) for s, value in new["values"].items()}
-    return {
-        "cell": cell,
-        "unit": unit,
-        "std": old["std"],
-        "numbers": {name: _numbers(*pair) for name, pair in pairs.items()},
-        "same_files": _same_files(published, again, cell),
-    }
-
-
-def _numbers(old: float | None, new: float) -> dict[str, float | None]:
-    return {"old": old, "new": new, "difference": None if old is None else new - old}
+    numbers = {"value": Pair.of(old["value"], new["value"])}
+    numbers |= {f"seed {s}": Pair.of(old["values"].get(s), v) for s, v in new["values"].items()}
+    return Comparison(
+        cell=cell,
+        unit=unit,
+        std=old["std"],
+        numbers=numbers,
+        same_files=_same_files(published, again, cell),
+    )
 
 
 def _same_files(published: Experiments, again: Experiments, cell: str) -> dict[str, bool]:
@@ -69,16 +94,16 @@ def _same_files(published: Experiments, again: Experiments, cell: str) -> dict[s
     return found
 
 
-def lines(comparison: dict[str, Any]) -> Iterator[str]:
+def lines(found: Comparison) -> Iterator[str]:
     """The comparison as a person reads it."""
-    unit = f" {comparison['unit']}" if comparison["unit"] else ""
-    for name, numbers in comparison["numbers"].items():
+    unit = f" {found.unit}" if found.unit else ""
+    for name, pair in found.numbers.items():
         yield (
-            f"{comparison['cell']}, {name}: old {numbers['old']!r}, new {numbers['new']!r}, "
-            f"difference {numbers['difference']!r}{unit}"
+            f"{found.cell}, {name}: old {pair.old!r}, new {pair.new!r}, "
+            f"difference {pair.difference!r}{unit}"
         )
-    same = comparison["same_files"]
+    same = found.same_files
     if same:
         yield f"{sum(same.values())} of {len(same)} result files are the same byte for byte"
-    if comparison["std"] is not None:
-        yield f"standard deviation over seeds, as published: {comparison['std']!r}{unit}"
+    if found.std is not None:
+        yield f"standard deviation over seeds, as published: {found.std!r}{unit}"

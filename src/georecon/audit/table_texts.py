@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from georecon import paths
@@ -18,16 +18,15 @@ def check_table(context: Context, table: str) -> Iterator[Finding]:
     """One table's JSON against the configuration, and its other forms against the JSON."""
     content = context.graph.tables[table]
     stem = context.experiments.folder(paths.TABLE, table=table)
-    spec = context.experiments.table_spec(table)
     try:
-        wanted = _frame(context, spec, table)
+        wanted = _frame(context, table)
         found = {key: content.get(key) for key in wanted}
         text = difference(found, wanted)
     except (DataError, KeyError, TypeError) as error:
         text = f"cannot be compared with the configuration: {error}"
     if text is not None:
         yield Finding(kind="table edited", path=f"{stem}.json", text=text)
-    for place, text in _other_cells(content, spec):
+    for place, text in _other_cells(context, table):
         touches = (f"{table}/{place}",)
         yield Finding(kind="table edited", path=f"{stem}.json", text=text, touches=touches)
     for suffix, render in TEXTS.items():
@@ -50,43 +49,45 @@ def check_table(context: Context, table: str) -> Iterator[Finding]:
             yield Finding(kind="table edited", path=path, text=text)
 
 
-def _frame(context: Context, spec: dict[str, Any], table: str) -> dict[str, Any]:
-    """All of a table's JSON but its cells."""
+def _frame(context: Context, table: str) -> Mapping[str, object]:
+    """All of a table's JSON but its cells, as the configuration has it."""
+    spec = context.experiments.table_spec(table)
     leaks = [str(context.root / path) for path in context.experiments.table_leaks(table)]
     caption = " ".join([spec["caption"], *leak_sentences(leaks)])
     names = ("table", "edition", "title", "rows", "columns")
     return {name: spec[name] for name in names} | {"caption": caption}
 
 
-def _other_cells(content: dict[str, Any], spec: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Cells that are not once there, with the runs, key and reason of the specification."""
-
-    def wanted(cell: dict[str, Any]) -> dict[str, Any]:
-        files = cell.get("files", {})
-        pairs = [[files[seed], *_divisor(cell, seed)] for seed in files]
-        runs = [name for pair in pairs for name in pair]
-        return {"runs": runs, "key": cell.get("key"), "reason": cell.get("reason")}
-
-    def found(cell: dict[str, Any]) -> dict[str, Any]:
-        runs = [run["path"] for run in cell["runs"]]
-        return {"runs": runs, "key": cell.get("key"), "reason": cell.get("reason")}
-
+def _other_cells(context: Context, table: str) -> Iterator[tuple[str, str]]:
+    """Cells that are not once there, with the runs, key and reason of the configuration."""
+    cells = context.graph.tables[table]["cells"]
     try:
-        there = {f"{c['row']}/{c['column']}": found(c) for c in content["cells"]}
-        if len(there) != len(content["cells"]):
-            yield "", "a cell comes twice"
+        there = {f"{c['row']}/{c['column']}": _found(c) for c in cells}
     except (KeyError, TypeError) as error:
         yield "", f"has a cell of another form ({error})"
         return
-    expected = {f"{cell['row']}/{cell['column']}": wanted(cell) for cell in spec["cells"]}
+    if len(there) != len(cells):
+        yield "", "a cell comes twice"
+    spec = context.experiments.table_spec(table)
+    expected = {f"{cell['row']}/{cell['column']}": _wanted(cell) for cell in spec["cells"]}
     for place in sorted({*there, *expected}):
         text = difference(there.get(place), expected.get(place), place)
         if text is not None:
             yield place, text
 
 
-def _divisor(cell: dict[str, Any], seed: Any) -> list[str]:
-    return [cell["divide_by"][seed]] if "divide_by" in cell else []
+def _found(cell: Any) -> Mapping[str, object]:
+    """What a cell of a table's JSON says it is made of."""
+    runs = [run["path"] for run in cell["runs"]]
+    return {"runs": runs, "key": cell.get("key"), "reason": cell.get("reason")}
+
+
+def _wanted(cell: Mapping[str, Any]) -> Mapping[str, object]:
+    """The same of a specification: of each seed its file, and for ratios the denominator's."""
+    divisors = cell.get("divide_by", {})
+    pairs = [(file, divisors.get(seed)) for seed, file in cell.get("files", {}).items()]
+    runs = [file for pair in pairs for file in pair if file is not None]
+    return {"runs": runs, "key": cell.get("key"), "reason": cell.get("reason")}
 
 
 def _first_difference(stored: str, rendered: str) -> str:

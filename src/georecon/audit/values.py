@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from georecon.audit.findings import Context, Finding
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import DataError, GeoreconError
-from georecon.records.chain import Claim, read_claims
+from georecon.records.chain import Cell
+from georecon.records.read import Claim
 from georecon.records.untrusted import read_safetensors, read_strict_json
 from georecon.reporting.tables import lookup
 from georecon.stages.evaluate import all_errors, prediction_table
@@ -29,17 +30,39 @@ _TYPES |= {"baseline": "double"}
 _RATIO = 30
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A cell's number: mean, sample standard deviation over seeds, their number, value by seed."""
+
+    value: float
+    std: float | None
+    n: int
+    values: Mapping[str, float]
+
+    @classmethod
+    def of(cls, values: Mapping[str, float]) -> Estimate:
+        """From the value of each seed."""
+        numbers = list(values.values())
+        std = statistics.stdev(numbers) if len(numbers) > 1 else None
+        return cls(value=statistics.fmean(numbers), std=std, n=len(numbers), values=values)
+
+    def numbers(self) -> Mapping[str, float | None]:
+        """All of them, as :func:`_numbers_in_table` names those of the table."""
+        values = {f"values.{seed}": value for seed, value in self.values.items()}
+        return {"value": self.value, "std": self.std, "n": self.n, **values}
+
+
 @dataclass(slots=True)
 class Recomputed:
-    """Errors recomputed from predictions by the path of their metrics.json, and by cell its value.
+    """What the stored predictions give.
 
     Attributes:
-        metrics: what metrics.json should hold.
-        cells: value, standard deviation, number of seeds and value by seed of each cell.
+        metrics: what each metrics.json should hold, by its path.
+        cells: number of each cell, by its place.
     """
 
-    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    cells: dict[str, Estimate] = field(default_factory=dict)
 
 
 def close(first: Any, second: Any) -> bool:
@@ -83,8 +106,8 @@ def read_predictions(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]
 
 def check_predictions(context: Context, found: Recomputed) -> Iterator[Finding]:
     """Errors of every fine-tuned run recomputed; test set and labels as split and store say."""
-    for name, record in context.runs("evaluate"):
-        outputs = read_claims(record["outputs"], name)
+    for record in context.runs("evaluate"):
+        inputs, outputs = record.inputs, record.outputs
         if not {"predictions", "metrics"} <= set(outputs):
             continue
         predictions, metrics = outputs["predictions"].path, outputs["metrics"].path
@@ -95,16 +118,14 @@ def check_predictions(context: Context, found: Recomputed) -> Iterator[Finding]:
         except DataError as error:
             yield Finding(kind="file unreadable", path=predictions, text=str(error))
             continue
-        parts = _test_parts(context, read_claims(record["inputs"], name))
-        found.metrics[metrics] = {"unit": unit, **all_errors(columns, parts)}
+        found.metrics[metrics] = {"unit": unit, **all_errors(columns, _test_parts(context, inputs))}
         yield from _compare_metrics(context, metrics, found.metrics[metrics])
-        inputs = read_claims(record["inputs"], name)
         if not context.bundle and "outputs" in inputs:
             yield from _compare_outputs(context, predictions, inputs["outputs"].path, columns)
-        yield from _compare_labels(context, name.replace("evaluate.run", "run"), columns)
+        yield from _compare_labels(context, record.path.replace("evaluate.run", "run"), columns)
 
 
-def _compare_metrics(context: Context, name: str, again: dict[str, Any]) -> Iterator[Finding]:
+def _compare_metrics(context: Context, name: str, again: Any) -> Iterator[Finding]:
     try:
         stored = read_strict_json(context.root / name, name)
     except DataError as error:
@@ -121,7 +142,7 @@ def _compare_metrics(context: Context, name: str, again: dict[str, Any]) -> Iter
         yield Finding(kind="metrics differ", path=name, text=text)
 
 
-def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Numbers of nested objects by dotted key; text is left out."""
     for key, value in document.items():
         if isinstance(value, dict):
@@ -130,7 +151,7 @@ def _flat(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def _test_parts(context: Context, inputs: dict[str, Claim]) -> dict[str, np.ndarray]:
+def _test_parts(context: Context, inputs: Mapping[str, Claim]) -> dict[str, np.ndarray]:
     """Named parts of a run's test set; none where its split cannot be read, which others say."""
     try:
         return read_split(context.root / inputs["split"].path).test_parts
@@ -159,8 +180,7 @@ def _compare_labels(
     record = context.graph.records.get(run)
     if record is None:
         return
-    path = run.replace("run.json", "predictions.parquet")
-    inputs = read_claims(record["inputs"], run)
+    path, inputs = run.replace("run.json", "predictions.parquet"), record.inputs
     rows = columns["kind"] == "property"
     try:
         test = read_split(context.root / inputs["split"].path).test
@@ -172,7 +192,7 @@ def _compare_labels(
             return
         store = Store.open((context.root / inputs["store"].path).parent)
         part = store.gather(store.rows(test))
-        labels = [part.labels[record["settings"]["label"]]]
+        labels = [part.labels[record.settings["label"]]]
         if not rows.all() and part.forces is not None:
             labels.append(part.forces.ravel())
     except (GeoreconError, OSError, KeyError, ValueError) as error:
@@ -201,21 +221,20 @@ def check_encoders(context: Context) -> Iterator[Finding]:
 
 def check_curves(context: Context) -> Iterator[Finding]:
     """The measures a training run reports are those of its best step on its curve."""
-    for name, record in context.runs("pretrain", "finetune"):
-        outputs = read_claims(record["outputs"], name)
-        curve = outputs.get("curve") or outputs.get("metrics")
-        final, training = record.get("final"), record.get("training")
-        if curve is None or not isinstance(final, dict) or not isinstance(training, dict):
+    for record in context.runs("pretrain", "finetune"):
+        name, final, training = record.path, record.final, record.training
+        curve = record.outputs.get("curve") or record.outputs.get("metrics")
+        if curve is None or final is None or training.steps is None:
             yield Finding(kind="curve differs", path=name, text="names no curve or no result")
             continue
         try:
             with open(context.root / curve.path, newline="", encoding="utf-8") as handle:
                 rows = {row["step"]: row for row in csv.DictReader(handle)}
-            row = rows[str(training.get("best_step"))]
+            row = rows[str(training.best_step)]
             same = {key: float(row[key]) for key in final} == final
         except (OSError, ValueError, KeyError, TypeError, csv.Error):
             same, rows = False, {}
-        if not same or str(training.get("steps")) not in rows:
+        if not same or str(training.steps) not in rows:
             text = f"does not hold the measures that {name} reports of its last and best step"
             yield Finding(kind="curve differs", path=curve.path, text=text)
 
@@ -232,19 +251,16 @@ def recompute_cells(context: Context, found: Recomputed, table: str) -> Iterator
             continue
         try:
             unit = units[cell["column"]] or rows[cell["row"]]
-            values = _values(context, found, cell, unit)
+            again = Estimate.of(_values(context, found, cell, unit))
         except DataError as error:
             yield Finding(kind="value differs", path=error.file, text=str(error), touches=(place,))
             continue
-        numbers = list(values.values())
-        std = statistics.stdev(numbers) if len(numbers) > 1 else None
-        found.cells[place] = {"value": statistics.fmean(numbers), "std": std, "n": len(numbers)}
-        found.cells[place]["values"] = values
-        yield from _compare_cell(context, place, found.cells[place])
+        found.cells[place] = again
+        yield from _compare_cell(context, place, again)
 
 
 def _values(
-    context: Context, found: Recomputed, cell: dict[str, Any], unit: str
+    context: Context, found: Recomputed, cell: Mapping[str, Any], unit: str
 ) -> dict[str, float]:
     values = {}
     for seed, file in cell["files"].items():
@@ -262,22 +278,22 @@ def _document(context: Context, found: Recomputed, file: str) -> Any:
     return found.metrics.get(file) or read_strict_json(context.root / file, file)
 
 
-def _compare_cell(context: Context, place: str, again: dict[str, Any]) -> Iterator[Finding]:
-    link = context.graph.links.get(place)
-    if link is None:
+def _compare_cell(context: Context, place: str, again: Estimate) -> Iterator[Finding]:
+    cell = context.graph.links.get(place)
+    if not isinstance(cell, Cell):
         return
-    path = link.recorded_in or place
-    facts = link.facts
-    numbers = {key: facts[key] for key in ("value", "std", "n")}
-    values = facts["values"] if isinstance(facts["values"], dict) else {}
-    numbers |= {f"values.{seed}": value for seed, value in values.items()}
-    wanted = {key: again[key] for key in ("value", "std", "n")}
-    wanted |= {f"values.{seed}": value for seed, value in again["values"].items()}
+    numbers, wanted = _numbers_in_table(cell), again.numbers()
     for key in {**wanted, **numbers}:
         was, now = numbers.get(key), wanted.get(key)
         if not (was is None or (isinstance(was, int | float) and not isinstance(was, bool))) or (
             not close(was, now)
         ):
             text = f"{place}: {key} is {was!r:.40} in the table, {now!r} from the stored results"
+            path = cell.recorded_in or place
             yield Finding(kind="value differs", path=path, text=text, touches=(place,))
             return
+
+
+def _numbers_in_table(cell: Cell) -> Mapping[str, object]:
+    values = {f"values.{seed}": value for seed, value in cell.values.items()}
+    return {"value": cell.value, "std": cell.std, "n": cell.n, **values}

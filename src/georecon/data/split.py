@@ -204,7 +204,7 @@ def _check_disjoint(parts: dict[str, Int], file: Path) -> None:
         raise DataError(file, twice, f"id occurs twice (in {', '.join(where)}), expected once")
 
 
-def write_split(path: str | Path, split: Split, meta: dict[str, Any]) -> dict[str, Any]:
+def write_split(path: str | Path, split: Split, meta: Mapping[str, object]) -> dict[str, Any]:
     """Write ``<name>.npz`` and its description ``<name>.json``; equal input gives equal bytes.
 
     Args:
@@ -304,26 +304,46 @@ def geometry_keys(store: Store, ids: ArrayLike) -> list[bytes]:
     return [part.z[a:b].tobytes() + part.pos[a:b].tobytes() for a, b in bounds]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeakReport:
+    """What a test set shares with a pre-training set.
+
+    Attributes:
+        dataset: of the test set.
+        test_molecules: molecules of the test set; ``test_distinct_keys`` are their structures.
+        pretrain_molecules: of the pre-training set; ``pretrain_distinct_keys`` likewise.
+        shared: test molecules whose structure also occurs in pre-training.
+        shared_fraction: of all test molecules.
+        key: rule of the structure key.
+    """
+
+    dataset: str
+    test_molecules: int
+    test_distinct_keys: int
+    pretrain_molecules: int
+    pretrain_distinct_keys: int
+    shared: int
+    shared_fraction: float
+    key: str
+
+
 def leak_report(
     test: Store, test_rows: ArrayLike, pretrain: Store, pretrain_rows: ArrayLike
-) -> dict[str, Any]:
+) -> LeakReport:
     """How many test molecules also occur in the pre-training set, by connectivity.
 
     Works across datasets, where ids say nothing; the key and its limits are described in
     ``georecon.data.structure_key``.
-
-    Returns:
-        Counts of test and pre-training molecules, of test molecules whose key occurs in
-        pre-training (``shared``), that as a fraction, and the key's rule.
     """
     wanted, seen = _keys(test, test_rows), _keys(pretrain, pretrain_rows)
     shared = int(np.isin(wanted, seen).sum())
-    return {
-        "test_molecules": len(wanted),
-        "test_distinct_keys": len(np.unique(wanted)),
-        "pretrain_molecules": len(seen),
-        "pretrain_distinct_keys": len(np.unique(seen)),
-        "shared": shared,
-        "shared_fraction": shared / len(wanted) if len(wanted) else 0.0,
-        "key": KEY_RULE,
-    }
+    return LeakReport(
+        dataset=test.manifest.dataset,
+        test_molecules=len(wanted),
+        test_distinct_keys=len(np.unique(wanted)),
+        pretrain_molecules=len(seen),
+        pretrain_distinct_keys=len(np.unique(seen)),
+        shared=shared,
+        shared_fraction=shared / len(wanted) if len(wanted) else 0.0,
+        key=KEY_RULE,
+    )

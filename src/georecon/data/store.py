@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -23,14 +24,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from georecon.data.manifest import MANIFEST, ArrayFile, Counts, Manifest, Source
 from georecon.data.molecules import Float, Int, Molecules, Rejected, check_molecules
 from georecon.errors import DataError
-from georecon.files import read_json, sha256_file, sha256_json, write_json
+from georecon.files import sha256_file, write_json
 
-__all__ = ["FORMAT_VERSION", "Molecules", "Rejected", "Store", "StoreWriter"]
-
-FORMAT_VERSION = 2
-"""Raised with every change of the layout; stores of another version are refused, and made again."""
+__all__ = ["Molecules", "Rejected", "Store", "StoreWriter"]
 
 
 class _Column:
@@ -65,6 +64,15 @@ class _Column:
     def discard(self) -> None:
         self._handle.close()
 
+    def described(self) -> ArrayFile:
+        """The closed file as the manifest lists it."""
+        return ArrayFile(
+            sha256=sha256_file(self.path),
+            bytes=self.path.stat().st_size,
+            dtype=self.dtype.str,
+            shape=(self.rows, *self.tail),
+        )
+
 
 class StoreWriter:
     """Context manager that writes a store; nothing is left at ``path`` unless it succeeds.
@@ -75,8 +83,7 @@ class StoreWriter:
     Args:
         path: folder of the store.
         dataset: name of the dataset card.
-        source: where the molecules came from: card source name and raw files with hashes. Must
-            not hold times or folders of this machine, so that equal input gives equal bytes.
+        source: where the molecules came from.
         units: unit of each label, of ``pos`` and of ``forces``.
 
     Raises:
@@ -84,10 +91,10 @@ class StoreWriter:
     """
 
     def __init__(
-        self, path: str | Path, *, dataset: str, source: dict[str, Any], units: dict[str, str]
+        self, path: str | Path, *, dataset: str, source: Source, units: dict[str, str]
     ) -> None:
         self.path = Path(path)
-        self._head = {"dataset": dataset, "source": source, "units": units}
+        self._dataset, self._source, self._units = dataset, source, units
         self._temporary = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp"
         self._columns: dict[str, _Column] = {}
         self._rejected: list[Rejected] = []
@@ -169,26 +176,19 @@ class StoreWriter:
         files = {}
         for column in self._columns.values():
             column.close()
-            files[column.path.name] = {
-                "sha256": sha256_file(column.path),
-                "bytes": column.path.stat().st_size,
-                "dtype": column.dtype.str,
-                "shape": [column.rows, *column.tail],
-            }
-        manifest = {
-            **self._head,
-            "format_version": FORMAT_VERSION,
-            "counts": {
-                "molecules": self._molecules,
-                "atoms": self._atoms,
-                "rejected": len(self._rejected),
-            },
-            "rejected": [{"record": r.record, "reason": r.reason} for r in self._rejected],
-            "elements": sorted(self._elements),
-            "files": files,
-            "sha256": _identity(files),
-        }
-        write_json(self._temporary / "manifest.json", manifest)
+            files[column.path.name] = column.described()
+        manifest = Manifest(
+            dataset=self._dataset,
+            source=self._source,
+            units=self._units,
+            counts=Counts(
+                molecules=self._molecules, atoms=self._atoms, rejected=len(self._rejected)
+            ),
+            rejected=tuple(self._rejected),
+            elements=tuple(sorted(self._elements)),
+            files=files,
+        )
+        write_json(self._temporary / MANIFEST, manifest.as_json())
         _replace_folder(self._temporary, self.path)
 
     def _order(self) -> Int:
@@ -203,10 +203,6 @@ class StoreWriter:
         return order
 
 
-def _identity(files: dict[str, dict[str, Any]]) -> str:
-    return sha256_json({name: entry["sha256"] for name, entry in files.items()})
-
-
 def _replace_folder(new: Path, path: Path) -> None:
     """Rename a finished folder into place; an older one is moved aside first, then removed."""
     old = new.with_suffix(".old")
@@ -219,7 +215,7 @@ def _replace_folder(new: Path, path: Path) -> None:
 class Store:
     """A finished store, memory-mapped read-only. Use ``Store.open``."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], arrays: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: Manifest, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.path, self.manifest = path, manifest
         self.ids: Int = arrays["ids"]
         self.z: NDArray[np.uint8] = arrays["z"]
@@ -246,9 +242,9 @@ class Store:
                 ``verify``) has other bytes; the error names the file.
         """
         path = Path(path)
-        manifest = _read_manifest(path)
+        manifest = Manifest.read(path, verify=verify)
         arrays = {}
-        for name, entry in manifest["files"].items():
+        for name, entry in manifest.files.items():
             file = path / name
             if verify:
                 _verify(file, entry)
@@ -256,16 +252,14 @@ class Store:
                 array = np.load(file, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
                 raise DataError(file, None, f"not a readable array ({error})") from error
-            if list(array.shape) != entry["shape"] or array.dtype.str != entry["dtype"]:
+            if (array.shape, array.dtype.str) != (entry.shape, entry.dtype):
                 raise DataError(
                     file,
                     None,
                     f"holds {array.dtype.str} {list(array.shape)}, manifest says "
-                    f"{entry['dtype']} {entry['shape']}",
+                    f"{entry.dtype} {list(entry.shape)}",
                 )
             arrays[file.stem] = array
-        if verify and _identity(manifest["files"]) != manifest["sha256"]:
-            raise DataError(path / "manifest.json", None, "its sha256 does not match its file list")
         return cls(path, manifest, arrays)
 
     def __len__(self) -> int:
@@ -274,7 +268,7 @@ class Store:
     @property
     def sha256(self) -> str:
         """Identity of the data: a digest over the hashes of all arrays."""
-        return str(self.manifest["sha256"])
+        return self.manifest.sha256
 
     def rows(self, ids: ArrayLike) -> Int:
         """Row numbers of molecule ids, (M,) → (M,), by binary search on disk.
@@ -332,29 +326,12 @@ def _take(array: NDArray[Any], index: Int) -> NDArray[Any]:
     return np.asarray(array)[index]
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / "manifest.json"
-    try:
-        manifest = read_json(file)
-    except (OSError, ValueError) as error:
-        raise DataError(file, None, f"no readable store here ({error})") from error
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version != FORMAT_VERSION:
-        raise DataError(
-            file,
-            None,
-            f"store format {version}, this code reads {FORMAT_VERSION}; delete {path} and run the "
-            "same target again to make it anew from the raw files",
-        )
-    return dict(manifest)
-
-
-def _verify(file: Path, entry: dict[str, Any]) -> None:
+def _verify(file: Path, entry: ArrayFile) -> None:
     if not file.is_file():
         raise DataError(file, None, "is missing from the store")
     size = file.stat().st_size
-    if size != entry["bytes"]:
-        raise DataError(file, None, f"holds {size} bytes, manifest says {entry['bytes']}")
+    if size != entry.bytes:
+        raise DataError(file, None, f"holds {size} bytes, manifest says {entry.bytes}")
     digest = sha256_file(file)
-    if digest != entry["sha256"]:
-        raise DataError(file, None, f"sha256 is {digest}, manifest says {entry['sha256']}")
+    if digest != entry.sha256:
+        raise DataError(file, None, f"sha256 is {digest}, manifest says {entry.sha256}")

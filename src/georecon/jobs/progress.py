@@ -17,16 +17,45 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from georecon.duration import readable_seconds
 
 PROGRESS_FILE = "progress.csv"
 ROW_SECONDS, LINE_SECONDS = 2.0, 10.0
-COLUMNS = (
-    *("time", "name", "state", "step", "steps", "molecules_per_second", "loss", "val_score"),
-    *("eta_seconds", "memory_mb", "host", "pid", "job"),
-)
+
+
+class Row(NamedTuple):
+    """A line of ``progress.csv``.
+
+    Attributes:
+        time: of the clock [s].
+        name: of the run.
+        state: "running" or "stopped".
+        step: taken, of ``steps``.
+        molecules_per_second: of this process's steps.
+        loss: of the last step, as text; ``val_score`` of the last validation, NaN before it.
+        eta_seconds: time left [s].
+        memory_mb: largest so far [MB].
+        host: where it runs; ``pid`` is its process, ``job`` Slurm's number or nothing.
+    """
+
+    time: float
+    name: str
+    state: str
+    step: int
+    steps: int
+    molecules_per_second: float
+    loss: str
+    val_score: str
+    eta_seconds: float
+    memory_mb: int
+    host: str
+    pid: int
+    job: str
+
+
+COLUMNS = Row._fields
 
 
 def memory_mb() -> float:
@@ -95,45 +124,44 @@ class Progress:
             self._append(self._row("stopped", step, math.nan, math.nan))
             self.say(f"{self.name}: stopped at step {step}, state saved")
 
-    def _row(self, state: str, step: int, loss: float, score: float) -> dict[str, Any]:
+    def _row(self, state: str, step: int, loss: float, score: float) -> Row:
         rate = (step - self.first_step) / max(self.seconds(), 1e-9)  # steps/s
-        return {
-            "time": round(time.time(), 3),
-            "name": self.name,
-            "state": state,
-            "step": step,
-            "steps": self.steps,
-            "molecules_per_second": round(rate * self.molecules, 1),
-            "loss": f"{loss:.6g}",
-            "val_score": f"{score:.6g}",
-            "eta_seconds": round((self.steps - step) / rate, 1) if rate else math.inf,
-            "memory_mb": round(memory_mb()),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "job": os.environ.get("SLURM_JOB_ID", ""),
-        }
+        return Row(
+            time=round(time.time(), 3),
+            name=self.name,
+            state=state,
+            step=step,
+            steps=self.steps,
+            molecules_per_second=round(rate * self.molecules, 1),
+            loss=f"{loss:.6g}",
+            val_score=f"{score:.6g}",
+            eta_seconds=round((self.steps - step) / rate, 1) if rate else math.inf,
+            memory_mb=round(memory_mb()),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            job=os.environ.get("SLURM_JOB_ID", ""),
+        )
 
-    def _append(self, row: dict[str, Any]) -> None:
+    def _append(self, row: Row) -> None:
         if self.folder is None:
             return
         with open(self.folder / PROGRESS_FILE, "a", newline="", encoding="utf-8") as handle:
             text = io.StringIO()  # written at once: a reader sees whole rows
-            writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+            writer = csv.writer(text, lineterminator="\n")
             if not handle.tell():
-                writer.writeheader()
+                writer.writerow(COLUMNS)
             writer.writerow(row)
             handle.write(text.getvalue())
             handle.flush()
             os.fsync(handle.fileno())
 
 
-def line(row: dict[str, Any]) -> str:
+def line(row: Row) -> str:
     """One row as a sentence."""
-    score = float(row["val_score"])
+    score = float(row.val_score)
     validation = "" if math.isnan(score) else f", validation {score:.4g}"
     return (
-        f"{row['name']}: step {row['step']}/{row['steps']}, "
-        f"{float(row['molecules_per_second']):.0f} molecules/s, loss {float(row['loss']):.4f}"
-        f"{validation}, {readable_seconds(float(row['eta_seconds']))} left, "
-        f"{row['memory_mb']} MB"
+        f"{row.name}: step {row.step}/{row.steps}, "
+        f"{row.molecules_per_second:.0f} molecules/s, loss {float(row.loss):.4f}"
+        f"{validation}, {readable_seconds(row.eta_seconds)} left, {row.memory_mb} MB"
     )

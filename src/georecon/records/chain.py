@@ -9,14 +9,15 @@ file is a :class:`Link`, a job is a link (kind "run", its path is its record's),
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from georecon import paths
 from georecon.errors import DataError
-from georecon.records.untrusted import read_strict_json, relative_path
+from georecon.records.read import Claim, Record, known, needed, read_claims
+from georecon.records.untrusted import read_strict_json
 
 KINDS = {
     "cell": "number in a table",
@@ -37,10 +38,6 @@ KINDS = {
 }
 """What a link can be."""
 
-_FACTS = (
-    "stage", "settings", "settings_sha256", "seed", "code", "environment", "compute", "versions",
-    "started", "ended", "seconds", "job", "training", "final", "fetched",
-)  # fmt: skip
 _NAMES = {"store": "store", "pretrain_store": "store", "pretrain_split": "split"}
 
 
@@ -54,10 +51,9 @@ class Link:
         sha256: hash that the record says the file has; null for cells.
         bytes: its size, as recorded.
         recorded_in: the file that says so.
-        facts: what is known of it: for a run its settings, code, machine, times; for a raw file
-            its source; for a cell its value.
+        facts: what else a reader may want to know of a file: the source of a raw file, type and
+            shape of an array.
         parents: paths of the links it was made from.
-        beside: paths of further files that the same run wrote (runs only).
     """
 
     kind: str
@@ -65,19 +61,43 @@ class Link:
     sha256: str | None = None
     bytes: int | None = None
     recorded_in: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
     parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run(Link):
+    """A job; ``beside`` are paths of further files that it wrote."""
+
+    record: Record
     beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
-    """What one file says about another: its hash and size."""
+class Cell(Link):
+    """A number of a table, as the table's JSON gives it.
 
-    path: str
-    sha256: str
-    bytes: int | None
-    recorded_in: str
+    Attributes:
+        table, row, column: names that make its path.
+        unit: of the numbers; empty without one.
+        value: mean over seeds; None for an empty cell.
+        std: sample standard deviation over seeds; None for one seed.
+        n: number of seeds.
+        values: number by seed.
+        reason: why the cell is empty.
+        runs: files that it was read from.
+    """
+
+    table: str
+    row: str
+    column: str
+    unit: str
+    value: float | None
+    std: float | None
+    n: int | None
+    values: Mapping[str, object]
+    reason: str | None
+    runs: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,14 +121,14 @@ class Graph:
 
     edition: str
     links: dict[str, Link] = field(default_factory=dict)
-    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
-    def cells(self) -> Iterator[Link]:
+    def cells(self) -> Iterator[Cell]:
         """Cells of all tables."""
-        return (link for link in self.links.values() if link.kind == "cell")
+        return (link for link in self.links.values() if isinstance(link, Cell))
 
     def chain(self, start: str) -> list[Link]:
         """Everything a link was made from, itself first, every link before what it was made from.
@@ -134,24 +154,13 @@ class Graph:
                 stack.pop()
         found: list[Link] = []
         for path in reversed(order):
-            others = [name for name in self.links[path].beside if name not in seen]
-            seen.update(others)
-            found += [self.links[name] for name in others if name in self.links]
-            found.append(self.links[path])
+            link = self.links[path]
+            if isinstance(link, Run):
+                others = [name for name in link.beside if name not in seen]
+                seen.update(others)
+                found += [self.links[name] for name in others if name in self.links]
+            found.append(link)
         return found
-
-    def as_json(self) -> dict[str, Any]:
-        """All links and faults, JSON-ready; ``chains`` gives each cell's links in order."""
-        return {
-            "edition": self.edition,
-            "kinds": KINDS,
-            "links": {path: asdict(link) for path, link in self.links.items()},
-            "chains": {
-                cell.path: [link.path for link in self.chain(cell.path)] for cell in self.cells()
-            },
-            "rerun": {cell.path: rerun_command(self.edition, cell.path) for cell in self.cells()},
-            "faults": [asdict(fault) for fault in self.faults],
-        }
 
 
 def rerun_command(edition: str, cell: str) -> str:
@@ -185,13 +194,13 @@ def read_graph(root: Path, edition: str) -> Graph:
     graph = Graph(edition)
     for name in record_files(root, edition):
         try:
-            record = read_strict_json(root / name, name)
-            _add_record(graph, name, record)
+            _add_record(graph, Record.from_json(read_strict_json(root / name, name), name))
         except DataError as error:
             graph.faults.append(Fault(kind="record unreadable", path=name, text=str(error)))
     for name in [link.path for link in graph.links.values() if link.kind == "store"]:
         try:
-            _add_arrays(graph, name, read_strict_json(root / name, name))
+            manifest = read_strict_json(root / name, name)
+            _add_arrays(graph, name, needed(manifest, "files", dict, name))
         except DataError as error:
             graph.faults.append(Fault(kind="file unreadable", path=name, text=str(error)))
     _add_origins(graph)
@@ -199,192 +208,139 @@ def read_graph(root: Path, edition: str) -> Graph:
     for path in sorted((root / folder).glob("*.json")):
         name = f"{folder}/{path.name}"
         try:
-            table = read_strict_json(path, name)
-            _add_table(graph, name, table)
+            _add_table(graph, name, read_strict_json(path, name))
         except DataError as error:
             graph.faults.append(Fault(kind="table unreadable", path=name, text=str(error)))
     return graph
 
 
-def _get(value: Any, key: str, kind: type, file: str) -> Any:
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
-        raise DataError(file, key, f"is {found!r:.60}, expected {kind.__name__}")
-    return found
-
-
-def read_claims(entries: Any, file: str, *, sized: bool = True) -> dict[str, Claim]:
-    """File entries of a record (``{name: {path, bytes, sha256}}``) by name.
-
-    Args:
-        entries: as read from JSON.
-        file: where they stand.
-        sized: whether they say the size, as all but those of a table do.
-
-    Raises:
-        DataError: an entry has another form or names a path out of the folder.
-    """
-    if not isinstance(entries, dict):
-        raise DataError(file, None, "lists its files in another form than this code writes")
-    return {
-        name: Claim(
-            path=relative_path(_get(entry, "path", str, file), file),
-            sha256=_get(entry, "sha256", str, file),
-            bytes=_get(entry, "bytes", int, file) if sized else None,
-            recorded_in=file,
-        )
-        for name, entry in entries.items()
-    }
-
-
-def _add_record(graph: Graph, name: str, record: dict[str, Any]) -> None:
-    stage = _get(record, "stage", str, name)
-    _get(record, "settings", dict, name)
-    inputs = read_claims(record.get("inputs"), name)
-    outputs = read_claims(record.get("outputs"), name)
-    log = (_get(record, "job", dict, name)).get("log")
-    logs = read_claims({"log": log}, name) if log is not None else {}
-    own = PurePosixPath(name)
+def _add_record(graph: Graph, record: Record) -> None:
+    own = PurePosixPath(record.path)
     if own.name.endswith("run.json"):
-        strays = [c.path for c in outputs.values() if PurePosixPath(c.path).parent != own.parent]
+        wrote = [claim.path for claim in record.outputs.values()]
+        strays = [path for path in wrote if PurePosixPath(path).parent != own.parent]
         if strays:
             text = f"is the record of another run: it says that it wrote {strays[0]}"
-            graph.faults.append(Fault(kind="record of another run", path=name, text=text))
+            graph.faults.append(Fault(kind="record of another run", path=record.path, text=text))
             return
-    graph.records[name] = record
-    graph.claims += [*inputs.values(), *outputs.values(), *logs.values()]
-    written = {**outputs, **logs}
-    graph.links[name] = Link(
+    graph.records[record.path] = record
+    written = record.written()
+    graph.claims += [*record.inputs.values(), *written.values()]
+    graph.links[record.path] = Run(
         kind="run",
-        path=name,
-        facts={key: record[key] for key in _FACTS if key in record},
-        parents=tuple(dict.fromkeys(claim.path for claim in inputs.values())),
+        path=record.path,
+        record=record,
+        parents=tuple(dict.fromkeys(claim.path for claim in record.inputs.values())),
         beside=tuple(claim.path for claim in written.values()),
     )
     for key, claim in written.items():
-        graph.links[claim.path] = Link(
-            kind=_kind(stage, key),
-            path=claim.path,
-            sha256=claim.sha256,
-            bytes=claim.bytes,
-            recorded_in=name,
-            facts=_file_facts(stage, key, record["settings"]),
-            parents=(name,),
-        )
+        curve = (record.stage, key) == ("pretrain", "metrics")
+        facts = _source(record) if key == "raw" else {}
+        kind = "curve" if curve else key
+        graph.links[claim.path] = _file(kind, claim, facts=facts, parents=(record.path,))
 
 
-def _kind(stage: str, key: str) -> str:
-    """Kind of an output from its name in the record."""
-    if stage == "pretrain" and key == "metrics":
-        return "curve"
-    return key if key in KINDS else "file"
+def _file(
+    kind: str, claim: Claim, *, facts: Mapping[str, object], parents: tuple[str, ...]
+) -> Link:
+    """Link of a file as a claim describes it."""
+    return Link(
+        kind=kind if kind in KINDS else "file",
+        path=claim.path,
+        sha256=claim.sha256,
+        bytes=claim.bytes,
+        recorded_in=claim.recorded_in,
+        facts=facts,
+        parents=parents,
+    )
 
 
-def _file_facts(stage: str, key: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _source(record: Record) -> Mapping[str, object]:
     """Where a raw file comes from: downloaded, out of a package, the user's own, or computed."""
-    if key != "raw":
-        return {}
-    file = settings.get("file")
-    if stage == "fetch" and isinstance(file, dict):
+    file = record.settings.get("file")
+    if record.stage == "fetch" and isinstance(file, dict):
         names = ("name", "urls", "package", "path", "local", "licence")
         origin = next((word for word in ("urls", "package", "local") if file.get(word)), "unknown")
         return {"origin": origin, **{name: file[name] for name in names if name in file}}
-    return {"origin": "computed", "simulation": settings.get("simulation")}
+    return {"origin": "computed", "simulation": record.settings.get("simulation")}
 
 
-def _add_arrays(graph: Graph, name: str, manifest: dict[str, Any]) -> None:
-    """Arrays of a store, from its manifest."""
+def _add_arrays(graph: Graph, name: str, files: Any) -> None:
+    """Arrays of a store, from its manifest's list of files."""
     folder = PurePosixPath(name).parent
-    files = _get(manifest, "files", dict, name)
-    entries = {key: {**entry, "path": f"{folder}/{key}"} for key, entry in files.items()}
+    entries = {key: needed(files, key, dict, name) | {"path": f"{folder}/{key}"} for key in files}
     claims = read_claims(entries, name)
     graph.claims += claims.values()
-    (run,) = graph.links[name].parents
+    (writer,) = graph.links[name].parents
     for key, claim in claims.items():
         facts = {word: files[key].get(word) for word in ("dtype", "shape")}
-        graph.links[claim.path] = Link(
-            kind="array",
-            path=claim.path,
-            sha256=claim.sha256,
-            bytes=claim.bytes,
-            recorded_in=name,
-            facts=facts,
-            parents=(run,),
-        )
-    beside = (*graph.links[run].beside, *(claim.path for claim in claims.values()))
-    graph.links[run] = _changed(graph.links[run], beside=beside)
-
-
-def _changed(link: Link, **values: Any) -> Link:
-    return Link(**{**{name: getattr(link, name) for name in Link.__slots__}, **values})
+        graph.links[claim.path] = _file("array", claim, facts=facts, parents=(writer,))
+    run = graph.links[writer]
+    if isinstance(run, Run):
+        beside = (*run.beside, *(claim.path for claim in claims.values()))
+        graph.links[writer] = replace(run, beside=beside)
 
 
 def _add_origins(graph: Graph) -> None:
     """Files that a run read and that no record says it wrote: a link without parents, a fault."""
     for name, record in graph.records.items():
-        for key, claim in read_claims(record["inputs"], name).items():
+        for key, claim in record.inputs.items():
             if claim.path in graph.links:
                 continue
             kind = key if key in KINDS else _NAMES.get(key, "file")
-            graph.links[claim.path] = Link(
-                kind=kind,
-                path=claim.path,
-                sha256=claim.sha256,
-                bytes=claim.bytes,
-                recorded_in=name,
-            )
+            graph.links[claim.path] = _file(kind, claim, facts={}, parents=())
             text = f"no record says which job wrote it; {name} read it"
             graph.faults.append(Fault(kind="record missing", path=claim.path, text=text))
 
 
 def _add_table(graph: Graph, name: str, table: dict[str, Any]) -> None:
     """Cells of a table, each with the files behind it and its test set's leak report."""
-    title = _get(table, "table", str, name)
-    rows = {_get(row, "key", str, name): row for row in _get(table, "rows", list, name)}
-    columns = {_get(c, "key", str, name): c for c in _get(table, "columns", list, name)}
+    title = needed(table, "table", str, name)
+    rows = {needed(row, "key", str, name): row for row in needed(table, "rows", list, name)}
+    columns = {needed(c, "key", str, name): c for c in needed(table, "columns", list, name)}
     leaks = _leaks_by_split(graph)
-    for cell in _get(table, "cells", list, name):
-        row, column = _get(cell, "row", str, name), _get(cell, "column", str, name)
+    for entry in needed(table, "cells", list, name):
+        row, column = needed(entry, "row", str, name), needed(entry, "column", str, name)
         if row not in rows or column not in columns:
             raise DataError(name, f"{row}/{column}", "is a cell of no row or column of the table")
-        runs = {str(k): entry for k, entry in enumerate(_get(cell, "runs", list, name))}
-        claims = read_claims(runs, name, sized=False).values()
+        files = {str(k): run for k, run in enumerate(needed(entry, "runs", list, name))}
+        claims = read_claims(files, name, sized=False).values()
         graph.claims += claims
-        used = [claim.path for claim in claims]
-        facts = {key: cell.get(key) for key in ("value", "std", "n", "values", "reason", "key")} | {
-            "table": title,
-            "row": row,
-            "column": column,
-            "row_label": rows[row].get("label"),
-            "column_label": columns[column].get("label"),
-            "method": rows[row].get("method"),
-            "unit": columns[column].get("unit") or rows[row].get("unit") or "",
-            "runs": used,
-        }
+        used = tuple(claim.path for claim in claims)
+        unit = known(columns[column], "unit", str, name) or known(rows[row], "unit", str, name)
         splits = _splits_behind(graph, used)
-        parents = (*used, *(leaks[split] for split in splits if split in leaks))
-        link = Link(kind="cell", path=f"{title}/{row}/{column}", facts=facts, parents=parents)
-        graph.links[link.path] = _changed(link, recorded_in=name)
+        cell = Cell(
+            kind="cell",
+            path=f"{title}/{row}/{column}",
+            recorded_in=name,
+            parents=(*used, *(leaks[split] for split in splits if split in leaks)),
+            table=title,
+            row=row,
+            column=column,
+            unit=unit or "",
+            value=known(entry, "value", float, name),
+            std=known(entry, "std", float, name),
+            n=known(entry, "n", int, name),
+            values=known(entry, "values", dict, name) or {},
+            reason=known(entry, "reason", str, name),
+            runs=used,
+        )
+        graph.links[cell.path] = cell
     graph.tables[title] = table
 
 
 def _leaks_by_split(graph: Graph) -> dict[str, str]:
     """Leak report of each split, by the split's path."""
-    found = {}
-    for name, record in graph.records.items():
-        if record["stage"] == "leak":
-            split = read_claims(record["inputs"], name).get("split")
-            report = read_claims(record["outputs"], name).get("leak")
-            if split is not None and report is not None:
-                found[split.path] = report.path
-    return found
+    leaks = [record for record in graph.records.values() if record.stage == "leak"]
+    pairs = [(record.inputs.get("split"), record.outputs.get("leak")) for record in leaks]
+    return {split.path: report.path for split, report in pairs if split and report}
 
 
-def _splits_behind(graph: Graph, files: list[str]) -> list[str]:
+def _splits_behind(graph: Graph, files: Iterable[str]) -> list[str]:
     """Splits of the fine-tuning runs behind metrics files."""
     found: dict[str, None] = {}
     for file in files:
         for link in graph.chain(file) if file in graph.links else ():
-            if link.kind == "run" and link.facts["stage"] == "finetune":
+            if isinstance(link, Run) and link.record.stage == "finetune":
                 found |= {p: None for p in link.parents if p.endswith(".npz")}
     return list(found)

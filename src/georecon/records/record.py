@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,38 @@ _RECORDED = (
 )
 
 
-def git_state() -> dict[str, Any]:
-    """Commit of the checkout and what differs from it; nulls where there is no checkout.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GitState:
+    """Which code this is.
 
-    ``dirty`` is true if a file that can change a number (source, rules, configuration,
-    environment, expected values) differs from the commit or is unknown to it; ``changed`` names
-    the first ten.
+    Attributes:
+        commit: of the checkout; None where there is none.
+        dirty: whether a file that can change a number (source, rules, configuration, environment,
+            expected values) differs from the commit or is unknown to it.
+        changed: the first ten of these files.
     """
+
+    commit: str | None = None
+    dirty: bool | None = None
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileRecord:
+    """A file as a record names it."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str | Path) -> FileRecord:
+        """Size and hash of a file as it is now."""
+        return cls(path=str(path), bytes=Path(path).stat().st_size, sha256=sha256_file(path))
+
+
+def git_state() -> GitState:
+    """Commit of the checkout and what differs from it."""
 
     def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(_ROOT), *arguments]
@@ -57,13 +83,13 @@ def git_state() -> dict[str, Any]:
 
     top = git("rev-parse", "--show-toplevel", "HEAD")
     if top is None or Path(top.splitlines()[0]).resolve() != _ROOT.resolve():
-        return {"commit": None, "dirty": None, "changed": []}
+        return GitState()
     status = git("status", "--porcelain", "--untracked-files=normal", "--", *_SOURCE) or ""
     changed = [line[3:] for line in status.splitlines()]
-    return {"commit": top.splitlines()[1], "dirty": bool(changed), "changed": changed[:10]}
+    return GitState(commit=top.splitlines()[1], dirty=bool(changed), changed=tuple(changed[:10]))
 
 
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, str | None]:
     """The lock file of the checkout by its hash; null where the package is installed without it."""
     return {"lock": "envs/lock.txt", "sha256": sha256_file(_LOCK) if _LOCK.is_file() else None}
 
@@ -79,15 +105,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def file_records(files: Mapping[str, str | Path]) -> dict[str, dict[str, Any]]:
+def file_records(files: Mapping[str, str | Path]) -> dict[str, FileRecord]:
     """Path, size and sha256 of named files."""
-    return {
-        name: {"path": str(path), "bytes": Path(path).stat().st_size, "sha256": sha256_file(path)}
-        for name, path in files.items()
-    }
+    return {name: FileRecord.of(path) for name, path in files.items()}
 
 
-def compute_device() -> dict[str, Any]:
+def compute_device() -> dict[str, str | int]:
     """Processor or GPU that this process computes on, its threads and, once used, its kernel."""
     torch: Any = sys.modules.get("torch")
     threads = 1 if torch is None else torch.get_num_threads()
@@ -110,14 +133,8 @@ def _processor() -> str:
     return next(names, platform.machine())
 
 
-def _job() -> dict[str, Any]:
-    """Slurm job, process and log file of this job; the log as it is when its record is written."""
-    log = os.environ.get(LOG_VARIABLE)
-    return {
-        "slurm": os.environ.get("SLURM_JOB_ID"),
-        "pid": os.getpid(),
-        "log": file_records({"log": log})["log"] if log else None,
-    }
+def _jsonable(files: Mapping[str, FileRecord]) -> Mapping[str, object]:
+    return {name: asdict(file) for name, file in files.items()}
 
 
 def record_digest(record: Mapping[str, Any]) -> str:
@@ -144,7 +161,7 @@ class RunRecord:
         self.stage = stage
         self.settings = json.loads(json.dumps(settings))  # as read back: keys are text
         self.inputs = file_records(inputs)
-        self.code = {"version": __version__, **git_state()}
+        self.code = git_state()
         self.started = time.time()
 
     def write(
@@ -153,7 +170,7 @@ class RunRecord:
         outputs: Mapping[str, str | Path],
         extra: dict[str, Any] | None = None,
     ) -> None:
-        """Hash the outputs and write run.json.
+        """Hash the outputs and the log and write run.json.
 
         Args:
             path: where run.json goes.
@@ -161,22 +178,27 @@ class RunRecord:
             extra: further facts, such as the number of steps taken.
         """
         ended = time.time()
+        log = os.environ.get(LOG_VARIABLE)
         record = {
             "format_version": RECORD_VERSION,
             "stage": self.stage,
             "settings": self.settings,
             "settings_sha256": sha256_json(self.settings),
             "seed": self.settings.get("seed"),
-            "code": self.code,
+            "code": {"version": __version__, **asdict(self.code)},
             "environment": environment(),
-            "inputs": self.inputs,
-            "outputs": file_records(outputs),
+            "inputs": _jsonable(self.inputs),
+            "outputs": _jsonable(file_records(outputs)),
             "compute": compute_device(),
             "versions": versions(),
             "started": _iso(self.started),
             "ended": _iso(ended),
             "seconds": round(ended - self.started, 3),
-            "job": _job(),
+            "job": {
+                "slurm": os.environ.get("SLURM_JOB_ID"),
+                "pid": os.getpid(),
+                "log": asdict(FileRecord.of(log)) if log else None,
+            },
             **(extra or {}),
         }
         write_json(path, record | {"sha256": record_digest(record)})

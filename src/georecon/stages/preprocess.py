@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,9 @@ from georecon.data.cards import (
     source_files,
 )
 from georecon.data.checks import refuse_outliers
+from georecon.data.manifest import Manifest, Source
 from georecon.data.molecules import Molecules, Rejected
+from georecon.data.raw.lock import Checked
 from georecon.data.raw.unpack import unpacked
 from georecon.data.readers.extxyz import read_extxyz
 from georecon.data.readers.md17 import read_md17
@@ -173,7 +174,7 @@ def preprocess(
     *,
     source: str | None = None,
     processes: int = 1,
-) -> dict[str, Any]:
+) -> Manifest:
     """Read raw files as a dataset card says and write the store.
 
     Args:
@@ -195,13 +196,13 @@ def preprocess(
     raw_dir = Path(raw_dir)
     name, entry = card_source(card, source)
     files = source_files(card, target, source)
-    with unpacked(files, raw_dir) as (paths, records):
-        described = {
-            "source": name,
-            "target": target,
-            "roles": list(files),
-            "raw": {role: _describe(file, records[role]) for role, file in files.items()},
-        }
+    with unpacked(files, raw_dir) as (paths, checked):
+        described = Source(
+            source=name,
+            target=target,
+            roles=tuple(files),
+            raw={role: _describe(file, checked[role]) for role, file in files.items()},
+        )
         units = dict(card["units"])
         with StoreWriter(out_dir, dataset=card["name"], source=described, units=units) as writer:
             for item in _all_files(_Job(card, entry, paths, None, processes), files):
@@ -212,11 +213,11 @@ def preprocess(
     return Store.open(out_dir).manifest
 
 
-def _describe(file: Card, record: Card) -> dict[str, Any]:
+def _describe(file: Card, checked: Checked) -> dict[str, str | int]:
     """What a raw file is; where it came from is in the lock file, and changes no store."""
     return {
         "name": file["name"],
-        "bytes": record["bytes"],
-        "sha256": record["sha256"],
+        "bytes": checked.bytes,
+        "sha256": checked.sha256,
         **{key: file[key] for key in ("package", "path", "member") if key in file},
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from georecon.data.cards import FILE_STRIDE
 from georecon.data.raw.unpack import unpacked
 from georecon.data.split import (
+    LeakReport,
     Split,
     files_split,
     geometry_keys,
@@ -29,22 +31,27 @@ from georecon.files import write_json
 
 Plan = Mapping[str, Any]
 Int = NDArray[np.int64]
-Made = tuple[Split, dict[str, Any]]
-"""A split, and what its description says besides the plan."""
+
+
+class Made(NamedTuple):
+    """A split, and what its description says besides the plan."""
+
+    split: Split
+    notes: Mapping[str, object] = {}
 
 
 def _pvd(store: Store, plan: Plan, raw: Path) -> Made:
     sizes = (plan["train"], plan["val"], plan["test"])
-    return qm9_split(store.ids, *sizes, seed=plan["seed"]), {}
+    return Made(qm9_split(store.ids, *sizes, seed=plan["seed"]))
 
 
 def _random(store: Store, plan: Plan, raw: Path) -> Made:
-    return random_split(store.ids, plan["train"], plan["val"], plan["test"], plan["seed"]), {}
+    return Made(random_split(store.ids, plan["train"], plan["val"], plan["test"], plan["seed"]))
 
 
 def roles(store: Store) -> list[str]:
     """Raw files of a store by role, in the order of their ids."""
-    return list(store.manifest["source"]["roles"])
+    return list(store.manifest.source.roles)
 
 
 def ids_of_role(store: Store, role: str) -> Int:
@@ -71,7 +78,7 @@ def _files(store: Store, plan: Plan, raw: Path) -> Made:
         known = np.array([key in seen for key in geometry_keys(store, ids)], dtype=np.bool_)
         parts[name], repeated[name] = ids[~known], int(known.sum())
     notes = {"test_frames_also_in_training_file": repeated}
-    return files_split(train, parts, plan["train"], plan["val"], plan["seed"]), notes
+    return Made(files_split(train, parts, plan["train"], plan["val"], plan["seed"]), notes)
 
 
 def _index(store: Store, plan: Plan, raw: Path) -> Made:
@@ -92,7 +99,7 @@ def _index(store: Store, plan: Plan, raw: Path) -> Made:
                 raise DataError(path, int(bad[0]), reason)
     train, test = (np.asarray(store.ids)[rows[part]] for part in ("train", "test"))
     split = files_split(train, {"test": test}, plan["train"], plan["val"], plan["seed"])
-    return Split(split.train, split.val, test), {}
+    return Made(Split(split.train, split.val, test))
 
 
 def _pretrain(store: Store, plan: Plan, raw: Path) -> Made:
@@ -112,7 +119,7 @@ def _pretrain(store: Store, plan: Plan, raw: Path) -> Made:
             "same_structure_as_a_test_molecule": len(twins),
         }
     }
-    return pretrain_split(store.ids, plan["val"], plan["seed"], [by_id, twins]), notes
+    return Made(pretrain_split(store.ids, plan["val"], plan["seed"], [by_id, twins]), notes)
 
 
 def _same_molecules(store: Store, other: Store, ids: Int) -> Int:
@@ -134,9 +141,7 @@ RULES: dict[str, Callable[[Store, Plan, Path], Made]] = {
 }
 
 
-def make_split(
-    plan: dict[str, Any], store_path: Path, split_path: str | Path, raw: Path
-) -> dict[str, Any]:
+def make_split(plan: Plan, store_path: Path, split_path: str | Path, raw: Path) -> dict[str, Any]:
     """Make and write one split.
 
     Args:
@@ -152,7 +157,7 @@ def make_split(
         raise ConfigError(f"split rule is {plan['rule']!r}; allowed: {', '.join(RULES)}")
     store = Store.open(store_path)
     split, notes = RULES[plan["rule"]](store, plan, raw)
-    meta = {**plan, **notes, "store_sha256": store.sha256, "dataset": store.manifest["dataset"]}
+    meta = {**plan, **notes, "store_sha256": store.sha256, "dataset": store.manifest.dataset}
     return write_split(split_path, split, meta)
 
 
@@ -162,11 +167,10 @@ def write_leak_report(
     pretrain_store: Path,
     pretrain_split_path: Path,
     output: Path,
-) -> dict[str, Any]:
+) -> LeakReport:
     """Write how many test molecules of a split occur in the pre-training set by structure."""
     test, pretraining = Store.open(store_path), Store.open(pretrain_store)
     test_ids, seen_ids = read_split(split_path).test, read_split(pretrain_split_path).train
     report = leak_report(test, test.rows(test_ids), pretraining, pretraining.rows(seen_ids))
-    report["dataset"] = test.manifest["dataset"]
-    write_json(output, report)
+    write_json(output, asdict(report))
     return report

@@ -28,7 +28,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -268,7 +268,39 @@ def _unbroken(
             return frames, faults
 
 
-def simulate(molecule: str, out_npz: str | Path, **settings: Any) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """How a trajectory was made: content of the ``.json`` beside it.
+
+    Attributes:
+        molecule: one of ``MOLECULES``; ``smiles`` is its structure.
+        settings: of the dynamics.
+        broken_trajectories: seeds whose molecule broke, and how.
+        packages: versions.
+        seconds: for "start" (embedding, relaxation) and "dynamics" [s].
+        steps_per_second: of the dynamics.
+        sha256: of the ``.npz``.
+        dataset: always xmd17, never MD17.
+        theory: level of theory.
+        units: of the arrays.
+    """
+
+    molecule: str
+    smiles: str
+    settings: Settings
+    broken_trajectories: list[str]
+    packages: dict[str, str]
+    seconds: dict[str, float]
+    steps_per_second: float
+    sha256: str
+    dataset: str = "xmd17"
+    theory: str = THEORY
+    units: dict[str, str] = field(
+        default_factory=lambda: {"pos": "Å", "energy": "kcal/mol", "forces": "kcal/mol/Å"}
+    )
+
+
+def simulate(molecule: str, out_npz: str | Path, **settings: Any) -> Provenance:
     """Simulate one molecule; write MD17's file layout, and how it was made in a ``.json`` beside.
 
     Arrays: R (n, N, 3) [Å], centred on the centre of mass; E (n, 1) [kcal/mol];
@@ -280,9 +312,6 @@ def simulate(molecule: str, out_npz: str | Path, **settings: Any) -> dict[str, A
         out_npz: the file to write.
         **settings: fields of ``Settings`` (frames, spacing, temperature_K, timestep_fs, friction,
             equilibration, seed).
-
-    Returns:
-        What the ``.json`` holds: settings, package versions, seconds, steps per second, sha256.
 
     Raises:
         ConfigError: unknown molecule, or a setting out of range.
@@ -308,18 +337,15 @@ def simulate(molecule: str, out_npz: str | Path, **settings: Any) -> dict[str, A
     with atomic_path(out_npz) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, R=R, E=E, F=F, z=z.astype(np.uint8), name=molecule, theory=THEORY)
     steps = chosen.equilibration + chosen.frames * chosen.spacing
-    made = {
-        "dataset": "xmd17",
-        "molecule": molecule,
-        "smiles": SMILES[molecule],
-        "theory": THEORY,
-        "units": {"pos": "Å", "energy": "kcal/mol", "forces": "kcal/mol/Å"},
-        "settings": asdict(chosen),
-        "broken_trajectories": broken,
-        "packages": {name: version(name) for name in ("tblite", "ase", "rdkit", "numpy")},
-        "seconds": {"start": round(relaxed - started, 2), "dynamics": round(seconds, 2)},
-        "steps_per_second": round(steps / seconds, 1),
-        "sha256": sha256_file(out_npz),
-    }
-    write_json(out_npz.with_suffix(".json"), made)
+    made = Provenance(
+        molecule=molecule,
+        smiles=SMILES[molecule],
+        settings=chosen,
+        broken_trajectories=broken,
+        packages={name: version(name) for name in ("tblite", "ase", "rdkit", "numpy")},
+        seconds={"start": round(relaxed - started, 2), "dynamics": round(seconds, 2)},
+        steps_per_second=round(steps / seconds, 1),
+        sha256=sha256_file(out_npz),
+    )
+    write_json(out_npz.with_suffix(".json"), asdict(made))
     return made

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 
 class Curve:
@@ -25,7 +25,7 @@ class Curve:
                 writer.writeheader()
                 writer.writerows(kept)
 
-    def append(self, row: dict[str, Any]) -> None:
+    def append(self, row: Mapping[str, float]) -> None:
         """Add one row; the first one fixes the columns."""
         with open(self.path, "a", newline="") as handle:
             if not self.columns:

@@ -21,7 +21,7 @@ import sys
 import traceback
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,41 @@ _PATHS = ("store_path", "split_path", "encoder_path", "output", "state")
 _RESULT = "result.json"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What a training of several processes is told, through a file.
+
+    Attributes:
+        stage: as of :func:`train`; ``arguments`` likewise.
+        per_node: processes on each of ``nodes``.
+        threads: of each process.
+        endpoint: where the nodes' agents meet.
+        log: the job's log file.
+    """
+
+    stage: str
+    arguments: dict[str, Any]
+    per_node: int
+    nodes: int
+    threads: int
+    endpoint: str
+    log: str
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON, paths as text."""
+        texts = {k: str(v) if k in _PATHS and v else v for k, v in self.arguments.items()}
+        write_json(path, asdict(replace(self, arguments=texts)))
+
+    @classmethod
+    def read(cls, path: Path) -> Order:
+        """Inverse of :meth:`write`."""
+        found = cls(**read_json(path))
+        paths = {k: Path(v) if k in _PATHS and v else v for k, v in found.arguments.items()}
+        return replace(found, arguments=paths)
+
+
 def train(
-    stage: str, arguments: dict[str, Any], resources: Mapping[str, Any], threads: int, log: Log
+    stage: str, arguments: Mapping[str, Any], resources: Mapping[str, Any], threads: int, log: Log
 ) -> FitResult:
     """Run a training of a rule.
 
@@ -64,22 +97,22 @@ def train(
 
 
 def _train(
-    stage: str, arguments: dict[str, Any], processes: int, nodes: int, threads: int, log: Log
+    stage: str, arguments: Mapping[str, Any], processes: int, nodes: int, threads: int, log: Log
 ) -> FitResult:
     if processes == 1:
         return _call(stage, arguments, World(prepare_torch(threads)), log.say)
     folder = Path(arguments["state"]).resolve() / f"torchrun-{uuid.uuid4().hex[:12]}"
     folder.mkdir(parents=True)
-    order = {
-        "stage": stage,
-        "arguments": {k: str(v) if k in _PATHS and v else v for k, v in arguments.items()},
-        "per_node": processes // nodes,
-        "nodes": nodes,
-        "threads": max(1, threads * nodes // processes),
-        "endpoint": f"{socket.gethostname()}:{_free_port()}" if nodes > 1 else "127.0.0.1:0",
-        "log": log.handle.name,
-    }
-    write_json(folder / "order.json", order)
+    order = Order(
+        stage=stage,
+        arguments=dict(arguments),
+        per_node=processes // nodes,
+        nodes=nodes,
+        threads=max(1, threads * nodes // processes),
+        endpoint=f"{socket.gethostname()}:{_free_port()}" if nodes > 1 else "127.0.0.1:0",
+        log=log.handle.name,
+    )
+    order.write(folder / "order.json")
     log.write(f"{processes} processes on {nodes} node(s)")
     try:
         code = _agents(folder / "order.json") if nodes > 1 else _agent(folder / "order.json")
@@ -100,7 +133,7 @@ def _gpus_of_a_node(gres: str) -> int:
 
 
 def _call(
-    stage: str, arguments: dict[str, Any], world: World, say: Callable[[str], None]
+    stage: str, arguments: Mapping[str, Any], world: World, say: Callable[[str], None]
 ) -> FitResult:
     function = getattr(importlib.import_module(f"georecon.stages.{stage}"), stage)
     result: FitResult = function(**arguments, world=world, say=say)
@@ -127,7 +160,7 @@ def _agents(order_path: Path) -> int:
     This process is in a step of one node already; without that step's variables srun sees the
     whole allocation.
     """
-    nodes = read_json(order_path)["nodes"]
+    nodes = Order.read(order_path).nodes
     command = [
         *("srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"),
         *("--kill-on-bad-exit=0", sys.executable, "-m", "georecon.training.processes"),
@@ -162,18 +195,18 @@ def _agent(order_path: Path) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    order = read_json(order_path)
-    alone = order["nodes"] == 1
+    order = Order.read(order_path)
+    alone = order.nodes == 1
     if alone:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    os.environ["OMP_NUM_THREADS"] = str(order["threads"])
+    os.environ["OMP_NUM_THREADS"] = str(order.threads)
     config = LaunchConfig(
-        min_nodes=order["nodes"],
-        max_nodes=order["nodes"],
-        nproc_per_node=order["per_node"],
+        min_nodes=order.nodes,
+        max_nodes=order.nodes,
+        nproc_per_node=order.per_node,
         run_id=order_path.parent.name,
         rdzv_backend="c10d",
-        rdzv_endpoint=order["endpoint"],
+        rdzv_endpoint=order.endpoint,
         local_addr="127.0.0.1" if alone else None,
         max_restarts=0,
         monitor_interval=0.1,
@@ -199,16 +232,13 @@ def _agent(order_path: Path) -> int:
 
 def _work(order_path: Path) -> int:
     """What one rank does; a failure is noted under its rank."""
-    order, rank = read_json(order_path), int(os.environ["RANK"])
-    with open(order["log"], "a", encoding="utf-8") as handle:
+    order, rank = Order.read(order_path), int(os.environ["RANK"])
+    with open(order.log, "a", encoding="utf-8") as handle:
         log = Log(handle)
         try:
-            world = Together(prepare_torch(order["threads"]))
-            arguments = {
-                k: Path(v) if k in _PATHS and v else v for k, v in order["arguments"].items()
-            }
+            world = Together(prepare_torch(order.threads))
             say = log.say if world.first else log.ignore
-            result = _call(order["stage"], arguments, world, say)
+            result = _call(order.stage, order.arguments, world, say)
             if world.first:
                 write_json(
                     order_path.parent / _RESULT,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TypedDict
 
 
 def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
@@ -12,6 +12,17 @@ def warmup_cosine(step: int, *, warmup: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+class PlateauState(TypedDict):
+    """A plateau as a checkpoint holds it; JSON has no infinity, so no score yet is None."""
+
+    factor: float
+    patience: int
+    minimum: float
+    scale: float
+    best: float | None
+    waited: int
 
 
 @dataclass(slots=True)
@@ -46,12 +57,18 @@ class Plateau:
         if self.waited > self.patience:
             self.scale, self.waited = max(self.minimum, self.scale * self.factor), 0
 
-    def state(self) -> dict[str, Any]:
-        """State for a checkpoint; JSON has no infinity, so "no score yet" is None."""
-        state = asdict(self)
-        return state | {"best": None if math.isinf(self.best) else self.best}
+    def state(self) -> PlateauState:
+        """State for a checkpoint."""
+        return {
+            "factor": self.factor,
+            "patience": self.patience,
+            "minimum": self.minimum,
+            "scale": self.scale,
+            "best": None if math.isinf(self.best) else self.best,
+            "waited": self.waited,
+        }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: PlateauState) -> None:
         """Inverse of :meth:`state`."""
         self.scale, self.waited = state["scale"], state["waited"]
         self.best = math.inf if state["best"] is None else state["best"]

@@ -84,9 +84,9 @@ def test_stores_of_one_and_two_processes_have_the_same_bytes(
         store = Store.open(tmp_path / f"{processes}", verify=True)
         manifests.append((tmp_path / f"{processes}" / "manifest.json").read_bytes())
     assert manifests[0] == manifests[1]
-    rejected = store.manifest["rejected"]
-    assert [int(one["record"]) for one in rejected] == sorted(set(range(rows)) - set(store.ids))
-    assert all("title 'water 3'" in one["reason"] for one in rejected)
+    rejected = store.manifest.rejected
+    assert [int(one.record) for one in rejected] == sorted(set(range(rows)) - set(store.ids))
+    assert all("title 'water 3'" in one.reason for one in rejected)
 
 
 def test_every_container_gives_the_same(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_chains_are_those_of_the_records(tree: tuple[Path, Experiments], page: P
         assert len(links) == len(wanted)
         for link in links:
             assert link["sha256"] == sha256_file(tree[0] / link["path"])
-        filled = cell.facts["value"] is not None
+        filled = cell.value is not None
         assert ("Raw files" in [title for title, _ in shown["chain"]]) == filled
         assert (shown["rerun"] is not None) == filled
 
@@ -171,10 +171,10 @@ def test_what_trains_now_comes_from_the_runs_own_progress(tmp_path: Path) -> Non
     write_progress(results / "state/def", "b", step=3, score="nan", time=100.0)
     write_progress(tmp_path / "results/other/state/abc", "c", step=3, score="nan", time=1000.0)
     first, second = state.training_now(results, 1010.0)
-    assert (first["name"], first["doing"], first["step"], first["steps"]) == ("a", "running", 6, 8)
-    assert (first["score_text"], first["age_text"]) == ("0.25", "10 s")
-    assert (second["name"], second["score"], second["score_text"]) == ("b", "", "")
-    assert second["doing"].startswith("silent")
+    assert (first.name, first.doing, first.step, first.steps) == ("a", "running", 6, 8)
+    assert (first.score_text, first.age_text) == ("0.25", "10 s")
+    assert (second.name, second.score, second.score_text) == ("b", None, "")
+    assert second.doing.startswith("silent")
 
 
 def test_pictures_that_are_none_are_refused(tmp_path: Path) -> None:

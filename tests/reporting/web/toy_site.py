@@ -13,7 +13,7 @@ from georecon.experiments.cells import Experiments
 from georecon.files import sha256_file, write_json, write_text
 from georecon.jobs.progress import COLUMNS, PROGRESS_FILE
 from georecon.records.record import RunRecord
-from georecon.reporting.summary import load_expected
+from georecon.reporting.expected import load_expected
 from georecon.reporting.tables import build, write_table
 from georecon.reporting.web.content import site_plan
 from georecon.reporting.web.site import write_site

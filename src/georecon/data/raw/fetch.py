@@ -39,7 +39,7 @@ from filelock import FileLock
 
 from georecon import __version__
 from georecon.data.raw.archives import inspect, is_archive
-from georecon.data.raw.lock import RawLock, Wanted, record_of
+from georecon.data.raw.lock import Fetched, RawLock, Wanted, record_of
 from georecon.duration import readable_time
 from georecon.errors import DataError, FetchError
 from georecon.files import read_json, write_json
@@ -137,9 +137,9 @@ def _copies(job: _Job, mirror: str | Path | None) -> Iterator[tuple[Path, str]]:
             job.problems.append(f"mirror {mirror}: holds no {entry['name']}")
     records = job.lock.records()
     for path in sorted(job.dest.parent.parent.glob(f"*/{entry['name']}")):
-        record = records.get(f"{path.parent.name}/{path.name}", {})
-        if path != job.dest and record and _same_file(record, job.wanted, entry):
-            yield path, record["url"]
+        record = records.get(f"{path.parent.name}/{path.name}")
+        if path != job.dest and record is not None and _same_file(record, job.wanted, entry):
+            yield path, record.url
     if entry.get("local"):
         own = Path(entry["local"]).expanduser()
         yield own, own.absolute().as_uri()
@@ -152,13 +152,13 @@ def _copies(job: _Job, mirror: str | Path | None) -> Iterator[tuple[Path, str]]:
             yield root / entry["path"], f"package:{entry['path']}"
 
 
-def _same_file(record: Mapping[str, Any], wanted: Wanted, entry: Mapping[str, Any]) -> bool:
+def _same_file(record: Fetched, wanted: Wanted, entry: Mapping[str, Any]) -> bool:
     """Whether another dataset's file of this name is the one wanted: its hash is checked after."""
     if "sha256" in wanted.hashes:
-        return bool(record["sha256"] == wanted.hashes["sha256"])
+        return record.sha256 == wanted.hashes["sha256"]
     if wanted.hashes:
-        return bool(record["bytes"] == wanted.size)
-    return record["url"] in (entry.get("urls") or [])
+        return record.bytes == wanted.size
+    return record.url in (entry.get("urls") or [])
 
 
 def _addresses(entry: Mapping[str, Any], dest: Path, mirror: str | Path | None) -> list[str]:

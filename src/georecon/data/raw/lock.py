@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,34 @@ KINDS = ("sha256", "sha384", "md5")
 """Hashes that a card may give."""
 _BLOCK = 1 << 20
 _UNKNOWN_MB = 2000  # more than any file of unknown size in the cards
-Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetched:
+    """What the lock file remembers of a raw file.
+
+    Attributes:
+        url: where it came from.
+        fetched: when, as ISO 8601 text.
+        bytes: its size.
+        sha256: of its bytes.
+        inspected: whether it was looked through as an archive.
+    """
+
+    url: str
+    fetched: str
+    bytes: int
+    sha256: str
+    inspected: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """A raw file that is as expected; ``inspected`` as of :class:`Fetched`, of the same bytes."""
+
+    bytes: int
+    sha256: str
+    inspected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +66,7 @@ class RawLock:
         """The lock file of a raw file's folder: beside the dataset's folder."""
         return cls(file.parent.parent / LOCK)
 
-    def records(self) -> dict[str, Record]:
+    def records(self) -> dict[str, Fetched]:
         """All records by key; empty where there is no lock file yet.
 
         Raises:
@@ -48,18 +75,16 @@ class RawLock:
         if not self.path.exists():
             return {}
         try:
-            found = read_json(self.path)
-            if not all({"url", "fetched", "bytes", "sha256"} <= set(one) for one in found.values()):
-                raise ValueError("a record lacks url, fetched, bytes or sha256")
+            return {key: Fetched(**one) for key, one in read_json(self.path).items()}
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise DataError(self.path, None, f"not a list of fetched files ({error})") from error
-        return dict(found)
 
-    def write(self, key: str, record: Record) -> None:
+    def write(self, key: str, record: Fetched) -> None:
         """Put one record in, in place of an older one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"):
-            write_json(self.path, self.records() | {key: record})
+            records = self.records() | {key: record}
+            write_json(self.path, {key: asdict(one) for key, one in records.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +110,9 @@ class Wanted:
         size, hint = entry.get("bytes"), ""
         hashes = {kind: entry[kind] for kind in KINDS if entry.get(kind)}
         if not hashes and not entry.get("computed") and (first := lock.records().get(key)):
-            hashes, size = {"sha256": first["sha256"]}, size or first["bytes"]
+            hashes, size = {"sha256": first.sha256}, size or first.bytes
             hint = (
-                f", as recorded on {first['fetched']} from {first['url']}; to accept another file "
+                f", as recorded on {first.fetched} from {first.url}; to accept another file "
                 f"on purpose, remove {key!r} from {lock.path} and run again"
             )
         return cls(key, size, hashes, hint)
@@ -120,26 +145,23 @@ def digests(path: Path, *kinds: str) -> dict[str, str]:
     return {kind: digest.hexdigest() for kind, digest in found.items()}
 
 
-def record_of(path: Path, url: str, *, inspected: bool) -> Record:
+def record_of(path: Path, url: str, *, inspected: bool) -> Fetched:
     """A new record of a file that is as expected."""
-    return {
-        "url": url,
-        "fetched": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "bytes": path.stat().st_size,
-        "inspected": inspected,
-        **digests(path, "sha256"),
-    }
+    return Fetched(
+        url=url,
+        fetched=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        bytes=path.stat().st_size,
+        sha256=digests(path, "sha256")["sha256"],
+        inspected=inspected,
+    )
 
 
-def check_raw(path: str | Path, entry: Mapping[str, Any]) -> Record:
+def check_raw(path: str | Path, entry: Mapping[str, Any]) -> Checked:
     """Check a raw file before it is parsed; writes nothing.
 
     Args:
         path: the file, ``<raw folder>/<dataset>/<name>``.
         entry: its entry in the dataset card.
-
-    Returns:
-        ``bytes``, ``sha256``, and whether the same bytes were ``inspected`` when they were fetched.
 
     Raises:
         DataError: missing, or other bytes than the card or the lock file says; names both hashes.
@@ -153,18 +175,18 @@ def check_raw(path: str | Path, entry: Mapping[str, Any]) -> Record:
     if wrong is not None:
         raise DataError(path, None, f"{wrong}; remove the file and run again to fetch it anew")
     sha256 = wanted.hashes.get("sha256") or digests(path, "sha256")["sha256"]
-    known = lock.records().get(wanted.key, {})
-    inspected = known.get("sha256") == sha256 and bool(known.get("inspected"))
-    return {"bytes": path.stat().st_size, "sha256": sha256, "inspected": inspected}
+    first = lock.records().get(wanted.key)
+    inspected = first is not None and first.sha256 == sha256 and first.inspected
+    return Checked(bytes=path.stat().st_size, sha256=sha256, inspected=inspected)
 
 
-def fetched(path: str | Path) -> Record:
-    """Record of a file that was fetched: url, date, bytes, sha256."""
+def fetched(path: str | Path) -> Fetched:
+    """What is remembered of a file that was fetched."""
     path = Path(path)
     return RawLock.of(path).records()[f"{path.parent.name}/{path.name}"]
 
 
-def identity(entry: Mapping[str, Any]) -> dict[str, Any]:
+def identity(entry: Mapping[str, Any]) -> dict[str, str | int]:
     """The part of a card's file entry that says which bytes it is, not where they are had.
 
     A rule whose parameters hold this alone does not run again when an address changes.

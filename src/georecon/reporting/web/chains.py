@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from georecon.errors import DataError
 from georecon.files import sha256_file
-from georecon.records.chain import Graph, Link
+from georecon.records.chain import Graph, Link, Run
+from georecon.records.read import known
 from georecon.records.untrusted import read_strict_json
 
 STATIONS = {
@@ -28,9 +30,99 @@ STAGES = ("finetune", "smoothness", "pretrain", "evaluate", "leak", "split", "pr
 OTHER = "Further files and jobs of this chain"
 
 
+Facts = list[tuple[str, str]]
+"""What there is to know, as name and text."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkView:
+    """A file of a chain as the page's script reads it; ``run`` is the number of its own run."""
+
+    path: str
+    sha256: str | None
+    facts: Facts
+    run: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunView:
+    """A run as the page's script reads it; inputs and outputs are numbers of links."""
+
+    name: str
+    path: str
+    stage: str
+    facts: Facts
+    settings: dict[str, Any]
+    inputs: list[int]
+    outputs: list[int]
+
+
+class Number(NamedTuple):
+    """A number to sort by and its text; both empty where there is none."""
+
+    value: float | str
+    text: str
+
+
+class RunRow(NamedTuple):
+    """A line of the table of runs; ``numbers`` are seed, steps, best score and seconds."""
+
+    name: str
+    stage: str
+    numbers: list[Number]
+    device: str
+    started: str
+    commit: str
+
+
+class MoleculeSet(NamedTuple):
+    """A molecule set of an edition.
+
+    Attributes:
+        role: what the edition has it for, in words.
+        missing: why the edition has none; None if it has.
+        title: of the data set; ``citation`` and ``licence`` likewise.
+        stores: folders of its stores.
+    """
+
+    role: str
+    missing: str | None
+    title: str
+    citation: str | None
+    licence: str | None
+    stores: tuple[str, ...]
+
+
+class RawRow(NamedTuple):
+    """A raw file and its hash."""
+
+    path: str
+    sha256: str | None
+
+
+class SetRow(NamedTuple):
+    """A line of the table of molecule sets: one store of one set.
+
+    Attributes:
+        about: the set.
+        store: its folder; None if the edition lacks the set.
+        molecules: how many the store holds; None if there is none.
+        reason: why there is no store; None if there is.
+        raw: raw files that the store was made from.
+        chain: paths of all links behind the store.
+    """
+
+    about: MoleculeSet
+    store: str | None
+    molecules: int | None
+    reason: str | None
+    raw: list[RawRow]
+    chain: list[str]
+
+
 def link_kind(link: Link) -> str:
     """Kind of a link; of a run with its stage."""
-    return f"run {link.facts.get('stage')}" if link.kind == "run" else link.kind
+    return f"run {link.record.stage}" if isinstance(link, Run) else link.kind
 
 
 def stations(links: Iterable[Link]) -> list[tuple[str, list[str]]]:
@@ -51,38 +143,35 @@ def cell_chain(graph: Graph, place: str, files: Sequence[str]) -> list[Link]:
     return list({link.path: link for file in starts for link in graph.chain(file)}.values())
 
 
-def run_facts(link: Link) -> list[tuple[str, str]]:
-    """What there is to know of a run, as name and text."""
-    facts = link.facts
-    training, code = facts.get("training") or {}, facts.get("code") or {}
-    compute, job = facts.get("compute") or {}, facts.get("job") or {}
-    commit = code.get("commit") or "not recorded"
-    changed = " with uncommitted changes" if code.get("dirty") else ""
-    versions = facts.get("versions") or {}
+def run_facts(run: Run) -> Facts:
+    """What there is to know of a run."""
+    record = run.record
+    training, code, compute = record.training, record.code, record.compute
+    changed = " with uncommitted changes" if code.dirty else ""
     entries = {
-        "seed": facts.get("seed"),
-        "steps": training.get("steps"),
-        "best step, score": _pair(training.get("best_step"), training.get("best_score")),
-        "configuration sha256": facts.get("settings_sha256"),
-        "code": f"{commit}{changed}",
-        "device": f"{compute.get('device', '?')}, {compute.get('name', '?')}, "
-        f"{compute.get('threads', '?')} threads",
-        "wall time": f"{facts['seconds']} s" if "seconds" in facts else None,
-        "started": facts.get("started"),
-        "Slurm job": job.get("slurm"),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "seed": record.seed,
+        "steps": training.steps,
+        "best step, score": _pair(training.best_step, training.best_score),
+        "configuration sha256": record.settings_sha256,
+        "code": f"{code.commit or 'not recorded'}{changed}",
+        "device": f"{compute.device or '?'}, {compute.name or '?'}, "
+        f"{'?' if compute.threads is None else compute.threads} threads",
+        "wall time": f"{record.seconds} s" if record.seconds is not None else None,
+        "started": record.started,
+        "Slurm job": record.slurm,
+        "versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
     }
     return [(name, str(value)) for name, value in entries.items() if value not in (None, "")]
 
 
-def _pair(first: Any, second: Any) -> str | None:
-    return None if first is None else f"{first}, {second:.6g}"
+def _pair(step: int | None, score: float | None) -> str | None:
+    return None if step is None or score is None else f"{step}, {score:.6g}"
 
 
-def link_facts(link: Link) -> list[tuple[str, str]]:
+def link_facts(link: Link) -> Facts:
     """Facts of a file: its size, and for a raw file where it came from."""
     entries = {"size": f"{link.bytes:,} bytes" if link.bytes is not None else None}
-    for name, value in link.facts.items() if link.kind != "run" else ():
+    for name, value in link.facts.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         entries[name] = None if value in (None, [], {}) else text
     return [(name, text) for name, text in entries.items() if text is not None]
@@ -99,7 +188,7 @@ class ChainBook:
 
     def __init__(self, graph: Graph, shown: Iterable[str], root: Path) -> None:
         self.links = [graph.links[path] for path in dict.fromkeys(shown) if path in graph.links]
-        runs = (link for link in self.links if link.kind == "run")
+        runs = (link for link in self.links if isinstance(link, Run))
         self.runs = sorted(runs, key=_from_the_number_down)
         self.number = {link.path: k for k, link in enumerate(self.links)}
         self.run_number = {link.path: k for k, link in enumerate(self.runs)}
@@ -108,32 +197,27 @@ class ChainBook:
     def as_json(self) -> dict[str, Any]:
         """``links`` and ``runs`` as the page's script reads them."""
         return {
-            "links": [self._link(link) for link in self.links],
-            "runs": [self._run(link) for link in self.runs],
+            "links": [asdict(self._link(link)) for link in self.links],
+            "runs": [asdict(self._run(run)) for run in self.runs],
         }
 
-    def _link(self, link: Link) -> dict[str, Any]:
+    def _link(self, link: Link) -> LinkView:
         sha256 = link.sha256
-        if link.kind == "run" and (self.root / link.path).is_file():
+        if isinstance(link, Run) and (self.root / link.path).is_file():
             sha256 = sha256_file(self.root / link.path)
-        return {
-            "path": link.path,
-            "sha256": sha256,
-            "facts": link_facts(link),
-            "run": self.run_number.get(link.path),
-        }
+        facts, run = link_facts(link), self.run_number.get(link.path)
+        return LinkView(path=link.path, sha256=sha256, facts=facts, run=run)
 
-    def _run(self, link: Link) -> dict[str, Any]:
-        settings = link.facts.get("settings") or {}
-        return {
-            "name": run_name(link),
-            "path": link.path,
-            "stage": str(link.facts.get("stage")),
-            "facts": run_facts(link),
-            "settings": settings,
-            "inputs": [self.number[path] for path in link.parents if path in self.number],
-            "outputs": [self.number[path] for path in link.beside if path in self.number],
-        }
+    def _run(self, run: Run) -> RunView:
+        return RunView(
+            name=run_name(run),
+            path=run.path,
+            stage=run.record.stage,
+            facts=run_facts(run),
+            settings=run.record.settings,
+            inputs=[self.number[path] for path in run.parents if path in self.number],
+            outputs=[self.number[path] for path in run.beside if path in self.number],
+        )
 
     def numbers(self, chain: Sequence[tuple[str, Sequence[str]]]) -> list[Any]:
         """Stations with the numbers of their links."""
@@ -141,56 +225,55 @@ class ChainBook:
 
     def commits(self) -> list[str]:
         """Code versions behind the runs; a + where tracked files differed from the commit."""
-        return sorted({row["commit"] for row in self.run_rows()} - {""})
+        return sorted({row.commit for row in self.run_rows()} - {""})
 
     def ended(self) -> str:
         """When the last of the runs ended."""
-        return max((str(link.facts.get("ended", "")) for link in self.runs), default="")
+        return max((run.record.ended for run in self.runs), default="")
 
-    def run_rows(self) -> list[dict[str, Any]]:
+    def run_rows(self) -> list[RunRow]:
         """One row a run for the page's table of runs."""
-        return [_run_row(link) for link in self.runs]
+        return [_run_row(run) for run in self.runs]
 
 
-def _from_the_number_down(link: Link) -> tuple[int, str]:
+def _from_the_number_down(run: Run) -> tuple[int, str]:
     """Order of runs: stages as a chain meets them, then by path."""
-    stage = link.facts.get("stage")
-    return (STAGES.index(stage) if stage in STAGES else len(STAGES), link.path)
+    stage = run.record.stage
+    return (STAGES.index(stage) if stage in STAGES else len(STAGES), run.path)
 
 
-def run_name(link: Link) -> str:
+def run_name(run: Run) -> str:
     """The run's own name, or its stage and what it is about, from its record's path."""
-    settings, stage = link.facts.get("settings") or {}, link.facts.get("stage")
-    if settings.get("name"):
-        return str(settings["name"])
-    path = Path(link.path.removesuffix(".json"))
+    name = run.record.settings.get("name")
+    if name:
+        return str(name)
+    path = Path(run.path.removesuffix(".json"))
     if "records" in path.parts:
         about = path.parts[path.parts.index("records") + 2 :]
     else:
         about = path.parent.parts[3:]
-    return f"{stage} {'/'.join(about)}"
+    return f"{run.record.stage} {'/'.join(about)}"
 
 
-def _run_row(link: Link) -> dict[str, Any]:
-    facts = link.facts
-    training, code = facts.get("training") or {}, facts.get("code") or {}
+def _run_row(run: Run) -> RunRow:
+    record, training = run.record, run.record.training
     numbers = (
-        facts.get("seed"),
-        training.get("steps"),
-        training.get("best_score"),
-        facts.get("seconds"),
+        record.seed,
+        training.steps,
+        training.best_score,
+        record.seconds,
     )
-    return {
-        "name": run_name(link),
-        "stage": facts.get("stage"),
-        "numbers": [("" if v is None else v, "" if v is None else f"{v:.6g}") for v in numbers],
-        "device": (facts.get("compute") or {}).get("device", ""),
-        "started": str(facts.get("started", "")).replace("T", " ").removesuffix("Z"),
-        "commit": (code.get("commit") or "")[:10] + ("+" if code.get("dirty") else ""),
-    }
+    return RunRow(
+        name=run_name(run),
+        stage=record.stage,
+        numbers=[Number("", "") if v is None else Number(v, f"{v:.6g}") for v in numbers],
+        device=record.compute.device or "",
+        started=record.started.replace("T", " ").removesuffix("Z"),
+        commit=(record.code.commit or "")[:10] + ("+" if record.code.dirty else ""),
+    )
 
 
-def set_rows(graph: Graph, sets: Iterable[Mapping[str, Any]], root: Path) -> list[dict[str, Any]]:
+def set_rows(graph: Graph, sets: Iterable[MoleculeSet], root: Path) -> list[SetRow]:
     """One row for each store of each molecule set, with its raw files.
 
     Args:
@@ -198,21 +281,19 @@ def set_rows(graph: Graph, sets: Iterable[Mapping[str, Any]], root: Path) -> lis
         sets: of the site's plan.
         root: working folder.
     """
-    rows = []
-    for entry in sets:
-        for store in entry["stores"] or [None]:
-            manifest = f"{store}/manifest.json"
-            row = {**entry, "store": store, "raw": [], "molecules": "", "chain": []}
-            row["reason"] = entry["missing"]
-            if store is not None:
-                try:
-                    content = read_strict_json(root / manifest, manifest)
-                    row["molecules"] = content.get("counts", {}).get("molecules", "")
-                except DataError as error:
-                    row["reason"] = f"not made yet: {error}"
-                chain = graph.chain(manifest) if manifest in graph.links else []
-                raw = sorted((link.path, link.sha256) for link in chain if link.kind == "raw")
-                row["raw"] = [{"path": path, "sha256": sha256} for path, sha256 in raw]
-                row["chain"] = [link.path for link in chain]
-            rows.append(row)
-    return rows
+    return [_set_row(graph, one, store, root) for one in sets for store in (one.stores or (None,))]
+
+
+def _set_row(graph: Graph, about: MoleculeSet, store: str | None, root: Path) -> SetRow:
+    if store is None:
+        return SetRow(about, None, None, about.missing, [], [])
+    manifest, molecules, reason = f"{store}/manifest.json", None, about.missing
+    try:
+        counts = read_strict_json(root / manifest, manifest).get("counts")
+        molecules = known(counts, "molecules", int, manifest)
+    except DataError as error:
+        reason = f"not made yet: {error}"
+    chain = graph.chain(manifest) if manifest in graph.links else []
+    raw = sorted((link.path, link.sha256) for link in chain if link.kind == "raw")
+    rows = [RawRow(path, sha256) for path, sha256 in raw]
+    return SetRow(about, store, molecules, reason, rows, [link.path for link in chain])

@@ -1,6 +1,6 @@
 """What the web report shows, read from an edition's files as they are now.
 
-Plain values only: the templates and the page's script get these and escape them.
+Frozen values only: the templates and the page's script get these and escape them.
 """
 
 from __future__ import annotations
@@ -8,60 +8,178 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from georecon import paths
 from georecon.errors import DataError
 from georecon.experiments.cells import Experiments
-from georecon.reporting.summary import number_text as expected_number
+from georecon.reporting.expected import Expected, PublicClaim
+from georecon.reporting.summary import ROLES
 from georecon.reporting.tables import empty_reasons, fill_cell, number_text
+from georecon.reporting.web.chains import MoleculeSet
 from georecon.units import UNIT_DISPLAY
 
-PART_NAMES = {
-    "pretrain": "pre-training",
-    "property": "properties",
-    "force": "forces",
-    "large_force": "forces of large molecules",
-    "out_of_distribution": "out of distribution",
-}
+
+class SitePlan(NamedTuple):
+    """What an edition is to have.
+
+    Attributes:
+        edition: its name.
+        seeds: of fine-tuning.
+        sets: molecule sets.
+        tables: specifications, from ``Experiments.table_spec``.
+        figures: names.
+    """
+
+    edition: str
+    seeds: tuple[int, ...]
+    sets: tuple[MoleculeSet, ...]
+    tables: tuple[dict[str, Any], ...]
+    figures: tuple[str, ...]
 
 
-def site_plan(experiments: Experiments, figures: Iterable[str]) -> dict[str, Any]:
+class CellVerdict(NamedTuple):
+    """The audit's verdict of a cell and why."""
+
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellView:
+    """A cell as the page shows it.
+
+    Attributes:
+        place: ``<table>/<row>/<column>``; ``key`` is its address inside the page.
+        table: name of its table; ``title`` is how the table is called.
+        row, column: labels.
+        unit: for display.
+        value: None for an empty cell; ``text`` is the number with its spread, or a dash.
+        n: number of seeds.
+        reason: why it is empty.
+        waits: what it waits for: files, or words.
+        values: number by seed, as text.
+        files: that it was read from.
+        verdict: of the audit; None before one.
+    """
+
+    place: str
+    key: str
+    table: str
+    title: str
+    row: str
+    column: str
+    unit: str
+    value: float | None
+    text: str
+    n: int
+    reason: str | None
+    waits: list[str]
+    values: dict[str, str]
+    files: list[str]
+    verdict: CellVerdict | None
+
+    @property
+    def plain(self) -> CellView:
+        """The same without a verdict, for a table that has a column of them."""
+        return replace(self, verdict=None)
+
+
+class Heading(NamedTuple):
+    """Label of a column, and its unit where the label does not say it."""
+
+    label: str
+    unit: str
+
+
+class TableLine(NamedTuple):
+    """A row of a table: label, unit as of :class:`Heading`, cells."""
+
+    label: str
+    unit: str
+    cells: list[CellView]
+
+
+class ExpectedView(NamedTuple):
+    """What is publicly known of a table, numbers as sentences."""
+
+    reason: str
+    claims: tuple[PublicClaim, ...]
+    numbers: list[str]
+    context: list[str]
+
+
+class FileLink(NamedTuple):
+    """A file beside the page."""
+
+    label: str
+    href: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableView:
+    """A table as the template draws it; ``short`` is its title for the list of sections."""
+
+    name: str
+    title: str
+    short: str
+    caption: str
+    columns: list[Heading]
+    rows: list[TableLine]
+    reasons: list[str]
+    empty: bool
+    expected: ExpectedView | None
+    downloads: list[FileLink]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FigureView:
+    """A figure: words of its notebook, picture and its size [pixels], files."""
+
+    name: str
+    title: str
+    caption: str
+    png: str
+    width: int
+    height: int
+    files: list[FileLink]
+
+
+def site_plan(experiments: Experiments, figures: Iterable[str]) -> SitePlan:
     """What an edition is to have: its tables' specifications, molecule sets and figures.
 
     Args:
         experiments: of the resolved configuration.
         figures: names of the figures.
     """
-    tables = experiments.config["tables"]
-    return {
-        "edition": experiments.edition,
-        "seeds": experiments.config["finetune"]["seeds"],
-        "sets": [_set(experiments, part) for part in experiments.config["sets"]],
-        "tables": [experiments.table_spec(name) for name in tables],
-        "figures": list(figures),
-    }
-
-
-def _set(experiments: Experiments, part: str) -> dict[str, Any]:
-    """One part of the edition's data: title, citation, stores; or why it is missing."""
-    entry = experiments.config["sets"][part]
-    card = experiments.card(entry["dataset"])
-    words = {"part": PART_NAMES.get(part, part), "missing": entry.get("missing")} | {
-        key: card.get(key) for key in ("title", "citation", "licence")
-    }
-    if entry.get("missing"):
-        return words | {"stores": []}
-    names = experiments.targets(entry["dataset"]) if part != "pretrain" else [""]
-    stores = (
-        experiments.store(entry["dataset"], name)
-        if name
-        else paths.STORE.format(dataset=entry["dataset"])
-        for name in names
+    config = experiments.config
+    return SitePlan(
+        edition=experiments.edition,
+        seeds=tuple(config["finetune"]["seeds"]),
+        sets=tuple(_set(experiments, role) for role in config["sets"]),
+        tables=tuple(experiments.table_spec(name) for name in config["tables"]),
+        figures=tuple(figures),
     )
-    return words | {"stores": list(dict.fromkeys(stores))}
+
+
+def _set(experiments: Experiments, role: str) -> MoleculeSet:
+    entry = experiments.config["sets"][role]
+    dataset, missing = entry["dataset"], entry.get("missing")
+    card = experiments.card(dataset)
+    stores = [paths.STORE.format(dataset=dataset)]
+    if role != "pretrain":
+        stores = [experiments.store(dataset, name) for name in experiments.targets(dataset)]
+    return MoleculeSet(
+        role=ROLES.get(role, role),
+        missing=missing,
+        title=card["title"],
+        citation=card.get("citation"),
+        licence=card.get("licence"),
+        stores=() if missing else tuple(dict.fromkeys(stores)),
+    )
 
 
 def present_table(spec: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -92,9 +210,7 @@ def cell_path(table: str, row: str, column: str) -> str:
     return "/".join(quote(part, safe="") for part in (table, row, column))
 
 
-def cells_of(
-    table: Mapping[str, Any], verdicts: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def cells_of(table: Mapping[str, Any], verdicts: Mapping[str, CellVerdict]) -> list[CellView]:
     """Cells of a table with all that the page shows of each, in the order of rows and columns.
 
     Args:
@@ -107,63 +223,70 @@ def cells_of(
         for column in table["columns"]:
             cell = found[row["key"], column["key"]]
             value, unit = cell["value"], column["unit"] or row.get("unit", "")
-            place = f"{table['table']}/{row['key']}/{column['key']}"
-            shown.append(
-                {
-                    "place": place,
-                    "key": cell_path(table["table"], row["key"], column["key"]),
-                    "table": table["table"],
-                    "title": table["title"],
-                    "row": row["label"],
-                    "column": column["label"],
-                    "unit": UNIT_DISPLAY.get(unit, unit),
-                    "value": value,
-                    "text": "–" if value is None else number_text(value, cell["std"]),
-                    "n": cell["n"],
-                    "reason": cell["reason"],
-                    "waits": cell.get("waits", []),
-                    "values": {seed: f"{each:.6g}" for seed, each in cell["values"].items()},
-                    "files": [used["path"] for used in cell["runs"]],
-                    "verdict": verdicts.get(place),
-                }
+            place = (table["table"], row["key"], column["key"])
+            view = CellView(
+                place="/".join(place),
+                key=cell_path(*place),
+                table=table["table"],
+                title=table["title"],
+                row=row["label"],
+                column=column["label"],
+                unit=UNIT_DISPLAY.get(unit, unit),
+                value=value,
+                text="–" if value is None else number_text(value, cell["std"]),
+                n=cell["n"],
+                reason=cell["reason"],
+                waits=cell.get("waits", []),
+                values={seed: f"{each:.6g}" for seed, each in cell["values"].items()},
+                files=[used["path"] for used in cell["runs"]],
+                verdict=verdicts.get("/".join(place)),
             )
+            shown.append(view)
     return shown
 
 
 def table_view(
-    table: Mapping[str, Any], cells: list[dict[str, Any]], expected: Mapping[str, Any] | None
-) -> dict[str, Any]:
+    table: Mapping[str, Any],
+    cells: list[CellView],
+    expected: Expected | None,
+    *,
+    short: str,
+    downloads: list[FileLink],
+) -> TableView:
     """A table as the template draws it.
 
     Args:
         table: its content.
         cells: from :func:`cells_of`.
-        expected: the paper's public numbers, from ``report.load_expected``.
+        expected: the paper's public numbers.
+        short: its title for the list of sections.
+        downloads: its files.
     """
     across, down = (
-        [(line["label"], UNIT_DISPLAY.get(line["unit"], line["unit"])) for line in table[key]]
+        [
+            Heading(line["label"], UNIT_DISPLAY.get(line["unit"], line["unit"]))
+            for line in table[key]
+        ]
         for key in ("columns", "rows")
     )
     width = len(across)
     grid = [cells[k : k + width] for k in range(0, len(cells), width)]
     if width > 2 * len(down):  # a few methods and many targets read better as columns
         across, down, grid = down, across, [list(line) for line in zip(*grid, strict=True)]
-    units_in_label = any(unit and f"[{unit}]" in label for label, unit in (*across, *down))
-    head = [{"label": label, "unit": "" if units_in_label else unit} for label, unit in across]
-    lines = [
-        {"label": label, "unit": "" if units_in_label else unit, "cells": own}
-        for (label, unit), own in zip(down, grid, strict=True)
-    ]
-    return {
-        "name": table["table"],
-        "title": table["title"],
-        "caption": table["caption"],
-        "columns": head,
-        "rows": lines,
-        "reasons": empty_reasons(dict(table)),
-        "empty": all(cell["reason"] and not cell["waits"] for cell in cells),
-        "expected": expected and _expected_view(expected),
-    }
+    if any(unit and f"[{unit}]" in label for label, unit in (*across, *down)):
+        across, down = ([Heading(label, "") for label, _ in lines] for lines in (across, down))
+    return TableView(
+        name=table["table"],
+        title=table["title"],
+        short=short,
+        caption=table["caption"],
+        columns=across,
+        rows=[TableLine(*head, own) for head, own in zip(down, grid, strict=True)],
+        reasons=empty_reasons(dict(table)),
+        empty=all(cell.reason and not cell.waits for cell in cells),
+        expected=None if expected is None else _expected_view(expected),
+        downloads=downloads,
+    )
 
 
 def short_titles(titles: Iterable[str]) -> list[str]:
@@ -176,35 +299,36 @@ def short_titles(titles: Iterable[str]) -> list[str]:
     ]
 
 
-def _expected_view(entry: Mapping[str, Any]) -> dict[str, Any]:
-    lines = {
-        key: [expected_number(number).removeprefix("- ") for number in entry[key]]
-        for key in ("numbers", "context")
-    }
-    return {"reason": entry["reason"], "claims": entry["claims"], **lines}
+def _expected_view(entry: Expected) -> ExpectedView:
+    numbers, context = (
+        [number.text() for number in group] for group in (entry.numbers, entry.context)
+    )
+    return ExpectedView(entry.reason, entry.claims, numbers, context)
 
 
-def figure_view(name: str, results: Path) -> dict[str, Any] | None:
-    """A figure's picture, size [pixels], files and the words of its notebook; None if not made."""
+def figure_view(name: str, results: Path) -> FigureView | None:
+    """A figure as the page shows it; None if it is not made."""
     picture = results / "figures" / f"{name}.png"
     if not picture.is_file():
         return None
     width, height = png_size(picture)
     title, caption = _notebook_words(results / "notebooks" / f"{name}.ipynb")
-    files = [("PDF", f"figures/{name}.pdf"), ("notebook", f"notebooks/{name}.html")]
-    return {
-        "name": name,
-        "title": title or name.replace("_", " ").capitalize(),
-        "caption": caption,
-        "png": f"../figures/{name}.png",
-        "width": width,
-        "height": height,
-        "files": [
-            {"label": label, "href": f"../{file}"}
-            for label, file in files
-            if (results / file).is_file()
-        ],
-    }
+    files = {"PDF": f"figures/{name}.pdf", "notebook": f"notebooks/{name}.html"}
+    return FigureView(
+        name=name,
+        title=title or name.replace("_", " ").capitalize(),
+        caption=caption,
+        png=f"../figures/{name}.png",
+        width=width,
+        height=height,
+        files=links_to(files, results),
+    )
+
+
+def links_to(files: Mapping[str, str], results: Path) -> list[FileLink]:
+    """Links from the page to those files that are there, by label."""
+    there = {label: file for label, file in files.items() if (results / file).is_file()}
+    return [FileLink(label, f"../{file}") for label, file in there.items()]
 
 
 def png_size(path: Path) -> tuple[int, int]:

@@ -7,12 +7,14 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from georecon import __version__, paths
 from georecon.files import read_json, write_text
 from georecon.records.chain import Link, read_graph, rerun_command
+from georecon.reporting.expected import Expected
 from georecon.reporting.web import chains, content, state
 
 HERE = Path(__file__).parent
@@ -24,6 +26,49 @@ MARKS = {
     "missing": "△ missing",
 }
 """Verdicts of the audit: a sign that needs no colour, and the word."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditView:
+    """The audit: when it was made, its status, verdicts by cell and how often there is each."""
+
+    made: str
+    status: str
+    verdicts: Mapping[str, content.CellVerdict]
+    counts: list[tuple[str, int]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageView:
+    """What the templates show, under the names that they use.
+
+    Attributes:
+        title: of the page.
+        edition: its name.
+        live: whether this is the page of an unfinished edition.
+        seeds: of fine-tuning.
+        parts_of_data: role of each molecule set, and its title or why it is missing.
+        commits: code versions behind the runs.
+        audit: None before one.
+        tables, figures, cells, runs, sets: in the order in which they are shown.
+        state: how far the edition is.
+        made: when, as text.
+    """
+
+    title: str
+    edition: str
+    live: bool
+    seeds: tuple[int, ...]
+    parts_of_data: list[tuple[str, str]]
+    commits: list[str]
+    audit: AuditView | None
+    tables: list[content.TableView]
+    figures: list[content.FigureView]
+    cells: list[content.CellView]
+    runs: list[chains.RunRow]
+    sets: list[chains.SetRow]
+    state: state.State
+    made: str
 
 
 def script_json(value: Any) -> str:
@@ -52,7 +97,7 @@ def policy(style: str, script: str) -> str:
     )
 
 
-def render(view: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+def render(view: PageView, data: Mapping[str, Any]) -> str:
     """The page as HTML.
 
     Args:
@@ -73,7 +118,7 @@ def render(view: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         (HERE / "static" / f"site.{kind}").read_text("utf-8") for kind in ("css", "js")
     )
     return environment.get_template("page.html.j2").render(
-        **view,
+        **{field.name: getattr(view, field.name) for field in fields(view)},
         name=NAME,
         version=__version__,
         marks=MARKS,
@@ -85,103 +130,96 @@ def render(view: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     )
 
 
-def read_audit(results: Path) -> dict[str, Any] | None:
-    """The audit's verdicts by cell, when it was made and how often each; None before an audit."""
+def read_audit(results: Path) -> AuditView | None:
+    """What the audit of an edition found; None before one."""
     path = results / "audit" / "audit.json"
     if not path.is_file():
         return None
     found = read_json(path)
     verdicts = {
-        place: {"verdict": cell["verdict"], "reason": "; ".join(cell["why"])}
+        place: content.CellVerdict(cell["verdict"], "; ".join(cell["why"]))
         for place, cell in found["cells"].items()
     }
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(path.stat().st_mtime))
-    return {"made": made, "status": found["status"], "verdicts": verdicts} | {
-        "counts": list(found["counts"].items())
-    }
+    counts = list(found["counts"].items())
+    return AuditView(made=made, status=found["status"], verdicts=verdicts, counts=counts)
 
 
 def _cell_data(
-    cell: Mapping[str, Any], links: list[Link], book: chains.ChainBook, edition: str
-) -> dict[str, Any]:
+    cell: content.CellView, links: list[Link], book: chains.ChainBook, edition: str
+) -> Mapping[str, object]:
     """One cell for the page's script."""
-    names = ("title", "row", "column", "unit", "text", "reason", "values", "verdict")
-    return {name: cell[name] for name in names} | {
-        "rerun": rerun_command(edition, cell["place"]) if cell["files"] else None,
+    return {
+        **{name: getattr(cell, name) for name in ("title", "row", "column", "unit", "text")},
+        "reason": cell.reason,
+        "values": cell.values,
+        "verdict": cell.verdict and cell.verdict._asdict(),
+        "rerun": rerun_command(edition, cell.place) if cell.files else None,
         "chain": book.numbers(chains.stations(links)),
         "runs": [book.run_number[link.path] for link in links if link.kind == "run"],
     }
 
 
-def _places(tables: list[Any], figures: list[Any], sets: list[Any]) -> list[dict[str, str]]:
+def _places(
+    tables: list[content.TableView], figures: list[content.FigureView], sets: list[chains.SetRow]
+) -> list[dict[str, str]]:
     """What the search finds besides numbers and runs."""
 
     def place(kind: str, href: str, text: str, note: str) -> dict[str, str]:
         return {"kind": kind, "href": href, "text": text, "note": note, "more": ""}
 
     return [
-        *(place("table", f"#table-{t['name']}", t["title"], "") for t in tables),
-        *(place("figure", f"#/figure/{f['name']}", f["title"], "") for f in figures),
+        *(place("table", f"#table-{t.name}", t.title, "") for t in tables),
+        *(place("figure", f"#/figure/{f.name}", f.title, "") for f in figures),
         *(
-            place("molecule set", f"#set-{k}", f"{s['title']} ({s['part']})", s["store"] or "")
+            place("molecule set", f"#set-{k}", f"{s.about.title} ({s.about.role})", s.store or "")
             for k, s in enumerate(sets)
         ),
     ]
 
 
-def _downloads(name: str, results: Path) -> list[dict[str, str]]:
-    kinds = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX", "json": "JSON"}
-    return [
-        {"label": label, "href": f"../tables/{name}.{kind}"}
-        for kind, label in kinds.items()
-        if (results / "tables" / f"{name}.{kind}").is_file()
-    ]
-
-
 def build(
-    plan: Mapping[str, Any], expected: Mapping[str, dict[str, Any]], root: Path, *, live: bool
+    plan: content.SitePlan, expected: Mapping[str, Expected], root: Path, *, live: bool
 ) -> str:
     """The page of an edition.
 
     Args:
         plan: from ``content.site_plan``.
-        expected: the paper's public numbers, from ``report.load_expected``.
+        expected: the paper's public numbers, from ``load_expected``.
         root: working folder.
         live: tables from the metrics files that exist now, with what is missing and what runs;
             otherwise from the tables' JSON files, which must be there.
     """
-    edition = plan["edition"]
+    edition = plan.edition
     results = root / paths.RESULTS.format(edition=edition)
     graph, audit = read_graph(root, edition), read_audit(results)
     tables, cells = _tables(plan, expected, root, audit, live=live)
-    ways = {c["place"]: chains.cell_chain(graph, c["place"], c["files"]) for c in cells}
-    sets = chains.set_rows(graph, plan["sets"], root)
+    ways = {c.place: chains.cell_chain(graph, c.place, c.files) for c in cells}
+    sets = chains.set_rows(graph, plan.sets, root)
     shown = [link.path for links in ways.values() for link in links if link.kind != "cell"]
-    shown += [path for row in sets for path in row["chain"]]
+    shown += [path for row in sets for path in row.chain]
     book = chains.ChainBook(graph, [*shown, *graph.records] if live else shown, root)
-    figures = [f for name in plan["figures"] if (f := content.figure_view(name, results))]
-    view = {
-        "title": f"{NAME}: state of the {edition} edition" if live else NAME,
-        "edition": edition,
-        "live": live,
-        "seeds": plan["seeds"],
-        "parts_of_data": [
-            {"name": s["part"], "text": s["missing"] or s["title"]} for s in plan["sets"]
-        ],
-        "commits": book.commits(),
-        "audit": audit,
-        "tables": tables,
-        "figures": figures,
-        "cells": [cell | {"plain": cell | {"verdict": None}} for cell in cells],
-        "runs": book.run_rows(),
-        "sets": sets,
-        "state": state.summary(cells, root, results, live=live),
+    figures = [f for name in plan.figures if (f := content.figure_view(name, results))]
+    view = PageView(
+        title=f"{NAME}: state of the {edition} edition" if live else NAME,
+        edition=edition,
+        live=live,
+        seeds=plan.seeds,
+        parts_of_data=[(one.role, one.missing or one.title) for one in plan.sets],
+        commits=book.commits(),
+        audit=audit,
+        tables=tables,
+        figures=figures,
+        cells=cells,
+        runs=book.run_rows(),
+        sets=sets,
+        state=state.state_of(cells, root, results, live=live),
         # a finished page depends on its files alone
-        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) if live else book.ended(),
-    }
+        made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) if live else book.ended(),
+    )
     data = book.as_json() | {
-        "cells": {c["key"]: _cell_data(c, ways[c["place"]], book, edition) for c in cells},
-        "figures": {figure["name"]: figure for figure in figures},
+        "cells": {c.key: _cell_data(c, ways[c.place], book, edition) for c in cells},
+        "figures": {figure.name: _figure_data(figure) for figure in figures},
         "places": _places(tables, figures, sets),
         "marks": MARKS,
         "other": chains.OTHER,
@@ -189,33 +227,44 @@ def build(
     return render(view, data)
 
 
+def _figure_data(figure: content.FigureView) -> Mapping[str, object]:
+    """One figure for the page's script."""
+    return asdict(figure) | {"files": [file._asdict() for file in figure.files]}
+
+
 def _tables(
-    plan: Mapping[str, Any],
-    expected: Mapping[str, dict[str, Any]],
+    plan: content.SitePlan,
+    expected: Mapping[str, Expected],
     root: Path,
-    audit: Mapping[str, Any] | None,
+    audit: AuditView | None,
     *,
     live: bool,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[content.TableView], list[content.CellView]]:
     """Views of all tables, and all their cells."""
-    results = root / paths.RESULTS.format(edition=plan["edition"])
+    results = root / paths.RESULTS.format(edition=plan.edition)
+    tables = [
+        content.present_table(spec, root)
+        if live
+        else read_json(results / "tables" / f"{spec['table']}.json")
+        for spec in plan.tables
+    ]
     views, cells = [], []
-    for spec in plan["tables"]:
-        name = spec["table"]
-        made = read_json(results / "tables" / f"{name}.json") if not live else None
-        table = made or content.present_table(spec, root)
-        own = content.cells_of(table, audit["verdicts"] if audit else {})
-        view = content.table_view(table, own, expected.get(name))
-        views.append(view | {"downloads": _downloads(name, results)})
+    for table, short in zip(tables, content.short_titles(t["title"] for t in tables), strict=True):
+        name = table["table"]
+        own = content.cells_of(table, audit.verdicts if audit else {})
+        kinds = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex", "JSON": "json"}
+        files = {label: f"tables/{name}.{kind}" for label, kind in kinds.items()}
+        links = content.links_to(files, results)
+        views.append(
+            content.table_view(table, own, expected.get(name), short=short, downloads=links)
+        )
         cells += own
-    for view, short in zip(views, content.short_titles(v["title"] for v in views), strict=True):
-        view["short"] = short
     return views, cells
 
 
 def write_site(
-    plan: Mapping[str, Any],
-    expected: Mapping[str, dict[str, Any]],
+    plan: content.SitePlan,
+    expected: Mapping[str, Expected],
     page: Path,
     *,
     root: Path,

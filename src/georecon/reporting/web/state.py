@@ -4,42 +4,101 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from georecon.duration import readable_seconds
 from georecon.jobs.watch import running
+from georecon.reporting.web.content import CellView
 
 
-def summary(
-    cells: Iterable[Mapping[str, Any]], root: Path, results: Path, *, live: bool
-) -> dict[str, Any]:
+class TableState(NamedTuple):
+    """Numbers of a table that are made, that are due in all, and cells that stay empty."""
+
+    name: str
+    made: int
+    due: int
+    empty: int
+
+
+class MissingCell(NamedTuple):
+    """A number that is due, and why it is not there."""
+
+    table: str
+    row: str
+    column: str
+    why: str
+
+
+class Job(NamedTuple):
+    """A training that has not ended.
+
+    Attributes:
+        name: of its run.
+        doing: "running", "stopped" or how long it has been silent.
+        step: taken, of ``steps``.
+        score: of its last validation; None before the first. ``score_text`` likewise.
+        left_text: time left.
+        where: host, process and Slurm job.
+        age: of its last sign of life [s]; ``age_text`` likewise.
+    """
+
+    name: str
+    doing: str
+    step: int
+    steps: int
+    score: float | None
+    score_text: str
+    left_text: str
+    where: str
+    age: int
+    age_text: str
+
+
+class State(NamedTuple):
+    """State of an edition: by table and in all, what is missing, what is training."""
+
+    tables: list[TableState]
+    made: int
+    due: int
+    empty: int
+    missing: list[MissingCell]
+    running: list[Job]
+
+
+def state_of(cells: Iterable[CellView], root: Path, results: Path, *, live: bool) -> State:
     """State of an edition.
 
     Args:
-        cells: from ``content.cells_of``, of all tables.
+        cells: of all tables.
         root: working folder.
         results: the edition's results.
         live: also say what is training now.
     """
-    tables: dict[str, dict[str, Any]] = {}
-    missing = []
+    by_table: dict[str, list[CellView]] = {}
     for cell in cells:
-        row = tables.setdefault(cell["table"], {"name": cell["table"], "made": 0, "due": 0})
-        made = cell["value"] is not None
-        row["made"] += made
-        row["due"] += made or bool(cell["waits"])
-        row["empty"] = row.get("empty", 0) + (not made and not cell["waits"])
-        if cell["waits"]:
-            why = "; ".join(why_missing(file, root) for file in cell["waits"])
-            missing.append({**cell, "why": why})
-    return {
-        "tables": list(tables.values()),
-        **{name: sum(row[name] for row in tables.values()) for name in ("made", "due", "empty")},
-        "missing": missing,
-        "running": training_now(results, time.time()) if live else [],
-    }
+        by_table.setdefault(cell.table, []).append(cell)
+    tables = [_table_state(name, own) for name, own in by_table.items()]
+    waiting = [cell for own in by_table.values() for cell in own if cell.waits]
+    missing = [
+        MissingCell(c.table, c.row, c.column, "; ".join(why_missing(f, root) for f in c.waits))
+        for c in waiting
+    ]
+    return State(
+        tables=tables,
+        made=sum(table.made for table in tables),
+        due=sum(table.due for table in tables),
+        empty=sum(table.empty for table in tables),
+        missing=missing,
+        running=training_now(results, time.time()) if live else [],
+    )
+
+
+def _table_state(name: str, cells: list[CellView]) -> TableState:
+    made = sum(cell.value is not None for cell in cells)
+    due = sum(cell.value is not None or bool(cell.waits) for cell in cells)
+    return TableState(name, made, due, len(cells) - due)
 
 
 def log_of(file: str) -> str:
@@ -65,31 +124,29 @@ def why_missing(file: str, root: Path) -> str:
     return f"{file}: its job has begun, {log.relative_to(root)} says: {last}"
 
 
-def training_now(results: Path, now: float) -> list[dict[str, Any]]:
+def training_now(results: Path, now: float) -> list[Job]:
     """Unfinished trainings of an edition, as :func:`georecon.jobs.watch.running` finds them.
 
     Args:
         results: the edition's results.
         now: clock time [s].
     """
-    found = []
-    for row in running(results.parent, now):
-        if row["edition"] != results.name:
-            continue
-        score, age = float(row["val_score"]), max(0.0, now - float(row["time"]))
-        known = not math.isnan(score)
-        found.append(
-            {
-                "name": row["name"],
-                "doing": row["state"],
-                "step": int(row["step"]),
-                "steps": int(row["steps"]),
-                "score": score if known else "",
-                "score_text": f"{score:.4g}" if known else "",
-                "left_text": readable_seconds(float(row["eta_seconds"])),
-                "where": f"{row['host']} {row['pid']}{' job ' + row['job'] if row['job'] else ''}",
-                "age": round(age),
-                "age_text": readable_seconds(age),
-            }
-        )
-    return found
+    rows = running(results.parent, now)
+    return [_job(row, now) for row in rows if row["edition"] == results.name]
+
+
+def _job(row: dict[str, str], now: float) -> Job:
+    score, age = float(row["val_score"]), max(0.0, now - float(row["time"]))
+    known = not math.isnan(score)
+    return Job(
+        name=row["name"],
+        doing=row["state"],
+        step=int(row["step"]),
+        steps=int(row["steps"]),
+        score=score if known else None,
+        score_text=f"{score:.4g}" if known else "",
+        left_text=readable_seconds(float(row["eta_seconds"])),
+        where=f"{row['host']} {row['pid']}{' job ' + row['job'] if row['job'] else ''}",
+        age=round(age),
+        age_text=readable_seconds(age),
+    )
