@@ -14,7 +14,7 @@ from georecon.reporting.figures.inputs import (
 )
 from georecon.reporting.expected import load_expected
 from georecon.reporting.summary import banner
-from georecon.reporting.web.content import site_plan
+from georecon.reporting.web.plan import site_plan
 
 EDITION = experiments.place  # of a cell that is made again: a folder of its own
 ENVIRONMENT = "../envs/georecon.yaml"

@@ -8,15 +8,16 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from georecon.experiments.cells import Experiments
 from georecon.files import read_json, write_text
-from georecon.records.read import Record
-from georecon.records.untrusted import read_strict_json
 from georecon.reporting.expected import Expected
 from georecon.reporting.html_page import html_page
 from georecon.reporting.tables import markdown
+
+if TYPE_CHECKING:
+    from georecon.records.read import Record
 
 ROLES = {
     "pretrain": "pre-training",
@@ -146,6 +147,9 @@ def write_report(
         banner: from :func:`banner`.
         folder: report folder, beside the folder of the figures.
     """
+    from georecon.records.read import Record  # here: the Snakefile imports this module
+    from georecon.records.untrusted import read_strict_json
+
     contents = [read_json(path) for path in tables]
     links = {Path(path).stem: f"../figures/{Path(path).name}" for path in figures}
     text = summary(contents, links, expected=expected, banner=banner)

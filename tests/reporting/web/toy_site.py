@@ -15,7 +15,7 @@ from georecon.jobs.progress import COLUMNS, PROGRESS_FILE
 from georecon.records.record import RunRecord
 from georecon.reporting.expected import load_expected
 from georecon.reporting.tables import build, write_table
-from georecon.reporting.web.content import site_plan
+from georecon.reporting.web.plan import site_plan
 from georecon.reporting.web.site import write_site
 from tests import toy_results as toy
 

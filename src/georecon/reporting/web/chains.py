@@ -13,6 +13,7 @@ from georecon.files import sha256_file
 from georecon.records.chain import Graph, Link, Run
 from georecon.records.read import known
 from georecon.records.untrusted import read_strict_json
+from georecon.reporting.web.plan import MoleculeSet
 
 STATIONS = {
     "Errors on the test molecules": ("metrics",),
@@ -73,24 +74,6 @@ class RunRow(NamedTuple):
     device: str
     started: str
     commit: str
-
-
-class MoleculeSet(NamedTuple):
-    """A molecule set of an edition.
-
-    Attributes:
-        role: what the edition has it for, in words.
-        missing: why the edition has none; None if it has.
-        title: of the data set; ``citation`` and ``licence`` likewise.
-        stores: folders of its stores.
-    """
-
-    role: str
-    missing: str | None
-    title: str
-    citation: str | None
-    licence: str | None
-    stores: tuple[str, ...]
 
 
 class RawRow(NamedTuple):

@@ -13,32 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from georecon import paths
 from georecon.errors import DataError
-from georecon.experiments.cells import Experiments
 from georecon.reporting.expected import Expected, PublicClaim
-from georecon.reporting.summary import ROLES
 from georecon.reporting.tables import empty_reasons, fill_cell, number_text
-from georecon.reporting.web.chains import MoleculeSet
 from georecon.units import UNIT_DISPLAY
-
-
-class SitePlan(NamedTuple):
-    """What an edition is to have.
-
-    Attributes:
-        edition: its name.
-        seeds: of fine-tuning.
-        sets: molecule sets.
-        tables: specifications, from ``Experiments.table_spec``.
-        figures: names.
-    """
-
-    edition: str
-    seeds: tuple[int, ...]
-    sets: tuple[MoleculeSet, ...]
-    tables: tuple[dict[str, Any], ...]
-    figures: tuple[str, ...]
 
 
 class CellVerdict(NamedTuple):
@@ -146,40 +124,6 @@ class FigureView:
     width: int
     height: int
     files: list[FileLink]
-
-
-def site_plan(experiments: Experiments, figures: Iterable[str]) -> SitePlan:
-    """What an edition is to have: its tables' specifications, molecule sets and figures.
-
-    Args:
-        experiments: of the resolved configuration.
-        figures: names of the figures.
-    """
-    config = experiments.config
-    return SitePlan(
-        edition=experiments.edition,
-        seeds=tuple(config["finetune"]["seeds"]),
-        sets=tuple(_set(experiments, role) for role in config["sets"]),
-        tables=tuple(experiments.table_spec(name) for name in config["tables"]),
-        figures=tuple(figures),
-    )
-
-
-def _set(experiments: Experiments, role: str) -> MoleculeSet:
-    entry = experiments.config["sets"][role]
-    dataset, missing = entry["dataset"], entry.get("missing")
-    card = experiments.card(dataset)
-    stores = [paths.STORE.format(dataset=dataset)]
-    if role != "pretrain":
-        stores = [experiments.store(dataset, name) for name in experiments.targets(dataset)]
-    return MoleculeSet(
-        role=ROLES.get(role, role),
-        missing=missing,
-        title=card["title"],
-        citation=card.get("citation"),
-        licence=card.get("licence"),
-        stores=() if missing else tuple(dict.fromkeys(stores)),
-    )
 
 
 def present_table(spec: Mapping[str, Any], root: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from georecon.files import read_json, write_text
 from georecon.records.chain import Link, read_graph, rerun_command
 from georecon.reporting.expected import Expected
 from georecon.reporting.web import chains, content, state
+from georecon.reporting.web.plan import SitePlan
 
 HERE = Path(__file__).parent
 NAME = "GeoRecon, reproduced"
@@ -178,13 +179,11 @@ def _places(
     ]
 
 
-def build(
-    plan: content.SitePlan, expected: Mapping[str, Expected], root: Path, *, live: bool
-) -> str:
+def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live: bool) -> str:
     """The page of an edition.
 
     Args:
-        plan: from ``content.site_plan``.
+        plan: from ``site_plan``.
         expected: the paper's public numbers, from ``load_expected``.
         root: working folder.
         live: tables from the metrics files that exist now, with what is missing and what runs;
@@ -233,7 +232,7 @@ def _figure_data(figure: content.FigureView) -> Mapping[str, object]:
 
 
 def _tables(
-    plan: content.SitePlan,
+    plan: SitePlan,
     expected: Mapping[str, Expected],
     root: Path,
     audit: AuditView | None,
@@ -263,7 +262,7 @@ def _tables(
 
 
 def write_site(
-    plan: content.SitePlan,
+    plan: SitePlan,
     expected: Mapping[str, Expected],
     page: Path,
     *,

@@ -1,0 +1,80 @@
+"""What an edition's page is to show; the Snakefile asks, so that this imports little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from georecon import paths
+from georecon.experiments.cells import Experiments
+from georecon.reporting.summary import ROLES
+
+
+class MoleculeSet(NamedTuple):
+    """A molecule set of an edition.
+
+    Attributes:
+        role: what the edition has it for, in words.
+        missing: why the edition has none; None if it has.
+        title: of the data set; ``citation`` and ``licence`` likewise.
+        stores: folders of its stores.
+    """
+
+    role: str
+    missing: str | None
+    title: str
+    citation: str | None
+    licence: str | None
+    stores: tuple[str, ...]
+
+
+class SitePlan(NamedTuple):
+    """What an edition is to have.
+
+    Attributes:
+        edition: its name.
+        seeds: of fine-tuning.
+        sets: molecule sets.
+        tables: specifications, from ``Experiments.table_spec``.
+        figures: names.
+    """
+
+    edition: str
+    seeds: tuple[int, ...]
+    sets: tuple[MoleculeSet, ...]
+    tables: tuple[dict[str, Any], ...]
+    figures: tuple[str, ...]
+
+
+def site_plan(experiments: Experiments, figures: Iterable[str]) -> SitePlan:
+    """What an edition is to have: its tables' specifications, molecule sets and figures.
+
+    Args:
+        experiments: of the resolved configuration.
+        figures: names of the figures.
+    """
+    config = experiments.config
+    return SitePlan(
+        edition=experiments.edition,
+        seeds=tuple(config["finetune"]["seeds"]),
+        sets=tuple(_set(experiments, role) for role in config["sets"]),
+        tables=tuple(experiments.table_spec(name) for name in config["tables"]),
+        figures=tuple(figures),
+    )
+
+
+def _set(experiments: Experiments, role: str) -> MoleculeSet:
+    entry = experiments.config["sets"][role]
+    dataset, missing = entry["dataset"], entry.get("missing")
+    card = experiments.card(dataset)
+    stores = [paths.STORE.format(dataset=dataset)]
+    if role != "pretrain":
+        stores = [experiments.store(dataset, name) for name in experiments.targets(dataset)]
+    return MoleculeSet(
+        role=ROLES.get(role, role),
+        missing=missing,
+        title=card["title"],
+        citation=card.get("citation"),
+        licence=card.get("licence"),
+        stores=() if missing else tuple(dict.fromkeys(stores)),
+    )
