@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from georecon.duration import readable_seconds
+from georecon.duration import readable_time
 
 PROGRESS_FILE = "progress.csv"
 ROW_SECONDS, LINE_SECONDS = 2.0, 10.0
@@ -134,6 +134,6 @@ def line(row: dict[str, Any]) -> str:
     return (
         f"{row['name']}: step {row['step']}/{row['steps']}, "
         f"{float(row['molecules_per_second']):.0f} molecules/s, loss {float(row['loss']):.4f}"
-        f"{validation}, {readable_seconds(float(row['eta_seconds']))} left, "
+        f"{validation}, {readable_time(float(row['eta_seconds']))} left, "
         f"{row['memory_mb']} MB"
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from georecon.duration import readable_seconds
+from georecon.duration import readable_time
 from georecon.jobs.watch import running
 
 
@@ -86,10 +86,10 @@ def training_now(results: Path, now: float) -> list[dict[str, Any]]:
                 "steps": int(row["steps"]),
                 "score": score if known else "",
                 "score_text": f"{score:.4g}" if known else "",
-                "left_text": readable_seconds(float(row["eta_seconds"])),
+                "left_text": readable_time(float(row["eta_seconds"])),
                 "where": f"{row['host']} {row['pid']}{' job ' + row['job'] if row['job'] else ''}",
                 "age": round(age),
-                "age_text": readable_seconds(age),
+                "age_text": readable_time(age),
             }
         )
     return found
