@@ -53,7 +53,7 @@ lint: setup
 
 # each writes its numbers to benchmarks/results; page.py puts them into docs/performance.md
 bench: setup
-	@mkdir -p benchmarks/results; for name in sdf train_step growth precision gpu_step; do echo "== $$name"; \
+	@mkdir -p benchmarks/results; for name in sdf train_step growth precision optimizer gpu_step; do echo "== $$name"; \
 	$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json || echo "== $$name: no numbers"; done; \
 	$(BIN)/python benchmarks/page.py
 

@@ -12,12 +12,15 @@ TorchMD-NET. Edges are sorted by target, then source.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from georecon.errors import DataError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 _PAIRS_PER_BLOCK = 2**24  # distances held at once: 200 MB in float32
 
@@ -58,7 +61,12 @@ class MolGraph(NamedTuple):
         return moved if dtype is None else moved._replace(pos=moved.pos.to(dtype))
 
 
-def make_graph(z: Tensor, pos: Tensor, counts: Tensor, ids: Tensor) -> MolGraph:
+def make_graph(
+    z: Int[Tensor, " N"],
+    pos: Float[Tensor, "N 3"],
+    counts: Int[Tensor, " B"],
+    ids: Int[Tensor, " B"],
+) -> MolGraph:
     """Batch from concatenated molecules.
 
     Args:
@@ -227,12 +235,12 @@ def scatter_sum(values: Tensor, index: Tensor, size: int) -> Tensor:
     return values.new_zeros((size, *values.shape[1:])).index_add(0, index, values)
 
 
-def pool_mean(values: Tensor, graph: MolGraph) -> Tensor:
+def pool_mean(values: Float[Tensor, "N F"], graph: MolGraph) -> Float[Tensor, "B F"]:
     """Mean over the atoms of each molecule: (N, F) → (B, F)."""
     counts = (graph.ptr[1:] - graph.ptr[:-1]).to(values.dtype)
     return scatter_sum(values, graph.batch, graph.num_graphs) / counts[:, None]
 
 
-def pool_sum(values: Tensor, graph: MolGraph) -> Tensor:
+def pool_sum(values: Float[Tensor, "N F"], graph: MolGraph) -> Float[Tensor, "B F"]:
     """Sum over the atoms of each molecule: (N, F) → (B, F)."""
     return scatter_sum(values, graph.batch, graph.num_graphs)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -101,3 +103,85 @@ def test_missing_named_package_is_refused() -> None:
 def test_check_answers_by_exit_code() -> None:
     command = [sys.executable, ENVS / "make_lock.py", "--check"]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+# ---- nothing in the lock is unused --------------------------------------------------------------
+
+PYTHON_FOLDERS = ("src", "workflow", "benchmarks", "tests", "envs", "rules")
+IMPORTED_AS = {  # where a package's import has another name than the package
+    "pyyaml": "yaml",
+    "jupyter-client": "jupyter_client",
+    "markdown-it-py": "markdown_it",
+    "torch-geometric": "torch_geometric",
+}
+TOOLS = {  # packages that are run, not imported: where their command or module is named
+    "snakemake": "Makefile",
+    "snakefmt": "Makefile",
+    "ruff": "Makefile",
+    "mypy": "Makefile",
+    "yamllint": "Makefile",
+    "pytest-timeout": "pyproject.toml",  # timeout = ...
+    "pytest-xdist": "Makefile",  # -n, --dist
+    "qm9pack": "src/georecon/data/readers/qm9_package.py",  # its file is read, not its code
+    "ipykernel": "src/georecon/reporting/render.py",
+    "beartype": "tests/shapes.py",  # named to jaxtyping's hook
+    "soupsieve": "envs/requirements.in",  # a bound on what nbconvert needs
+    "types-pyyaml": "pyproject.toml",  # mypy reads them
+    "pandas-stubs": "pyproject.toml",
+    "import-linter": "pyproject.toml",
+    "pre-commit": "CONTRIBUTING.md",
+}
+WORDS = {  # what is written there, if not the package's name
+    "pytest-timeout": "timeout = ",
+    "pytest-xdist": "--dist ",
+    "types-pyyaml": "[tool.mypy]",
+    "pandas-stubs": "[tool.mypy]",
+    "import-linter": "[tool.importlinter]",
+}
+OPTIONAL = {"triton", "torchmdnet", "rocrate_validator"}  # not in the lock; used where they are
+
+
+def imported(text: str) -> set[str]:
+    """First names of all modules that a source imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.importorskip":
+            found.add(str(ast.literal_eval(node.args[0])).partition(".")[0])
+    return found
+
+
+@cache
+def imports_of(*folders: str) -> set[str]:
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    return set().union(*(imported(path.read_text()) for path in files))
+
+
+def module_of(package: str) -> str:
+    name = make_lock.normal(package)
+    return IMPORTED_AS.get(name, name.replace("-", "_"))
+
+
+@pytest.mark.parametrize("package", NAMED)
+def test_a_named_package_is_imported_or_run(package: str) -> None:
+    name = make_lock.normal(package)
+    if name in TOOLS:
+        assert WORDS.get(name, name) in (ROOT / TOOLS[name]).read_text()
+    else:
+        assert module_of(package) in imports_of(*PYTHON_FOLDERS), f"{package} is not used"
+
+
+def test_a_package_nobody_uses_is_noticed() -> None:
+    """The twin."""
+    assert module_of("polars") not in imports_of(*PYTHON_FOLDERS)
+    assert imported("def f():\n    import pandas.api as p\n    from ..x import y") == {"pandas"}
+
+
+def test_what_src_imports_is_named() -> None:
+    """A package that only comes along with another one may go with the next version of that."""
+    own = {"georecon", "snakemake_logger_plugin_georecon"}
+    known = own | OPTIONAL | set(sys.stdlib_module_names) | {module_of(name) for name in NAMED}
+    assert imports_of("src") - known == set()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from georecon.duration import readable_time
 from georecon.jobs.command_line import edition_of
 from snakemake_logger_plugin_georecon import Progress, describe, header, tail
 
@@ -132,15 +131,6 @@ def test_tail_of_a_missing_empty_and_binary_log(tmp_path: Path) -> None:
     assert tail(tmp_path / "empty") == ["(the log file is empty)"]
     (tmp_path / "odd").write_bytes(b"\xff\xfe\nend\n")
     assert tail(tmp_path / "odd")[-1] == "end"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (3599, "1 h 0 min"), (11400, "3 h 10 min"),
-     (190800, "2 d 5 h")],
-)  # fmt: skip
-def test_readable_time(seconds: float, text: str) -> None:
-    assert readable_time(seconds) == text
 
 
 def test_edition_follows_snakemakes_order_of_precedence(tmp_path: Path) -> None:

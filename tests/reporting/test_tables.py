@@ -282,6 +282,47 @@ def test_every_unit_has_latex(unit: str) -> None:
     assert text.isascii()
 
 
+WHOLE = r"""\begin{table}
+\centering
+\begin{tabular}{lrr}
+\toprule
+ & mu & mu \\
+\midrule
+50\% & 0.1235 (1) & -- \\
+50\% & 1.00 $\pm$ 0.25 (3) & 1e-07 (1) \\
+\bottomrule
+\end{tabular}
+\caption{T. C In brackets: number of seeds. Empty cells: not run.}
+\label{tab:same}
+\end{table}
+"""
+
+
+def test_whole_text_where_rows_and_columns_share_a_label() -> None:
+    """pandas writes both texts; what it must not do is merge, sort, round or pad."""
+    numbers = {
+        ("b", "y"): (0.123456789012345, None, 1, None),
+        ("b", "x"): (None, None, 0, "not run"),
+        ("a", "y"): (1.0, 0.25, 3, None),
+        ("a", "x"): (1e-7, None, 1, None),
+    }
+    cells = [
+        {"row": row, "column": column, "value": value, "std": std, "n": n, "reason": reason}
+        for (row, column), (value, std, n, reason) in numbers.items()
+    ]
+    rows = [{"key": key, "label": "50%"} for key in "ba"]
+    columns = [{"key": key, "label": "mu", "unit": ""} for key in "yx"]
+    table = {"table": "same", "title": "T", "caption": "C"}
+    table |= {"rows": rows, "columns": columns, "cells": cells}
+    assert latex(table) == WHOLE
+    assert csv_text(table).splitlines()[1:] == [
+        "b,50%,y,mu,,0.123456789012345,,1,",
+        "b,50%,x,mu,,,,0,not run",
+        "a,50%,y,mu,,1.0,0.25,3,",
+        "a,50%,x,mu,,1e-07,,1,",
+    ]
+
+
 @pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])
 def test_every_configured_title_and_label_is_ascii_in_latex(edition: str) -> None:
     from georecon.experiments.cells import Experiments

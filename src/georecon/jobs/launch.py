@@ -68,7 +68,7 @@ def foreign_snakemake(folder: Path) -> int | None:
 
     Only asked while this process holds the launch lock, so any that is found is foreign.
     """
-    import psutil  # type: ignore[import-untyped]  # comes with Snakemake
+    import psutil  # type: ignore[import-untyped]
 
     for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
         program = {Path(word).name for word in (process.info["cmdline"] or ())[:4]}

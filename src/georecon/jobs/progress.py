@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from georecon.duration import readable_seconds
+from georecon.duration import readable_time
 
 PROGRESS_FILE = "progress.csv"
 ROW_SECONDS, LINE_SECONDS = 2.0, 10.0
@@ -163,5 +163,5 @@ def line(row: Row) -> str:
     return (
         f"{row.name}: step {row.step}/{row.steps}, "
         f"{row.molecules_per_second:.0f} molecules/s, loss {float(row.loss):.4f}"
-        f"{validation}, {readable_seconds(row.eta_seconds)} left, {row.memory_mb} MB"
+        f"{validation}, {readable_time(row.eta_seconds)} left, {row.memory_mb} MB"
     )

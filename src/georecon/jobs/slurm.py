@@ -111,7 +111,7 @@ def recipe(jobs: list[Job], arguments: list[str]) -> str:
 
 def _watched(folder: Path) -> bool:
     """Whether another Snakemake works in this folder on this machine, a job's own aside."""
-    import psutil  # type: ignore[import-untyped]  # comes with Snakemake
+    import psutil  # type: ignore[import-untyped]
 
     for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
         program = {Path(word).name for word in (process.info["cmdline"] or ())[:4]}

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from georecon.duration import readable_seconds
+from georecon.duration import readable_time
 from georecon.jobs.progress import COLUMNS, PROGRESS_FILE
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def running(results: Path, now: float) -> list[dict[str, str]]:
         if row is None:
             continue
         if row["state"] == "running" and now - float(row["time"]) > SILENT_SECONDS:
-            row["state"] = f"silent {readable_seconds(now - float(row['time']))}"
+            row["state"] = f"silent {readable_time(now - float(row['time']))}"
         rows.append(row | {"edition": path.parents[2].name})
     return sorted(rows, key=lambda row: (row["state"] != "running", row["name"]))
 
@@ -69,7 +69,7 @@ def table(rows: list[dict[str, str]]) -> Table:
             f"{float(row['molecules_per_second']):.0f}",
             row["loss"],
             row["val_score"],
-            readable_seconds(float(row["eta_seconds"])),
+            readable_time(float(row["eta_seconds"])),
             f"{row['memory_mb']} MB",
             f"{row['host']} {row['pid']}{job}",
         )

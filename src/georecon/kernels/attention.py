@@ -19,6 +19,8 @@ rounding; the lineage's product of every pair with the weights was a quarter of 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,9 @@ from georecon.graph import scatter_sum
 from georecon.kernels import attention_cpu, native
 from georecon.kernels.filters import Filters
 from georecon.kernels.reference import AttentionForm, Neighbors, reference_attention
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 def prepare(neighbors: Neighbors, pairs: int) -> Neighbors:
@@ -43,14 +48,14 @@ def prepare(neighbors: Neighbors, pairs: int) -> Neighbors:
 
 
 def edge_attention(
-    qkv: Tensor,
-    vec: Tensor | None,
+    qkv: Float[Tensor, "N _"],
+    vec: Float[Tensor, "N 3 F"] | None,
     filters: Filters,
-    unit: Tensor,
-    cutoff: Tensor,
+    unit: Float[Tensor, "P 3"],
+    cutoff: Float[Tensor, " P"],
     neighbors: Neighbors,
     heads: AttentionForm,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N 3 F"]]:
     """Messages to each atom.
 
     Args:

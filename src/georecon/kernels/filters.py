@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from georecon.kernels import native
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Filters(NamedTuple):
@@ -129,7 +132,7 @@ class Places(NamedTuple):
     offset: Tensor
 
 
-def interpolate(table: Tensor, places: Places) -> Tensor:
+def interpolate(table: Float[Tensor, "T F"], places: Places) -> Float[Tensor, "P F"]:
     """Rows between those of a table (T, F), by Lagrange's polynomials through six: (P, F)."""
     row, offset = places
     weights = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch.nn import functional
 
 from georecon.graph import Edges, scatter_sum
 from georecon.kernels.filters import Filters
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Neighbors(NamedTuple):
@@ -86,14 +89,16 @@ def reference_attention(
     return scatter_sum(scalar.flatten(1), target, atoms), scatter_sum(vector, target, atoms)
 
 
-def reference_update(o: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+def reference_update(
+    o: Float[Tensor, "N W"], p: Float[Tensor, "N 3 W"]
+) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N 3 F"]]:
     """The equations in torch operations; arguments and result as of :func:`layer_update`."""
     o1, o2, o3 = o.chunk(3, dim=-1)
     p1, p2, p3 = p.chunk(3, dim=-1)
     return (p1 * p2).sum(dim=1) * o2 + o3, p3 * o1[:, None]
 
 
-def polar_factor(lower: Tensor) -> Tensor:
+def polar_factor(lower: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 3 3"]:
     """Orthogonal factor W of ``L = P W`` with P = (L Lᵀ)^{1/2}, for lower triangular L.
 
     ``W = (i1 cof(L) + (i1² − i2) L − L Lᵀ L) / (i1 i2 − i3)`` with the invariants i of P. The

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -10,8 +10,13 @@ from georecon.kernels import native
 from georecon.kernels.autograd import Arrays, Operation
 from georecon.kernels.reference import reference_update
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def layer_update(o: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+
+def layer_update(
+    o: Float[Tensor, "N W"], p: Float[Tensor, "N 3 W"]
+) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N 3 F"]]:
     """What a layer adds to the scalars, and to the vectors beside the vector messages.
 
     Args:

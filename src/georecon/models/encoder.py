@@ -8,7 +8,7 @@ fastest. ``x`` are scalars (N, F), ``vec`` vectors (N, 3, F).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from georecon.kernels.reference import AttentionForm, Neighbors
 from georecon.kernels.update import layer_update
 from georecon.models.norms import LayerNorm, WhitenedVectorNorm
 from georecon.models.radial import ExpNormalBasis, cosine_cutoff
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +89,9 @@ class NeighborEmbedding(nn.Module):
         self.distance_proj = linear(settings.rbf, channels)
         self.combine = linear(2 * channels, channels)
 
-    def forward(self, z: Tensor, x: Tensor, edges: EdgeFeatures) -> Tensor:
+    def forward(
+        self, z: Int[Tensor, " N"], x: Float[Tensor, "N F"], edges: EdgeFeatures
+    ) -> Float[Tensor, "N F"]:
         """Atomic numbers (N,) and embeddings (N, F) → (N, F); self loops do not take part."""
         weight, bias = self.distance_proj.weight, self.distance_proj.bias
         filters = Filters(edges.rbf, weight, bias, edges.places, edges.near)
@@ -118,7 +123,9 @@ class AttentionLayer(nn.Module):
         self.dk_proj = linear(settings.rbf, channels)
         self.dv_proj = linear(settings.rbf, 3 * channels)
 
-    def forward(self, x: Tensor, vec: Tensor | None, edges: EdgeFeatures) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"] | None, edges: EdgeFeatures
+    ) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N 3 F"]]:
         """(N, F), (N, 3, F) → residual updates of the same shapes.
 
         ``vec`` is None where all vectors are zero, as in the first layer: the same numbers for
@@ -182,7 +189,9 @@ class EquivariantTransformer(nn.Module):
             return EdgeFeatures(neighbors, edges.unit, cutoff, *basis.grid(edges.length))
         return EdgeFeatures(neighbors, edges.unit, cutoff, basis(edges.length), cutoff, None)
 
-    def forward(self, graph: MolGraph, edges: EdgeFeatures | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, graph: MolGraph, edges: EdgeFeatures | None = None
+    ) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N 3 F"]]:
         """Features of each atom.
 
         Args:

@@ -7,12 +7,17 @@ parameters.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from georecon.graph import MolGraph, scatter_sum
 from georecon.models.encoder import linear
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 # Standard atomic weights [u], CIAAW 2021 abridged, H to Fm (the longest-lived
 # isotope's mass number where there is none); index = atomic number.
@@ -55,7 +60,9 @@ class GatedEquivariantBlock(nn.Module):
         )
         self.activate = activate
 
-    def forward(self, x: Tensor, vec: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"]
+    ) -> tuple[Float[Tensor, "N O"], Float[Tensor, "N 3 O"]]:
         """Mix scalars with the norms of vectors; gate the vectors by the result."""
         lengths = safe_norm(self.vec1_proj(vec), dim=1)  # (N, F)
         x, gate = self.update_net(torch.cat([x, lengths], dim=-1)).chunk(2, dim=-1)
@@ -71,7 +78,9 @@ class GatedOutput(nn.Module):
         self.first = GatedEquivariantBlock(channels, channels // 2, activate=True)
         self.second = GatedEquivariantBlock(channels // 2, 1, activate=False)
 
-    def forward(self, x: Tensor, vec: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"]
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, "N 3"]]:
         """(N, F), (N, 3, F) → (N,), (N, 3)."""
         x, vec = self.second(*self.first(x, vec))
         return x[:, 0], vec[:, :, 0]
@@ -84,7 +93,9 @@ class ScalarHead(nn.Module):
         super().__init__()
         self.output = GatedOutput(channels)
 
-    def forward(self, x: Tensor, vec: Tensor, graph: MolGraph) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"], graph: MolGraph
+    ) -> Float[Tensor, " B"]:
         """(N, F), (N, 3, F) → (B,)."""
         atomic, _ = self.output(x, vec)
         return scatter_sum(atomic, graph.batch, graph.num_graphs)
@@ -97,7 +108,9 @@ class VectorHead(nn.Module):
         super().__init__()
         self.output = GatedOutput(channels)
 
-    def forward(self, x: Tensor, vec: Tensor, graph: MolGraph) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"], graph: MolGraph
+    ) -> Float[Tensor, "N 3"]:
         """(N, F), (N, 3, F) → (N, 3)."""
         return self.output(x, vec)[1]
 
@@ -125,7 +138,9 @@ class _CentredHead(nn.Module):
 class DipoleHead(_CentredHead):
     """Magnitude of the dipole, ``‖Σ_i q_i (r_i − r_COM) + v_i‖`` with predicted q and v, (B,)."""
 
-    def forward(self, x: Tensor, vec: Tensor, graph: MolGraph) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"], graph: MolGraph
+    ) -> Float[Tensor, " B"]:
         """(N, F), (N, 3, F) → (B,)."""
         charge, vector = self.output(x, vec)
         atomic = charge[:, None] * self.centred(graph) + vector
@@ -135,7 +150,9 @@ class DipoleHead(_CentredHead):
 class SpatialExtentHead(_CentredHead):
     """Electronic spatial extent, ``Σ_i q_i ‖r_i − r_COM‖²`` with predicted q, (B,)."""
 
-    def forward(self, x: Tensor, vec: Tensor, graph: MolGraph) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"], graph: MolGraph
+    ) -> Float[Tensor, " B"]:
         """(N, F), (N, 3, F) → (B,)."""
         charge, _ = self.output(x, vec)
         atomic = charge * self.centred(graph).square().sum(-1)

@@ -18,12 +18,17 @@ derivative, solved in the eigenvectors, divides by sums of eigenvalues, never by
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from georecon.kernels import native
 from georecon.kernels.norm import LayerNormOperation, WhitenedNormOperation
 from georecon.kernels.reference import polar_factor
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class WhitenedVectorNorm(nn.Module):
@@ -45,14 +50,14 @@ class WhitenedVectorNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.eps = eps
 
-    def forward(self, vec: Tensor) -> Tensor:
+    def forward(self, vec: Float[Tensor, "N 3 F"]) -> Float[Tensor, "N 3 F"]:
         """(N, 3, F) → (N, 3, F)."""
         if native.kernel(vec.device.type) != "native":
             return self.reference(vec)
         whitened: Tensor = WhitenedNormOperation(self.eps).apply(vec, self.weight)[0]
         return whitened
 
-    def reference(self, vec: Tensor) -> Tensor:
+    def reference(self, vec: Float[Tensor, "N 3 F"]) -> Float[Tensor, "N 3 F"]:
         """The same in torch operations."""
         centred = vec.to(torch.float64)
         centred = centred - centred.mean(-1, keepdim=True)
@@ -86,7 +91,7 @@ class LayerNorm(nn.LayerNorm):
     def __init__(self, channels: int, eps: float = 1e-5, dtype: torch.dtype | None = None) -> None:
         super().__init__(channels, eps, dtype=dtype)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Float[Tensor, "N F"]) -> Float[Tensor, "N F"]:
         """(N, F) → (N, F)."""
         if native.kernel(input.device.type) != "native":
             return super().forward(input)

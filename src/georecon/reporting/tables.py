@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 from pathlib import Path
@@ -170,30 +168,24 @@ def markdown(table: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+CSV_COLUMNS = ("row", "row_label", "column", "column_label", "unit", "mean", "std", "n", "reason")
+
+
 def csv_text(table: dict[str, Any]) -> str:
     """CSV, one line a cell: row, column, unit, mean, std, n, reason."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["row", "row_label", "column", "column_label", "unit", "mean", "std", "n", "reason"]
-    )
-    for row, cells in zip(table["rows"], _grid(table), strict=True):
-        for column, cell in zip(table["columns"], cells, strict=True):
-            unit = column["unit"] or row.get("unit", "")
-            writer.writerow(
-                [
-                    row["key"],
-                    row["label"],
-                    column["key"],
-                    column["label"],
-                    unit,
-                    cell["value"],
-                    cell["std"],
-                    cell["n"],
-                    cell["reason"],
-                ]
-            )
-    return buffer.getvalue()
+    import pandas
+
+    lines = [
+        (
+            *(row["key"], row["label"], column["key"], column["label"]),
+            column["unit"] or row.get("unit", ""),
+            *(cell[name] for name in ("value", "std", "n", "reason")),
+        )
+        for row, cells in zip(table["rows"], _grid(table), strict=True)
+        for column, cell in zip(table["columns"], cells, strict=True)
+    ]
+    frame = pandas.DataFrame(lines, columns=list(CSV_COLUMNS), dtype=object)  # as they are
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 _LATEX_SPECIAL = dict(
@@ -236,33 +228,27 @@ def latex_unit(unit: str) -> str:
 
 def latex(table: dict[str, Any]) -> str:
     """LaTeX ``table`` with booktabs rules."""
-    columns = table["columns"]
-    header = " & ".join(
+    import pandas
+
+    names = [
         latex_escape(column["label"])
         + (f" [{latex_unit(column['unit'])}]" if column["unit"] else "")
-        for column in columns
-    )
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        r"\begin{tabular}{l" + "r" * len(columns) + "}",
-        r"\toprule",
-        " & " + header + r" \\",
-        r"\midrule",
+        for column in table["columns"]
     ]
-    for row, cells in zip(table["rows"], _grid(table), strict=True):
-        values = " & ".join(latex_escape(cell_text(cell)) for cell in cells)
-        lines.append(f"{latex_escape(row['label'])} & {values} " + r"\\")
+    cells = [[latex_escape(cell_text(cell)) for cell in cells] for cells in _grid(table)]
+    rows = [latex_escape(row["label"]) for row in table["rows"]]
+    frame = pandas.DataFrame(cells, index=rows, columns=names)
+    tabular = frame.to_latex(escape=False, column_format="l" + "r" * len(names))
     notes = [table["caption"], "In brackets: number of seeds."]
     notes += [f"Empty cells: {reason}." for reason in empty_reasons(table)]
-    lines += [
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\caption{" + latex_escape(f"{table['title']}. {' '.join(notes)}") + "}",
-        rf"\label{{tab:{table['table']}}}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    caption = latex_escape(f"{table['title']}. {' '.join(notes)}")
+    return (
+        "\\begin{table}\n\\centering\n"
+        f"{tabular}"
+        f"\\caption{{{caption}}}\n"
+        f"\\label{{tab:{table['table']}}}\n"
+        "\\end{table}\n"
+    )
 
 
 def write_table(table: dict[str, Any], stem: Path) -> None:

@@ -41,7 +41,8 @@ def evaluate(
 def _arrow_column(values: np.ndarray) -> Any:
     """Arrow array of numbers or ASCII texts, straight from memory.
 
-    ``pyarrow.array`` gives the same array but imports pandas first, half of the job's time.
+    ``pyarrow.array`` gives the same array but imports pandas first, half of the job's time
+    (docs/performance.md, "Libraries instead of own code").
     """
     import pyarrow
 

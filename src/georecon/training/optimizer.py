@@ -1,7 +1,9 @@
 """AdamW on one flat vector: a few operations a step however many parameters a model has.
 
-Our own because ``torch.optim`` imports torch's compiler on first use, which costs a short job as
-much as importing torch itself, and because its overhead per tensor is a tenth of a small step.
+Our own for its digits: torch's variants round in another order, so every table would change in its
+last digits. Speed is no reason (docs/performance.md, "Libraries instead of own code"): the next
+release that changes numbers anyway should use ``torch.optim.AdamW(fused=True)`` on one flat vector.
+Its first use imports torch's compiler, a second, which the warm process must then do once a run.
 """
 
 from __future__ import annotations

@@ -3,12 +3,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from georecon.experiments.cells import Experiments
 from georecon.files import read_json, write_json
 from georecon.reporting.figures import draw
 from georecon.reporting.figures.inputs import figure_files, figure_names, figure_spec
+from georecon.reporting.figures.panels import seed_curves
 from georecon.reporting.figures.style import COLOURS, colour
 from tests import toy_results as toy
 
@@ -80,6 +83,41 @@ def test_error_in_a_panel_is_the_tables_value(
     for cell in table["cells"]:
         if cell["row"] in experiments.methods():
             assert f"{cell['value']:.3g}" in shown
+
+
+def test_points_and_bars_are_the_tables_mean_and_deviation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiments = toy.many_methods(toy.experiments_of("tiny"))
+    toy.write_results(experiments)
+    table = read_json("results/tiny/tables/qm9.json")
+    cells = {(cell["row"], cell["column"]): cell for cell in table["cells"]}
+    drawn = draw.draw("errors_by_method", "tiny", figure_spec(experiments, "errors_by_method"))
+    lines = drawn.figure.axes[0].lines
+    heights = {float(y) for line in lines for y in np.asarray(line.get_ydata(), dtype=float)}
+
+    def shown(height: float) -> bool:
+        return any(abs(height - found) < 1e-9 for found in heights)
+
+    for (row, column), cell in cells.items():
+        scratch = cells["scratch", column]["value"]
+        if row in experiments.methods():
+            for height in (cell["value"], cell["value"] - cell["std"], cell["value"] + cell["std"]):
+                assert shown(height / scratch), (row, column)
+            assert not shown((cell["value"] + 0.9 * cell["std"]) / scratch)  # the twin
+
+
+def test_a_curves_band_runs_from_the_lowest_to_the_highest_seed() -> None:
+    axes = Figure().add_subplot()
+    values = np.array([[3.0, 2.0, 1.0], [5.0, 4.0, 1.5], [4.0, 2.5, 0.5]])
+    seed_curves(axes, np.array([10, 20, 30]), values, "#000000", "o")
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), values.mean(0))
+    (band,) = axes.collections
+    corners = band.get_paths()[0].vertices
+    for step, column in zip((10, 20, 30), values.T, strict=True):
+        found = corners[corners[:, 0] == step, 1]
+        assert (found.min(), found.max()) == (column.min(), column.max())
 
 
 def test_total_energies_are_shown_less_their_references(

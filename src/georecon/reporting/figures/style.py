@@ -119,7 +119,8 @@ def method_legend(
         if name in shown
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 6))
+        columns = min(len(handles), 6 if figure.get_figwidth() > 0.7 * WIDTH else 4)
+        figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
 
 def unit_text(unit: str) -> str:

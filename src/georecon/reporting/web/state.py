@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from georecon.duration import readable_seconds
+from georecon.duration import readable_time
 from georecon.jobs.watch import running
 from georecon.reporting.web.content import CellView
 
@@ -145,8 +145,8 @@ def _job(row: dict[str, str], now: float) -> Job:
         steps=int(row["steps"]),
         score=score if known else None,
         score_text=f"{score:.4g}" if known else "",
-        left_text=readable_seconds(float(row["eta_seconds"])),
+        left_text=readable_time(float(row["eta_seconds"])),
         where=f"{row['host']} {row['pid']}{' job ' + row['job'] if row['job'] else ''}",
         age=round(age),
-        age_text=readable_seconds(age),
+        age_text=readable_time(age),
     )
