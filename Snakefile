@@ -18,7 +18,7 @@ from georecon.jobs.slurm import explain_jobs, refuse_beside_jobs, use_site_file
 from georecon.jobs.snakefile import prepare
 
 # Merges edition and overrides, refuses a bad configuration, lets the scripts import src/ without an install.
-experiments = prepare(ROOT, config)
+experiments = prepare(ROOT, config, main=snakemake_private.is_main(workflow))
 SITE = use_site_file(ROOT)
 explained = snakemake_private.is_main(workflow) and explain_jobs(Path.cwd())
 
@@ -30,7 +30,7 @@ wildcard_constraints:
     method="[a-z0-9_.]+",
     seed=r"\d+",
     split="[A-Za-z0-9_-]+",
-    table="|".join(experiments.config["tables"]),
+    table="|".join(experiments.tables.names()),
     figure="[a-z_]+",
 
 

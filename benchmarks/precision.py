@@ -15,13 +15,13 @@ import csv
 import statistics
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from publish import publish
 
-from georecon.experiments.cells import Experiments
-from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
 from georecon.jobs.job import prepare_torch
 from georecon.records.record import compute_device
 from georecon.stages.finetune import finetune
@@ -36,14 +36,14 @@ def run(
     experiments: Experiments, target: str, seed: int, world: World, **train: Any
 ) -> tuple[float, float, dict[int, float]]:
     """Validation error [label unit] of the selected weights, molecules/s, error by step."""
-    settings = experiments.finetune_settings("qm9", target, "scratch", seed)
-    settings = settings | {"train": settings["train"] | train}
+    own = experiments.runs.finetune_settings("qm9", target, "scratch", seed)
+    settings = replace(own, train=replace(own.train, **train)).as_json()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         result = finetune(
             settings,
-            Path(experiments.store("qm9", target)),
-            Path(experiments.split("qm9", target)),
+            Path(experiments.data.store("qm9", target)),
+            Path(experiments.data.split("qm9", target)),
             None,
             folder,
             state=folder / "state",
@@ -52,7 +52,7 @@ def run(
         )
         with open(folder / "curve.csv", newline="", encoding="utf-8") as handle:
             curve = {int(row["step"]): float(row["val_mae"]) for row in csv.DictReader(handle)}
-    molecules = result.steps * settings["train"]["batch_size"]
+    molecules = result.steps * own.train.batch_size
     return result.final["val_mae"], molecules / result.seconds, curve
 
 
@@ -75,8 +75,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=15)
     options = parser.parse_args()
-    experiments = Experiments(load_config(ROOT / "config", {"edition": "laptop"}))
-    if not Path(experiments.split("qm9", options.target)).exists():
+    experiments = Experiments.load(ROOT / "config", {"edition": "laptop"})
+    if not Path(experiments.data.split("qm9", options.target)).exists():
         sys.exit(
             "the laptop edition's QM9 split is not there: run `snakemake --cores all table_qm9`"
         )

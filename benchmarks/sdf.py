@@ -35,6 +35,7 @@ from publish import publish
 
 from georecon.data.readers.sdf import iter_sdf
 from georecon.experiments.config import load_config
+from georecon.keys import as_json
 from georecon.stages.preprocess import preprocess
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,7 +105,7 @@ def theirs(path: Path, limit: int, *, sanitize: bool) -> int:
 def store(path: Path) -> int:
     """Molecules in the store that rule preprocess makes of a file with two threads."""
     source = {"reader": "sdf", "max_rejected": 0, "files": {"archive": {"name": path.name}}}
-    card = load_config(ROOT / "config", {"edition": "paper"})["datasets"]["pcqm4mv2"] | {
+    card = as_json(load_config(ROOT / "config", {"edition": "paper"}).datasets["pcqm4mv2"]) | {
         "expected_molecules": None,
         "default_source": "benchmark",
         "sources": {"benchmark": source},

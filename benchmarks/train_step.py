@@ -38,11 +38,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from georecon import objectives
 from georecon.data.store import Store
 from georecon.errors import ConfigError
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph
 from georecon.jobs.job import prepare_torch
 from georecon.kernels import native
 from georecon.kernels.autograd import only
-from georecon.models.encoder import EdgeFeatures, EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EdgeFeatures, EquivariantTransformer
 from georecon.models.heads import ScalarHead
 from georecon.noise import NoiseSource
 from georecon.records.record import compute_device

@@ -9,7 +9,7 @@ rule audit:
         ENVIRONMENT
     params:
         folder=here(paths.AUDIT),
-        config=experiments.config,
+        config=experiments.as_json(),
         expected=EXPECTED,
     message:
         f"every file of the {EDITION} edition hashed, every cell computed again"
@@ -24,7 +24,7 @@ rule bundle:
         ENVIRONMENT
     params:
         file=here(paths.BUNDLE),
-        config=experiments.config,
+        config=experiments.as_json(),
         expected=EXPECTED,
     message:
         f"audit of the {EDITION} edition, then {here(paths.BUNDLE)}"
@@ -52,6 +52,6 @@ rule rerun:
         ENVIRONMENT
     params:
         folder=here(paths.RESULTS),
-        config=experiments.config,
+        config=experiments.as_json(),
     script:
         "../workflow/scripts/rerun.py"

@@ -1,5 +1,5 @@
 # What several rules share. Paths are patterns of georecon.paths with this edition filled in; values that depend on
-# wildcards are named where they are used: settings=of(experiments.finetune_settings).
+# wildcards are named where they are used: settings=of(experiments.runs.finetune_settings).
 from functools import partial
 
 from georecon import paths
@@ -20,11 +20,11 @@ EDITION = experiments.place  # of a cell that is made again: a folder of its own
 ENVIRONMENT = "../envs/georecon.yaml"
 NOTEBOOKS = ROOT / "reports" / "notebooks"
 FIGURES = figure_names(NOTEBOOKS)
-TABLES = list(experiments.config["tables"])
+TABLES = experiments.tables.names()
 EXPECTED = load_expected(ROOT / "reports" / "expected")
 
 values = RuleValues(experiments)
-limits = JobLimits(SITE, experiments.config["gpus"])
+limits = JobLimits(SITE, experiments.config.gpus)
 
 
 def here(pattern):

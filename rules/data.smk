@@ -35,7 +35,7 @@ rule xmd17:
     resources:
         **limits.cpu_job(2000, minutes=240),
     params:
-        simulation=experiments.card("xmd17")["simulation"],
+        simulation=values.simulation("xmd17"),
         code=code_digest("xmd17"),
     script:
         "../workflow/scripts/xmd17.py"
@@ -55,7 +55,7 @@ rule preprocess:
     resources:
         **limits.cpu_job(8000, minutes=720),
     params:
-        card=of(experiments.reading_card),
+        card=of(experiments.data.reading_card),
         code=code_digest("preprocess"),
     script:
         "../workflow/scripts/preprocess.py"
@@ -98,8 +98,8 @@ rule leak:
     input:
         store=of(values.split_store, "{}/manifest.json"),
         split=paths.SPLIT,
-        pretrain_store=of(experiments.pretrain_store, "{}/manifest.json"),
-        pretrain_split=of(experiments.pretrain_split),
+        pretrain_store=of(experiments.data.pretrain_store, "{}/manifest.json"),
+        pretrain_split=of(experiments.data.pretrain_split),
     output:
         report=here(paths.LEAK),
         record=f"{RECORDS}/leak/{{dataset}}/{{split}}.json",

@@ -4,7 +4,7 @@
 rule evaluate:
     input:
         outputs=f"{FINETUNE}/outputs.safetensors",
-        split=of(experiments.split),
+        split=of(experiments.data.split),
     output:
         predictions=f"{FINETUNE}/predictions.parquet",
         metrics=f"{FINETUNE}/metrics.json",
@@ -41,6 +41,6 @@ rule smoothness:
     resources:
         **limits.gpu_job(minutes=120),
     params:
-        settings=of(experiments.smoothness_settings),
+        settings=of(experiments.runs.smoothness_settings),
     script:
         "../workflow/scripts/smoothness.py"

@@ -4,8 +4,8 @@
 rule finetune:
     input:
         unpack(of(values.encoder)),
-        store=of(experiments.store, "{}/manifest.json"),
-        split=of(experiments.split),
+        store=of(experiments.data.store, "{}/manifest.json"),
+        split=of(experiments.data.split),
     output:
         model=f"{FINETUNE}/model.safetensors",
         outputs=f"{FINETUNE}/outputs.safetensors",
@@ -20,7 +20,7 @@ rule finetune:
     resources:
         **limits.gpu_job(minutes=1440),
     params:
-        settings=of(experiments.finetune_settings),
+        settings=of(experiments.runs.finetune_settings),
         state=here(paths.STATE),
     script:
         "../workflow/scripts/finetune.py"

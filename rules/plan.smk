@@ -7,7 +7,7 @@ rule plan:
     conda:
         ENVIRONMENT
     params:
-        config=experiments.config,
+        config=experiments.as_json(),
         rates=str(ROOT / "benchmarks" / "results"),
     script:
         "../workflow/scripts/plan.py"
@@ -19,7 +19,7 @@ rule doctor:
     conda:
         ENVIRONMENT
     params:
-        config=experiments.config,
+        config=experiments.as_json(),
     script:
         "../workflow/scripts/doctor.py"
 

@@ -3,8 +3,8 @@
 
 rule pretrain:
     input:
-        store=of(experiments.pretrain_store, "{}/manifest.json"),
-        split=of(experiments.pretrain_split),
+        store=of(experiments.data.pretrain_store, "{}/manifest.json"),
+        split=of(experiments.data.pretrain_split),
     output:
         encoder=f"{PRETRAIN}/encoder.safetensors",
         metrics=f"{PRETRAIN}/metrics.csv",
@@ -19,7 +19,7 @@ rule pretrain:
     resources:
         **limits.gpu_job(minutes=1440),
     params:
-        settings=of(experiments.pretrain_settings),
+        settings=of(experiments.runs.pretrain_settings),
         state=here(paths.STATE),
     script:
         "../workflow/scripts/pretrain.py"

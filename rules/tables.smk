@@ -3,8 +3,8 @@
 
 rule table:
     input:
-        files=of(experiments.table_files),
-        leaks=of(experiments.table_leaks),
+        files=of(experiments.tables.files),
+        leaks=of(experiments.tables.leaks),
     output:
         csv=shown(
             f"{TABLE}.csv",
@@ -24,7 +24,7 @@ rule table:
     resources:
         **limits.small_job(2000, minutes=15),
     params:
-        spec=of(experiments.table_spec),
+        spec=of(experiments.tables.spec),
         code=code_digest("table"),
     script:
         "../workflow/scripts/table.py"

@@ -43,10 +43,10 @@ def check_against_baseline(tables: dict[str, dict[str, Any]]) -> int:
 def check_no_avoidable_gap(tables: dict[str, dict[str, Any]], edition: str) -> None:
     """Cells are empty only where the edition has no data or no such experiment, and say so."""
     config = load_config(CONFIG, {"edition": edition})
-    allowed = {entry["missing"] for entry in config["sets"].values() if "missing" in entry}
-    allowed |= {entry["missing"] for entry in config["tables"].values() if "missing" in entry}
+    allowed = {role.missing for role in config.sets.values() if role.missing}
+    allowed |= {table.missing for table in config.tables.values() if table.missing}
     allowed.add("not pre-trained")
-    assert set(tables) == set(config["tables"])
+    assert set(tables) == set(config.tables)
     for name, table in tables.items():
         for cell in table["cells"]:
             place = f"{name}: {cell['row']}, {cell['column']}"

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from georecon.data.readers.qm9_package import PACK_FILES, _read_pack_file, find_qm9pack
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import make_graph
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 from georecon.models.torchmdnet import to_torchmdnet
 
 SIZES = {"channels": 8, "layers": 2, "rbf": 6, "heads": 2}

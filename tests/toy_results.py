@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from georecon.experiments.cells import Experiments
-from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.sections import Finetune
 from georecon.files import write_json
 from georecon.reporting.figures.inputs import figure_files, figure_names, figure_spec
 from georecon.reporting.tables import build, write_table
@@ -24,31 +24,36 @@ NOTEBOOKS = ROOT / "reports" / "notebooks"
 
 
 def experiments_of(edition: str) -> Experiments:
-    return Experiments(copy.deepcopy(load_config(ROOT / "config", {"edition": edition})))
+    return Experiments.load(ROOT / "config", {"edition": edition})
+
+
+def with_seeds(experiments: Experiments, *seeds: int) -> Finetune:
+    return replace(experiments.config.finetune, seeds=seeds)
 
 
 def only_scratch(experiments: Experiments) -> Experiments:
     """One method, which is not pre-trained, one seed and no ablation."""
     config = experiments.config
-    config["methods"] = {"scratch": config["methods"]["scratch"]}
-    config["finetune"]["seeds"] = [3]
-    tables = {n: t for n, t in config["tables"].items() if "sweep" not in t["rows"]}
-    tables.pop("unimol")
-    tables["smoothness"]["columns"] = [
-        c for c in tables["smoothness"]["columns"] if "ratio_to" not in c
-    ]
-    config["tables"] = tables
-    return Experiments(config)
+    tables = {n: t for n, t in config.tables.items() if t.rows.sweep is None and n != "unimol"}
+    smoothness = tables["smoothness"]
+    columns = tuple(c for c in smoothness.columns if c.ratio_to is None)
+    tables["smoothness"] = replace(smoothness, columns=columns)
+    methods = {"scratch": config.methods["scratch"]}
+    finetune = with_seeds(experiments, 3)
+    return Experiments(replace(config, methods=methods, finetune=finetune, tables=tables))
 
 
 def many_methods(experiments: Experiments) -> Experiments:
     """Three more methods and seeds, and smoothness at several displacements of two maps."""
     config = experiments.config
+    methods = dict(config.methods)
     for name in ("frad", "mine", "yours"):
-        config["methods"][name] = {**config["methods"]["coord"], "label": name.title()}
-    config["finetune"]["seeds"] = [1, 2, 3, 4]
-    config["smoothness"] |= {"maps": ["mean", "node"], "displacements": [0.01, 0.04, 0.1]}
-    return Experiments(config)
+        methods[name] = replace(methods["coord"], label=name.title())
+    displacements = (0.01, 0.04, 0.1)
+    maps = ("mean", "node")
+    smoothness = replace(config.smoothness, maps=maps, displacements=displacements)
+    finetune = with_seeds(experiments, 1, 2, 3, 4)
+    return Experiments(replace(config, methods=methods, finetune=finetune, smoothness=smoothness))
 
 
 def _random(path: str) -> np.random.Generator:
@@ -121,7 +126,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _smoothness(path: Path, experiments: Experiments) -> None:
-    section, random = experiments.config["smoothness"], _random(path.as_posix()[-40:])
+    section, random = experiments.config.smoothness, _random(path.as_posix()[-40:])
     names = (
         "spectral_mean",
         "spectral_max",
@@ -133,14 +138,14 @@ def _smoothness(path: Path, experiments: Experiments) -> None:
     write_json(path, {"molecules": 4, "estimates": {
         f"{which}/{size}": {name: float(random.uniform(0.3, 2.0)) for name in names}
         | {"unconverged": 0}
-        for which in section["maps"] for size in section["displacements"]
+        for which in section.maps for size in section.displacements
     }})  # fmt: skip
 
 
 def write_results(experiments: Experiments, molecules: int = 40) -> None:
     """Write everything that figures and summary read, below the current folder."""
-    files = [file for table in experiments.config["tables"]
-             for file in experiments.table_files(table)]  # fmt: skip
+    files = [file for table in experiments.config.tables
+             for file in experiments.tables.files(table)]  # fmt: skip
     for figure in figure_names(NOTEBOOKS):
         files += figure_files(figure_spec(experiments, figure))
     for path in dict.fromkeys(Path(file).parent for file in files):
@@ -149,13 +154,13 @@ def write_results(experiments: Experiments, molecules: int = 40) -> None:
             continue
         if stage == "finetune":
             label, baseline = _labels(rest[1], molecules)
-            parts = list(experiments.parts(rest[0], rest[1]))
-            _finetuned(path, experiments.has_forces(rest[0]), label, baseline, parts)
+            parts = list(experiments.data.parts(rest[0], rest[1]))
+            _finetuned(path, experiments.data.has_forces(rest[0]), label, baseline, parts)
         elif stage == "pretrain":
             _pretrained(path, rest[0])
         elif stage == "smoothness":
             _smoothness(path / "metrics.json", experiments)
         write_json(path / "run.json", _record(path / "run.json"))
-    for name in experiments.config["tables"]:
-        table = build(experiments.table_spec(name), [])
+    for name in experiments.config.tables:
+        table = build(experiments.tables.spec(name), [])
         write_table(table, Path(f"results/{experiments.edition}/tables/{name}"))

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from georecon.audit import Audit, audit
-from georecon.experiments.cells import Experiments
-from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, sha256_file, sha256_json, write_json
 from georecon.records.record import record_digest
 from tests.projects import Project
@@ -36,7 +35,7 @@ def own_copy(project: Project, folder: Path) -> Path:
 
 def run_audit(folder: Path, *, bundle: bool = False) -> Audit:
     """Audit a tiny run with the configuration that lies there."""
-    experiments = Experiments(load_config(folder / "config", {"edition": "tiny"}))
+    experiments = Experiments.load(folder / "config", {"edition": "tiny"})
     return audit(folder, experiments, {}, bundle=bundle)
 
 

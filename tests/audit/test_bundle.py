@@ -16,8 +16,7 @@ import pytest
 from georecon.audit.bundle import METADATA, Bundle, write_bundle
 from georecon.audit.verify_bundle import verify_bundle
 from georecon.errors import GeoreconError
-from georecon.experiments.cells import Experiments
-from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
 from georecon.files import sha256_file
 from tests.audit.tamper import RESULTS, own_copy, run_audit
 from tests.projects import ROOT, Project
@@ -26,7 +25,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def make(folder: Path, name: str = "bundle.zip") -> Bundle:
-    experiments = Experiments(load_config(folder / "config", {"edition": "tiny"}))
+    experiments = Experiments.load(folder / "config", {"edition": "tiny"})
     return write_bundle(folder, experiments, run_audit(folder), folder.parent / name)
 
 

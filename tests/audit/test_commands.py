@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from georecon.errors import ConfigError
-from georecon.experiments.cells import Experiments, cell_files
-from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
 from tests.audit.tamper import FINETUNE, flip_bit
 from tests.projects import ROOT, Project
 
@@ -74,7 +73,7 @@ def test_a_cell_that_is_none_is_refused_before_any_job(bare: Project) -> None:
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ("qm9", "does not match"),
+        ("qm9", "cell: is 'qm9'; must be <table>/<row>/<column>"),
         ("qm8/coord/homo", "no table 'qm8'; allowed: qm9"),
         ("qm9/coord/homos", "no column 'homos'; allowed: homo, alpha"),
         ("unimol/scratch/mu", "is empty: the Uni-Mol backbone"),
@@ -82,9 +81,7 @@ def test_a_cell_that_is_none_is_refused_before_any_job(bare: Project) -> None:
 )
 def test_a_refused_cell_is_told_what_there_is(cell: str, words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)):
-        cell_files(
-            Experiments(load_config(ROOT / "config", {"edition": "tiny", "cell": cell})), cell
-        )
+        Experiments.load(ROOT / "config", {"edition": "tiny", "cell": cell}).tables.named_cell(cell)
 
 
 def test_a_bundle_is_written_and_verified_by_command(working: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 
 from georecon.audit.conditions import check_columns
 from georecon.audit.findings import Context, Finding
-from georecon.experiments.cells import Experiments
-from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.sections import Method
 from georecon.files import write_json
 from georecon.records.chain import read_graph
 from tests.projects import ROOT
@@ -47,10 +48,11 @@ def findings(folder: Path, steps: dict[str, int], seeds: dict[str, int]) -> list
     rows = [{"key": method} for method in METHODS]
     table = {"table": "qm9", "rows": rows, "columns": [{"key": "homo"}], "cells": cells}
     write_json(folder / "results/tiny/tables/qm9.json", table)
-    experiments = Experiments(load_config(ROOT / "config", {"edition": "tiny"}))
+    experiments = Experiments.load(ROOT / "config", {"edition": "tiny"})
     # an edition may leave this method out
-    long = {"label": "x", "objective": "denoise", "params": {}, "steps_factor": 2}
-    experiments.config["methods"]["coord_long"] = long
+    config = experiments.config
+    long = Method(label="x", objective="denoise", params={}, steps_factor=2)
+    experiments = Experiments(replace(config, methods={**config.methods, "coord_long": long}))
     context = Context(folder, experiments, read_graph(folder, "tiny"), bundle=False)
     return list(check_columns(context, "qm9"))
 

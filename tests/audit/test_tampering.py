@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from georecon.audit.findings import DIFFERS, MISSING, NOT_COMPARABLE, REPRODUCED
-from georecon.experiments.cells import Experiments
-from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
 from georecon.files import read_json
 from georecon.reporting.tables import build, write_table
 from georecon.stages.evaluate import evaluate
@@ -206,11 +205,11 @@ def again(predictions: Path) -> dict[str, Any]:
 
 
 def remake_tables(folder: Path) -> None:
-    experiments = Experiments(load_config(folder / "config", {"edition": "tiny"}))
+    experiments = Experiments.load(folder / "config", {"edition": "tiny"})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for table in experiments.config["tables"]:
-            made = build(experiments.table_spec(table), experiments.table_leaks(table))
+        for table in experiments.config.tables:
+            made = build(experiments.tables.spec(table), experiments.tables.leaks(table))
             write_table(made, Path(f"{RESULTS}/tables/{table}"))
 
 

@@ -11,13 +11,14 @@ from georecon.data.molecules import Molecules
 from georecon.data.readers.qm9_package import find_qm9pack, read_qm9pack
 from georecon.errors import DataError
 from georecon.experiments.config import load_config
+from georecon.keys import as_json
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 @pytest.fixture(scope="session")
 def cards() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = load_config(CONFIG, {"edition": "laptop"})["datasets"]
+    found: dict[str, dict[str, Any]] = as_json(load_config(CONFIG, {"edition": "laptop"}).datasets)
     return found
 
 

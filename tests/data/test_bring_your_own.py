@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import yaml
 
+from georecon.data.cards import Card, File, Source, Target
 from georecon.data.raw.fetch import fetch
 from georecon.data.readers.extxyz import read_extxyz
 from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError, FetchError
-from georecon.experiments.cells import Experiments
 from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
+from georecon.keys import key_hints
 from georecon.stages.preprocess import preprocess
 from georecon.units import BOHR_TO_ANGSTROM, EV_TO_KCAL_MOL, HARTREE_TO_EV, factor
 
@@ -34,16 +36,18 @@ def load(card: dict[str, Any], part: str = "force", **more: Any) -> Experiments:
         **({} if part == "pretrain" else {"finetune": {part: {"split": SPLIT}}}),
         **more,
     }
-    return Experiments(load_config(ROOT / "config", given))
+    return Experiments.load(ROOT / "config", given)
 
 
 def store_of(
     found: Experiments, folder: Path, target: str | None = None, mirror: Path | None = None
 ) -> Store:
     """Through the workflow's own steps: plan, fetch, preprocess."""
-    for name in found.raw_names("mine", target):
-        fetch(found.card_file("mine", name), folder / "raw" / name, mirror=mirror, offline=True)
-    preprocess(found.reading_card("mine"), folder / "raw", folder / "store", target)
+    for name in found.data.raw_names("mine", target):
+        fetch(
+            found.data.card_file("mine", name), folder / "raw" / name, mirror=mirror, offline=True
+        )
+    preprocess(found.data.reading_card("mine"), folder / "raw", folder / "store", target)
     return Store.open(folder / "store", verify=True)
 
 
@@ -83,9 +87,9 @@ def test_force_layouts(layout: str, mirror: Path, tmp_path: Path) -> None:
             assert np.array_equal(store.labels["energy"], energies * ratio)
             assert store.forces is not None
             assert np.array_equal(store.forces, forces * ratio)
-    columns = [c for c in found.columns("md17") if c.key == "molecule"]
+    columns = [c for c in found.tables.columns("md17") if c.key == "molecule"]
     assert columns
-    recipe = found.recipe("mine", "molecule")
+    recipe = found.runs.recipe("mine", "molecule")
     assert (recipe["energy_weight"], recipe["force_weight"]) == (0.2, 0.8)
 
 
@@ -132,7 +136,7 @@ LARGE = {
 def test_sdf_conformers_for_pretraining(mirror: Path, tmp_path: Path) -> None:
     file = mirror / "pretrain/conformers/conformer_benchmark_neutral_subset.sdf.gz"
     found = load(card("sdf", {"conformers": local(file)}, kind="geometries"), "pretrain")
-    assert found.pretrain_store() == "resources/store/mine"
+    assert found.data.pretrain_store() == "resources/store/mine"
     assert len(store_of(found, tmp_path)) == 5528
 
 
@@ -155,7 +159,7 @@ def test_a_force_set_for_pretraining_is_one_store_of_all_files(
 ) -> None:
     files = {n: local(mirror / f"md17/raw/md17_{n}_subset2000.npz") for n in ("toluene", "uracil")}
     found = load(card("frames", files, raw_units=KCAL), "pretrain")
-    assert found.pretrain_store() == "resources/store/mine/all"
+    assert found.data.pretrain_store() == "resources/store/mine/all"
     store = store_of(found, tmp_path, "all")
     assert len(store) == 4000
     assert store.manifest.source.roles == ("toluene", "uracil")
@@ -178,9 +182,9 @@ def test_qm9_layouts(reader: str, mirror: Path, tmp_path: Path) -> None:
         },
     )
     found = Experiments(config)
-    for name in found.raw_names("qm9", None):
-        fetch(found.card_file("qm9", name), tmp_path / "raw" / name, offline=True)
-    manifest = preprocess(found.reading_card("qm9"), tmp_path / "raw", tmp_path / "store")
+    for name in found.data.raw_names("qm9", None):
+        fetch(found.data.card_file("qm9", name), tmp_path / "raw" / name, offline=True)
+    manifest = preprocess(found.data.reading_card("qm9"), tmp_path / "raw", tmp_path / "store")
     assert (manifest.counts.molecules, manifest.counts.rejected) == (12_000, 0)
     store = Store.open(tmp_path / "store")
     methane = int(np.flatnonzero(store.ids == 1)[0])
@@ -212,18 +216,17 @@ def test_example_of_the_readme(mirror: Path, tmp_path: Path, monkeypatch: Any) -
     given = yaml.safe_load(block)
     file = given["datasets"]["mine"]["sources"]["local"]["files"]["my_molecule"]
     file["local"] = str(mirror / file["local"].removeprefix("../shared/data/"))
-    found = Experiments(load_config(ROOT / "config", given))
+    found = Experiments.load(ROOT / "config", given)
     assert len(store_of(found, tmp_path, "my_molecule")) == 500
-    assert found.table_spec("md17")["title"].startswith("Mine")
+    assert found.tables.spec("md17").as_json()["title"].startswith("Mine")
 
 
 def test_every_key_of_a_card_is_explained() -> None:
-    schema = yaml.safe_load((ROOT / "config/schema.yaml").read_text(encoding="utf-8"))["$defs"]
     text = (ROOT / "config/README.md").read_text(encoding="utf-8")
-    text += (ROOT / "config/datasets.yaml").read_text(encoding="utf-8").split("\nqm9:")[0]
-    named = [*schema["card"]["properties"], *schema["source"]["properties"]]
-    named += schema["file"]["properties"]
-    assert [key for key in named if not re.search(rf"\b{key}\b", text)] == ["simulation"]
+    for kind in (Card, Source, File, Target):
+        for name, (_, key) in key_hints(kind).items():
+            assert key.sentence, f"{kind.__name__}.{name}"
+            assert f"| `{name}` | {key.sentence}" in text, f"{kind.__name__}.{name}"
 
 
 # ---- refused before any work ------------------------------------------------------------------

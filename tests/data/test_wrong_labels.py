@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from georecon.data.cards import DEFAULT_RANGES
+from georecon.data.card_checks import DEFAULT_RANGES
 from georecon.data.checks import leave_one_out, nearest_neighbour, refuse_outliers
 from georecon.data.molecules import Molecules
 from georecon.errors import DataError

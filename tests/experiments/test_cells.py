@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from georecon.errors import ConfigError
-from georecon.experiments.cells import Experiments
-from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
 
 def experiments(edition: str = "laptop", **overrides: Any) -> Experiments:
-    return Experiments(load_config(CONFIG, {"edition": edition, **overrides}))
+    return Experiments.load(CONFIG, {"edition": edition, **overrides})
 
 
 @pytest.fixture(scope="module")
@@ -24,51 +23,52 @@ def laptop() -> Experiments:
 
 
 def test_sweep_value_of_the_method_itself_is_the_method(laptop: Experiments) -> None:
-    own = laptop.config["methods"]["georecon"]["params"]
+    own = laptop.config.methods["georecon"].params
     for table, parameter in (("noise_scale", "sigma_rec"), ("decoder_depth", "depth")):
-        rows = {row.key: row.method for row in laptop.rows(table)}
+        rows = {row.key: row.method for row in laptop.tables.rows(table)}
         assert rows[str(own[parameter])] == "georecon"
         others = [method for key, method in rows.items() if key != str(own[parameter])]
         assert all(method.startswith("georecon__") for method in others)
-    assert laptop.variants().keys() == {
+    assert laptop.methods.variants().keys() == {
         row.method
         for table in ("noise_scale", "decoder_depth")
-        for row in laptop.rows(table)
+        for row in laptop.tables.rows(table)
         if row.method != "georecon"
     }
 
 
 def test_variant_differs_from_its_method_in_the_swept_parameter_alone(laptop: Experiments) -> None:
-    base = laptop.pretrain_settings("georecon", 1)
-    for name, change in laptop.variants().items():
-        found = laptop.pretrain_settings(name, 1)
-        ((parameter, value),) = [(k, v) for k, v in change.items() if k != "method"]
-        assert found["params"] == {**base["params"], parameter: value}
+    base = laptop.runs.pretrain_settings("georecon", 1).as_json()
+    for name, change in laptop.methods.variants().items():
+        found = laptop.runs.pretrain_settings(name, 1).as_json()
+        assert found["params"] == {**base["params"], change.parameter: change.value}
         assert {k for k in found if found[k] != base[k]} == {"name", "method", "params"}
 
 
 def test_a_variant_is_its_method_with_some_keys_changed() -> None:
     paper = experiments("paper")
-    base = paper.pretrain_settings("georecon", 1)
-    found = paper.pretrain_settings("georecon__noclean", 1)
+    base = paper.runs.pretrain_settings("georecon", 1).as_json()
+    found = paper.runs.pretrain_settings("georecon__noclean", 1).as_json()
     weights = {**base["params"]["weights"], "clean": 0.0}
     assert found["params"] == {**base["params"], "weights": weights}
     assert {key for key in found if found[key] != base[key]} == {"name", "method", "params"}
-    assert "georecon__noclean" not in paper.methods()
-    assert "no clean head" in [row.label for row in paper.rows("choices")]
-    assert "no clean head" not in [row.label for row in paper.rows("qm9")]
+    assert "georecon__noclean" not in paper.methods.names()
+    assert "no clean head" in [row.label for row in paper.tables.rows("choices")]
+    assert "no clean head" not in [row.label for row in paper.tables.rows("qm9")]
 
 
 def test_every_variant_is_a_row_of_a_table_of_the_paper_edition() -> None:
     paper = experiments("paper")
-    shown = {row.method for table in paper.config["tables"] for row in paper.rows(table)}
-    assert shown >= set(paper.config["methods"])
+    shown = {row.method for table in paper.config.tables for row in paper.tables.rows(table)}
+    assert shown >= set(paper.config.methods)
 
 
 def test_equal_compute_trains_longer_and_warms_up_in_proportion() -> None:
     paper = experiments("paper")
-    usual, long = (paper.pretrain_settings(name, 1)["train"] for name in ("coord", "coord_long"))
-    factor = paper.config["methods"]["coord_long"]["steps_factor"]
+    usual, long = (
+        paper.runs.pretrain_settings(name, 1).as_json()["train"] for name in ("coord", "coord_long")
+    )
+    factor = paper.config.methods["coord_long"].steps_factor
     assert factor > 1
     for name in ("steps", "warmup"):
         assert long[name] == round(factor * usual[name])
@@ -76,49 +76,51 @@ def test_equal_compute_trains_longer_and_warms_up_in_proportion() -> None:
 
 
 def test_an_edition_switches_a_method_or_table_off_with_null(laptop: Experiments) -> None:
-    assert laptop.methods() == ["scratch", "coord", "georecon"]
-    assert "choices" not in laptop.config["tables"]
-    assert {"frad", "coord_long"} < set(experiments("paper").methods())
+    assert laptop.methods.names() == ["scratch", "coord", "georecon"]
+    assert "choices" not in laptop.config.tables
+    assert {"frad", "coord_long"} < set(experiments("paper").methods.names())
     more = experiments(tables={"unimol": None})
-    assert set(laptop.config["tables"]) - set(more.config["tables"]) == {"unimol"}
+    assert set(laptop.config.tables) - set(more.config.tables) == {"unimol"}
 
 
 def test_a_new_method_becomes_a_row_of_every_table_of_all_methods(laptop: Experiments) -> None:
     mine = {"label": "Mine", "objective": "denoise", "params": {"sigma": 0.1}}
     more = experiments(methods={"mine": mine})
-    for table, entry in more.config["tables"].items():
-        before = [row.label for row in laptop.rows(table)]
-        after = [row.label for row in more.rows(table)]
-        if entry["rows"].get("methods", "all") != "all" or "sweep" in entry["rows"]:
+    for table, entry in more.config.tables.items():
+        before = [row.label for row in laptop.tables.rows(table)]
+        after = [row.label for row in more.tables.rows(table)]
+        if not more.tables.compares_methods(table):
             assert after == before, table
             continue
-        quantities = len(entry["rows"].get("quantities", [None]))
+        quantities = len(entry.rows.quantities or (None,))
         assert len(after) == len(before) + quantities, table
         assert sum("Mine" in label for label in after) == quantities
-        new = {file for file in more.table_files(table)} - set(laptop.table_files(table))
+        new = {file for file in more.tables.files(table)} - set(laptop.tables.files(table))
         assert all("/mine/" in file for file in new)
-        assert bool(new) == any(not more.missing(table, c) for c in more.columns(table)), table
+        assert bool(new) == any(
+            not more.tables.missing(table, c) for c in more.tables.columns(table)
+        ), table
 
 
 def test_missing_set_gives_its_reason_and_no_files(laptop: Experiments) -> None:
-    spec = laptop.table_spec("md22")
+    spec = laptop.tables.spec("md22").as_json()
     assert spec["cells"]
-    reason = laptop.config["sets"]["large_force"]["missing"]
+    reason = laptop.config.sets["large_force"].missing
     assert {cell.get("reason") for cell in spec["cells"]} == {reason}
-    assert laptop.table_files("md22") == []
-    assert laptop.table_leaks("md22") == []
+    assert laptop.tables.files("md22") == []
+    assert laptop.tables.leaks("md22") == []
 
 
 def test_missing_table_gives_its_reason(laptop: Experiments) -> None:
-    cells = laptop.table_spec("unimol")["cells"]
-    assert {cell["reason"] for cell in cells} == {laptop.config["tables"]["unimol"]["missing"]}
+    cells = laptop.tables.spec("unimol").as_json()["cells"]
+    assert {cell["reason"] for cell in cells} == {laptop.config.tables["unimol"].missing}
 
 
 @pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])
 def test_every_table_is_a_full_grid(edition: str) -> None:
     found = experiments(edition)
-    for table in found.config["tables"]:
-        spec = found.table_spec(table)
+    for table in found.config.tables:
+        spec = found.tables.spec(table).as_json()
         rows = [row["key"] for row in spec["rows"]]
         columns = [column["key"] for column in spec["columns"]]
         assert len(set(rows)) == len(rows) > 0
@@ -132,43 +134,43 @@ def test_every_table_is_a_full_grid(edition: str) -> None:
 @pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])
 def test_files_of_a_table_are_those_of_its_cells(edition: str) -> None:
     found = experiments(edition)
-    for table in found.config["tables"]:
-        cells = found.table_spec(table)["cells"]
+    for table in found.config.tables:
+        cells = found.tables.spec(table).as_json()["cells"]
         expected = {
             file
             for cell in cells
             for group in ("files", "divide_by")
             for file in cell.get(group, {}).values()
         }
-        files = found.table_files(table)
+        files = found.tables.files(table)
         assert set(files) == expected
         assert len(files) == len(expected)
         assert all(file.startswith(f"results/{edition}/") for file in files)
 
 
 def test_table_qm9_has_no_force_runs_and_no_variants(laptop: Experiments) -> None:
-    files = laptop.table_files("qm9")
-    assert len(files) == 12 * 3 * len(laptop.config["finetune"]["seeds"])
+    files = laptop.tables.files("qm9")
+    assert len(files) == 12 * 3 * len(laptop.config.finetune.seeds)
     assert not [file for file in files if "xmd17" in file or "__" in file]
 
 
 def test_baseline_reads_the_same_runs_as_a_method(laptop: Experiments) -> None:
-    cells = {(c["row"], c["column"]): c for c in laptop.table_spec("qm9")["cells"]}
+    cells = {(c["row"], c["column"]): c for c in laptop.tables.spec("qm9").as_json()["cells"]}
     baseline, method = cells["baseline", "homo"], cells["scratch", "homo"]
     assert baseline["files"] == method["files"]
     assert (baseline["key"], method["key"]) == (["property", "baseline_mae"], ["property", "mae"])
 
 
 def test_force_rows_read_forces_and_energy_rows_energies(laptop: Experiments) -> None:
-    for cell in laptop.table_spec("md17")["cells"]:
+    for cell in laptop.tables.spec("md17").as_json()["cells"]:
         kind = "force" if cell["row"].startswith("force") else "property"
         assert cell["key"][0] == kind
         assert cell["unit"].endswith("/Å") == (kind == "force")
 
 
 def test_ratio_to_coord_divides_by_coord(laptop: Experiments) -> None:
-    ratios = [c for c in laptop.table_spec("smoothness")["cells"] if "divide_by" in c]
-    assert len(ratios) == len(laptop.rows("smoothness"))
+    ratios = [c for c in laptop.tables.spec("smoothness").as_json()["cells"] if "divide_by" in c]
+    assert len(ratios) == len(laptop.tables.rows("smoothness"))
     for cell in ratios:
         assert all("/coord/" in file for file in cell["divide_by"].values())
         assert cell["divide_by"].keys() == cell["files"].keys()
@@ -176,58 +178,61 @@ def test_ratio_to_coord_divides_by_coord(laptop: Experiments) -> None:
 
 @pytest.mark.parametrize("table", ["qm9", "md17", "smoothness", "noise_scale"])
 def test_caption_has_edition_data_steps_and_seeds(table: str, laptop: Experiments) -> None:
-    caption = laptop.table_spec(table)["caption"]
+    caption = laptop.tables.spec(table).as_json()["caption"]
     config = laptop.config
     assert "Edition laptop" in caption
-    assert f"{config['encoder']['channels']} channels" in caption
-    assert f"{config['pretrain']['train']['steps']} steps" in caption
+    assert f"{config.encoder.channels} channels" in caption
+    assert f"{config.pretrain.train.steps} steps" in caption
     if table in ("qm9", "noise_scale"):
-        split = config["finetune"]["property"]["split"]
-        assert f"{split['train']} training" in caption
-        assert f"seeds {', '.join(map(str, config['finetune']['seeds']))}" in caption
+        split = config.finetune.sets["property"].split
+        assert f"{split.train} training" in caption
+        assert f"seeds {', '.join(map(str, config.finetune.seeds))}" in caption
     if table == "md17":
-        title = config["datasets"]["xmd17"]["title"]
+        title = config.datasets["xmd17"].title
         assert title in caption
         # named as what it is, never as MD17
-        assert laptop.table_spec(table)["title"].startswith(title.split(",")[0])
+        assert laptop.tables.spec(table).as_json()["title"].startswith(title.split(",")[0])
 
 
 def test_caption_of_an_empty_table_names_no_runs(laptop: Experiments) -> None:
-    assert "Fine-tuning" not in laptop.table_spec("md22")["caption"]
+    assert "Fine-tuning" not in laptop.tables.spec("md22").as_json()["caption"]
 
 
 def test_settings_hold_what_numbers_depend_on(laptop: Experiments) -> None:
-    base = laptop.finetune_settings("qm9", "homo", "georecon", 1)
+    base = laptop.runs.finetune_settings("qm9", "homo", "georecon", 1).as_json()
     more = experiments(finetune={"property": {"train": {"steps": 151}}})
-    assert more.finetune_settings("qm9", "homo", "georecon", 1) != base
-    assert more.finetune_settings("xmd17", "ethanol", "georecon", 1) == (
-        laptop.finetune_settings("xmd17", "ethanol", "georecon", 1)
+    assert more.runs.finetune_settings("qm9", "homo", "georecon", 1).as_json() != base
+    assert more.runs.finetune_settings("xmd17", "ethanol", "georecon", 1).as_json() == (
+        laptop.runs.finetune_settings("xmd17", "ethanol", "georecon", 1).as_json()
     )
-    assert more.pretrain_settings("coord", 1) == laptop.pretrain_settings("coord", 1)
+    assert (
+        more.runs.pretrain_settings("coord", 1).as_json()
+        == laptop.runs.pretrain_settings("coord", 1).as_json()
+    )
     titled = experiments(tables={"qm9": {"title": "other"}})
-    assert titled.finetune_settings("qm9", "homo", "georecon", 1) == base
+    assert titled.runs.finetune_settings("qm9", "homo", "georecon", 1).as_json() == base
 
 
 def test_pretraining_leaves_out_what_fine_tuning_validates_and_tests(laptop: Experiments) -> None:
-    plan = laptop.split_plan("qm9", "pretrain_laptop")
+    plan = laptop.data.split_plan("qm9", "pretrain_laptop").as_json()
     assert plan["rule"] == "pretrain"
     (held_out,) = plan["tests"]
     assert held_out == {
-        "store": "resources/store/qm9", "split": laptop.split("qm9", "homo"), "same": True
+        "store": "resources/store/qm9", "split": laptop.data.split("qm9", "homo"), "same": True
     }  # fmt: skip
     assert plan["exclude_leaks"] is False
 
 
 def test_exclude_leaks_looks_at_every_test_set() -> None:
     found = experiments(pretrain={"exclude_leaks": True})
-    plan = found.split_plan("qm9", "pretrain_laptop")
+    plan = found.data.split_plan("qm9", "pretrain_laptop").as_json()
     assert plan["exclude_leaks"] is True
     splits = {entry["split"]: entry["same"] for entry in plan["tests"]}
-    expected = {found.split("qm9", "homo"): True}
-    expected |= {found.split("xmd17", name): False for name in found.targets("xmd17")}
+    expected = {found.data.split("qm9", "homo"): True}
+    expected |= {found.data.split("xmd17", name): False for name in found.data.targets("xmd17")}
     assert splits == expected
-    assert "removed from pre-training" in found.table_spec("qm9")["caption"]
-    assert "removed from pre-training" not in experiments().table_spec("qm9")["caption"]
+    assert "removed from pre-training" in found.tables.spec("qm9").as_json()["caption"]
+    assert "removed from pre-training" not in experiments().tables.spec("qm9").caption
 
 
 # train + validation frames / all frames of the sGDML protocol, docs/method.md
@@ -240,66 +245,66 @@ MD22 = {
 
 def test_md22_has_the_sizes_of_its_protocol() -> None:
     paper = experiments("paper")
-    assert set(paper.targets("md22")) == set(MD22)
+    assert set(paper.data.targets("md22")) == set(MD22)
     for name, (fitted, frames) in MD22.items():
-        plan = paper.split_plan("md22", f"{name}_sgdml")
+        plan = paper.data.split_plan("md22", f"{name}_sgdml").as_json()
         assert plan["train"] + plan["val"] == fitted
         assert plan["val"] == fitted // 10
         assert plan["test"] is None
-        file = paper.card("md22")["sources"]["official"]["files"][name]
-        assert file["expected_molecules"] == frames
+        file = paper.data.card("md22").sources["official"].files[name]
+        assert file.expected_molecules == frames
 
 
 def test_3bpa_has_a_column_for_each_test_part_and_measure() -> None:
     paper = experiments("paper")
     parts = ["300K", "600K", "1200K", "dihedrals"]
-    assert [c.key for c in paper.columns("3bpa")] == [
+    assert [c.key for c in paper.tables.columns("3bpa")] == [
         f"{part}_{metric}" for metric in ("rmse", "mae") for part in parts
     ]
-    cells = {(c["row"], c["column"]): c for c in paper.table_spec("3bpa")["cells"]}
+    cells = {(c["row"], c["column"]): c for c in paper.tables.spec("3bpa").as_json()["cells"]}
     cell = cells["force_georecon", "600K_rmse"]
     assert cell["key"] == ["parts", "600K", "force", "rmse"]
     assert cell["unit"] == "eV/Å"
     assert cells["energy_baseline", "1200K_mae"]["key"] == [
         "parts", "1200K", "property", "baseline_mae"
     ]  # fmt: skip
-    assert {row["unit"] for row in paper.table_spec("3bpa")["rows"]} == {"meV", "meV/Å"}
-    plan = paper.split_plan("3bpa", "3bpa_train300K")
+    assert {row["unit"] for row in paper.tables.spec("3bpa").as_json()["rows"]} == {"meV", "meV/Å"}
+    plan = paper.data.split_plan("3bpa", "3bpa_train300K").as_json()
     assert (plan["rule"], plan["train"], plan["val"]) == ("files", 450, 50)
     assert plan["files"]["train"] == "train_300K"
     assert list(plan["files"]["test"]) == parts
-    assert paper.raw_names("3bpa", "3bpa") == [
+    assert paper.data.raw_names("3bpa", "3bpa") == [
         f"{name}.xyz" for name in ("train_300K", "test_300K", "test_600K", "test_1200K", "test_dih")
     ]
 
 
 def test_missing_test_file_gives_empty_cells_and_the_other_parts_stay() -> None:
     found = experiments("paper", datasets={"3bpa": {"default_source": "inferred"}})
-    cells = found.table_spec("3bpa")["cells"]
+    cells = found.tables.spec("3bpa").as_json()["cells"]
     empty = {c["column"].rpartition("_")[0]: c["reason"] for c in cells if "reason" in c}
     assert set(empty) == {"300K", "dihedrals"}
     assert "test_300K.xyz" in empty["300K"]
-    plan = found.split_plan("3bpa", "3bpa_train300K")
+    plan = found.data.split_plan("3bpa", "3bpa_train300K").as_json()
     assert list(plan["files"]["test"]) == ["inferred_600K", "inferred_1200K"]
-    assert "test_300K.xyz" not in found.raw_names("3bpa", "3bpa")
+    assert "test_300K.xyz" not in found.data.raw_names("3bpa", "3bpa")
 
 
 def test_missing_training_file_leaves_nothing() -> None:
     files = {"train_300K": {"missing": "lost"}}
     sources = {"official": {"files": files}}
     found = experiments("paper", datasets={"3bpa": {"sources": sources}})
-    assert {c["reason"] for c in found.table_spec("3bpa")["cells"]} == {"lost"}
-    assert found.table_files("3bpa") == found.table_leaks("3bpa") == []
-    assert found.tested("3bpa") == []
+    assert {c["reason"] for c in found.tables.spec("3bpa").as_json()["cells"]} == {"lost"}
+    assert found.tables.files("3bpa") == found.tables.leaks("3bpa") == []
+    assert found.data.tested("3bpa") == []
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda e: e.method("nothing"),
-        lambda e: e.set_of("pcqm4mv2"),
-        lambda e: e.split_plan("qm9", "nothing"),
-        lambda e: e.card_file("qm9", "nothing.csv"),
+        lambda e: e.methods.entry("nothing"),
+        lambda e: e.data.part_of("pcqm4mv2"),
+        lambda e: e.data.split_plan("qm9", "nothing"),
+        lambda e: e.data.card_file("qm9", "nothing.csv"),
     ],
 )
 def test_unknown_names_are_refused(call: Any, laptop: Experiments) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,9 +12,15 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from georecon.errors import ConfigError
-from georecon.experiments.config import load_config, merge, objective_parameters, read_yaml
+from georecon.experiments.config import config_json, config_of, load_config, merge
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.objective_keys import parameters
+from georecon.experiments.yaml_files import read_mapping, read_yaml
+from georecon.keys import key_hints
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 EDITIONS = sorted(path.stem for path in (CONFIG / "editions").glob("*.yaml"))
@@ -39,7 +48,7 @@ def replace(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize("edition", EDITIONS)
 def test_every_edition_is_sound(edition: str) -> None:
     config = load_config(CONFIG, {"edition": edition})
-    assert config["edition"] == edition
+    assert config.edition == edition
     assert set(EDITIONS) >= {"laptop", "paper", "tiny"}
 
 
@@ -127,6 +136,82 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no seeds": ({"finetune": {"seeds": []}}, ["finetune.seeds"]),
     "seed given twice": ({"finetune": {"seeds": [1, 1]}}, ["finetune.seeds"]),
     "negative seed": ({"finetune": {"seeds": [-1]}}, ["finetune.seeds.0", "at least 0"]),
+    "bool for a whole number": ({"encoder": {"layers": True}}, ["encoder.layers", "True"]),
+    "text for a fraction": ({"encoder": {"cutoff": "5"}}, ["encoder.cutoff: is '5'", "number"]),
+    "number for a text": ({"methods": {"coord": {"label": 3}}}, ["coord.label: is 3", "text"]),
+    "not a number": ({"encoder": {"cutoff": float("nan")}}, ["encoder.cutoff: is nan", "finite"]),
+    "infinity": (
+        {"pretrain": {"train": {"lr": float("inf")}}}, ["pretrain.train.lr: is inf", "finite"]
+    ),
+    "infinity in a list": (
+        {"smoothness": {"displacements": [0.1, float("inf")]}}, ["displacements.1: is inf"]
+    ),
+    "huge seed": ({"pretrain": {"seed": 2**70}}, ["pretrain.seed: is 1180591620717411303424"]),
+    "huge seed of fine-tuning": ({"finetune": {"seeds": [1, 2**70]}}, ["finetune.seeds.1"]),
+    "name that leads elsewhere": (
+        {"finetune": {"property": {"split": {"name": "../x"}}}},
+        ["finetune.property.split.name: is '../x'", "letters"],
+    ),
+    "name with the end of a line": (
+        {"finetune": {"property": {"split": {"name": "x\n"}}}},
+        ["finetune.property.split.name: is 'x\\n'"],
+    ),
+    "dataset that leads elsewhere": (
+        {"datasets": {"../x": {}}}, ["datasets.../x", "letters, digits and _"]
+    ),
+    "table that leads elsewhere": ({"tables": {"a/b": {}}}, ["tables.a/b"]),
+    "part with a blank": ({"sets": {"my set": {"dataset": "qm9"}}}, ["sets.my set: name is"]),
+    "cell that leads elsewhere": ({"cell": "../../x"}, ["cell: is '../../x'", "<table>/<row>"]),
+    "file that leads elsewhere": (
+        {"datasets": {"qm9": {"sources": {"qm9pack": {"files": {"part1": {"name": ".."}}}}}}},
+        ["datasets.qm9.sources.qm9pack.files.part1.name: is '..'"],
+    ),
+    "no methods": ({"methods": None}, ["methods: is None; must be a mapping"]),
+    "no tables": ({"tables": None}, ["tables: is None; must be a mapping"]),
+    "no encoder": ({"encoder": None}, ["encoder: is None; must be a mapping"]),
+    "no fine-tuning": ({"finetune": None}, ["finetune: is None; must be a mapping"]),
+    "list for a mapping": ({"sets": ["qm9"]}, ["sets: is ['qm9']; must be a mapping"]),
+    "mapping for a list": ({"finetune": {"seeds": {"a": 1}}}, ["finetune.seeds", "must be a list"]),
+    "number as a key": ({"methods": {300: {"label": "x"}}}, ["methods.300: key is 300", "quotes"]),
+    "NO as a key": (
+        {"datasets": {"qm9": {"sources": {"x": {"files": {False: {}}}}}}},
+        ["datasets.qm9.sources.x.files.False: key is False", "quotes"],
+    ),
+    "parameter out of its range": (
+        {"methods": {"coord": {"params": {"sigma": -1.0}}}},
+        ["methods.coord.params.sigma: is -1.0; must be greater than 0"],
+    ),
+    "parameter of another type": (
+        {"methods": {"georecon": {"params": {"depth": 1.5}}}},
+        ["methods.georecon.params.depth: is 1.5; must be integer"],
+    ),
+    "unknown choice of a parameter": (
+        {"methods": {"georecon": {"params": {"fusion": "fil"}}}},
+        ["methods.georecon.params.fusion", "film, add, concat, none", "did you mean 'film'?"],
+    ),
+    "unknown weight": (
+        {"methods": {"georecon": {"params": {"weights": {"claen": 1.0}}}}},
+        ["methods.georecon.params.weights.claen: unknown key", "did you mean 'clean'?"],
+    ),
+    "sweep over an unknown parameter": (
+        {"tables": {"noise_scale": {"rows": {"sweep": {"parameter": "sigma_recc"}}}}},
+        ["tables.noise_scale.rows.sweep.parameter: is 'sigma_recc'", "did you mean 'sigma_rec'?"],
+    ),
+    "sweep over values that the objective refuses": (
+        {"tables": {"decoder_depth": {"rows": {"sweep": {"values": [1, 2.5]}}}}},
+        ["tables.decoder_depth.rows.sweep.values.1: is 2.5; must be integer"],
+    ),
+    "label with other braces": (
+        {"tables": {"noise_scale": {"rows": {"sweep": {"label": "{valeu}"}}}}},
+        ["tables.noise_scale.rows.sweep.label", "{value}"],
+    ),
+    "no methods in a table": (
+        {"tables": {"unimol": {"rows": {"methods": []}}}}, ["tables.unimol.rows.methods: is empty"]
+    ),
+    "split without sizes": (
+        {"finetune": {"property": {"split": {"train": None}}}},
+        ["finetune.property.split.train: missing"],
+    ),
     "unknown map": ({"smoothness": {"maps": ["max"]}}, ["smoothness.maps.0", "mean"]),
 }  # fmt: skip
 
@@ -166,7 +251,7 @@ def test_missing_key_is_named(folder: Path) -> None:
 def test_set_without_fine_tuning_settings_is_named() -> None:
     sets = {"large_force": {"dataset": "md22"}}
     config = load_config(CONFIG, {"edition": "laptop", "sets": sets})
-    assert "missing" in config["sets"]["large_force"]  # a merge does not take the reason away
+    assert config.sets["large_force"].missing  # a merge does not take the reason away
 
 
 def test_duplicate_key_names_file_and_line(folder: Path) -> None:
@@ -215,10 +300,8 @@ def test_yaml_reads_1e_3_as_text_from_a_file(folder: Path) -> None:
 def test_overrides_win_and_the_rest_stays() -> None:
     plain = load_config(CONFIG, {"edition": "laptop"})
     changed = load_config(CONFIG, {"edition": "laptop", "encoder": {"layers": 7}})
-    assert changed["encoder"] == {**plain["encoder"], "layers": 7}
-    assert {k: v for k, v in changed.items() if k != "encoder"} == {
-        k: v for k, v in plain.items() if k != "encoder"
-    }
+    assert changed.encoder == dataclasses.replace(plain.encoder, layers=7)
+    assert dataclasses.replace(changed, encoder=plain.encoder) == plain
 
 
 def test_merge_replaces_lists_and_keeps_its_inputs() -> None:
@@ -235,8 +318,8 @@ def test_yaml_anchors_and_merges_are_no_duplicates(tmp_path: Path) -> None:
 
 
 def test_objective_parameters_are_read_without_an_import() -> None:
-    assert objective_parameters("denoise") == ["sigma"]
-    assert "sigma_rec" in objective_parameters("reconstruct")
+    assert list(key_hints(parameters("denoise"))) == ["sigma"]
+    assert "sigma_rec" in key_hints(parameters("reconstruct"))
 
 
 def test_files_read_as_by_pyyamls_own_parser() -> None:
@@ -244,3 +327,117 @@ def test_files_read_as_by_pyyamls_own_parser() -> None:
     assert len(files) > 15
     for path in files:
         assert read_yaml(path) == yaml.safe_load(path.read_text(encoding="utf-8")), path
+
+
+# ---- files of one's own -----------------------------------------------------------------------
+
+OWN = """edition: tiny
+datasets:
+  mine:
+    kind: forces
+    sources:
+      local:
+        reader: frames
+        raw_units: {pos: Angstrom, energy: eV, forces: eV/Angstrom}
+        files:
+          ROLE: {local: x.xyz}
+sets: {force: {dataset: mine}}
+finetune:
+  force:
+    split: {rule: random, name: mine, train: 6, val: 2, seed: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (OWN.replace("ROLE", "300"), ["line 10", '"300"']),
+        (OWN.replace("ROLE", "NO"), ["line 10", "False", '"NO"']),
+        (OWN.replace("ROLE", "x") + "finetune: {seeds: [7]}\n", ["line 15", "'finetune'", "twice"]),
+        ("edition: tiny\nmirror: /k\xf6ln\n", ["line 2", "UTF-8"]),
+    ],
+)
+def test_what_yaml_would_drop_is_refused_with_file_and_line(
+    text: str, words: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(ConfigError) as error:
+        read_mapping(path)
+    for word in ["my.yaml", *words]:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("role", ["T300.5", "a/b", "my molecule", "..", "x\\ny"])
+def test_roles_that_are_no_names_of_folders_are_refused(role: str) -> None:
+    own = yaml.safe_load(OWN.replace("ROLE", f'"{role}"'))
+    with pytest.raises(ConfigError, match=r"datasets\.mine\.sources\.local\.files"):
+        load_config(CONFIG, own)
+    load_config(CONFIG, yaml.safe_load(OWN.replace("ROLE", "T300-5")))
+
+
+def test_an_objective_without_a_description_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A description of other code is not used: nothing can be out of date."""
+    from georecon.experiments import objective_keys
+
+    plain = json.loads((CONFIG / "objectives.json").read_text(encoding="utf-8"))
+    changed = {name: {**entry, "code": "0"} for name, entry in plain.items()}
+    changed["denoise"]["parameters"] = {}
+    imported: list[str] = []
+    monkeypatch.setattr(objective_keys, "_descriptions", lambda: changed)
+    declared = objective_keys.declared
+    monkeypatch.setattr(
+        objective_keys, "declared", lambda name: (imported.append(name), declared(name))[1]
+    )
+    objective_keys.parameters.cache_clear()
+    assert list(key_hints(objective_keys.parameters("denoise"))) == ["sigma"]
+    assert imported == ["denoise"]
+    objective_keys.parameters.cache_clear()
+    monkeypatch.setattr(objective_keys, "_descriptions", lambda: plain)
+    assert list(key_hints(objective_keys.parameters("denoise"))) == ["sigma"]
+    assert imported == ["denoise"]
+    objective_keys.parameters.cache_clear()
+
+
+# ---- anything at all --------------------------------------------------------------------------
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["all", "qm9", "md17", "property", "force", "georecon", "mean", "x/../y"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=4) | st.integers() | st.booleans(), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Dotted places of a document, three of each list or mapping of the like."""
+    found = [path]
+    if isinstance(value, dict):
+        for key in list(value)[:14]:
+            found += places(value[key], (*path, key))
+    return found
+
+
+BASE = config_json(load_config(CONFIG, {"edition": "tiny"}))
+PLACES = [path for path in places({k: v for k, v in BASE.items() if k != "datasets"}) if path]
+PLACES += [("datasets", "3bpa", *path) for path in places(BASE["datasets"]["3bpa"])]
+
+
+@given(st.sampled_from(PLACES), VALUES)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_stands_at_a_key_there_is_no_other_error(
+    path: tuple[str, ...], value: Any
+) -> None:
+    """It is refused with a message or it is a configuration whose tables can be planned."""
+    change: Any = value
+    for key in reversed(path):
+        change = {key: change}
+    with contextlib.suppress(ConfigError):
+        found = Experiments(config_of(merge(BASE, change)))
+        for table in found.tables.names():
+            found.tables.spec(table)
+            found.tables.files(table)
+            found.tables.leaks(table)

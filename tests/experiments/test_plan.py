@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from georecon.experiments.cells import Experiments
-from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
 from georecon.experiments.plan import plan, read_rates, trainings
 from georecon.files import write_json
 from georecon.jobs.planned_jobs import PlannedJob, job_lines, limit_lines
@@ -19,7 +18,7 @@ RATE = {"seconds_per_step": 0.5, "seconds_per_validation": 2.0}
 
 @pytest.fixture(scope="module")
 def tiny() -> Experiments:
-    return Experiments(load_config(ROOT / "config", {"edition": "tiny"}))
+    return Experiments.load(ROOT / "config", {"edition": "tiny"})
 
 
 def test_runs_of_a_table(tiny: Experiments) -> None:
@@ -28,29 +27,29 @@ def test_runs_of_a_table(tiny: Experiments) -> None:
     assert (stages.count("pretrain"), stages.count("finetune")) == (3, 2 * 4 * 2)
     assert len({run.folder for run in runs}) == len(runs)
     files = {f"{run.folder}/metrics.json" for run in runs if run.stage == "finetune"}
-    assert files == set(tiny.table_files("qm9"))
+    assert files == set(tiny.tables.files("qm9"))
 
 
 def test_seed_and_method_share_a_workload_and_sizes_do_not(tiny: Experiments) -> None:
     tuned = [run for run in trainings(tiny, "qm9") if run.stage == "finetune"]
     assert len({run.workload() for run in tuned}) == 2  # one a target
     run = tuned[0]
-    longer = {**run.settings["train"], "steps": 10_000}
-    larger = {**run.settings["train"], "batch_size": 99}
-    mixed = {**run.settings["train"], "precision": "bf16"}
-    wide = {**run.settings["encoder"], "channels": 999}
-    same = replace(run, settings=run.settings | {"train": longer})
-    assert same.workload() == run.workload()
-    for change in ({"train": larger}, {"train": mixed}, {"encoder": wide}):
-        assert replace(run, settings=run.settings | change).workload() != run.workload()
+    settings = run.settings
+    longer = replace(settings, train=replace(settings.train, steps=10_000))
+    larger = replace(settings, train=replace(settings.train, batch_size=99))
+    mixed = replace(settings, train=replace(settings.train, precision="bf16"))
+    wide = replace(settings, encoder=replace(settings.encoder, channels=998))
+    assert replace(run, settings=longer).workload() == run.workload()
+    for change in (larger, mixed, wide):
+        assert replace(run, settings=change).workload() != run.workload()
     depths = {r.workload() for r in trainings(tiny, "decoder_depth") if r.stage == "pretrain"}
     assert len(depths) == 2
 
 
 def test_hours_are_steps_and_validations_times_their_rates(tiny: Experiments) -> None:
     run = trainings(tiny, "qm9")[-1]
-    train = run.settings["train"]
-    expected = (train["steps"] * 0.5 + train["evaluations"] * 2.0) / 3600
+    train = run.settings.train
+    expected = (train.steps * 0.5 + train.evaluations * 2.0) / 3600
     assert run.hours({run.workload(): RATE}) == pytest.approx(expected)
     assert run.hours({"another": RATE}) is None
 
@@ -65,7 +64,7 @@ def test_no_rate_means_no_number(tiny: Experiments, tmp_path: Path) -> None:
 
 
 def test_sums_by_table_and_for_all(tiny: Experiments, tmp_path: Path) -> None:
-    runs = {run.workload(): RATE for table in tiny.config["tables"]
+    runs = {run.workload(): RATE for table in tiny.config.tables
             for run in trainings(tiny, table)}  # fmt: skip
     write_json(tmp_path / "rates-a.json", {"device": "one", "rates": runs})
     some = {k: RATE for k in list(runs)[:3]}
@@ -73,8 +72,8 @@ def test_sums_by_table_and_for_all(tiny: Experiments, tmp_path: Path) -> None:
     assert list(read_rates(tmp_path)) == ["one", "two"]
     lines = plan(tiny, tmp_path, tmp_path)
     (line,) = (line for line in lines if line.startswith("  all:"))
-    train = [r.settings["train"] for r in _all(tiny)]
-    hours = sum(t["steps"] * 0.5 + t["evaluations"] * 2.0 for t in train) / 3600
+    train = [r.settings.train for r in _all(tiny)]
+    hours = sum(t.steps * 0.5 + t.evaluations * 2.0 for t in train) / 3600
     assert f"one: {hours:.3g} h" in line
     assert "not measured" not in line.split("; ")[1]
     assert "not measured" in line.split("; ")[2]
@@ -82,7 +81,7 @@ def test_sums_by_table_and_for_all(tiny: Experiments, tmp_path: Path) -> None:
 
 
 def _all(experiments: Experiments) -> list:
-    tables = experiments.config["tables"]
+    tables = experiments.config.tables
     return list({r.folder: r for t in tables for r in trainings(experiments, t)}.values())
 
 
@@ -95,7 +94,7 @@ def test_finished_runs_are_not_counted(tiny: Experiments, tmp_path: Path) -> Non
 
 
 def test_downloads_of_the_paper_edition(tmp_path: Path) -> None:
-    paper = Experiments(load_config(ROOT / "config", {"edition": "paper"}))
+    paper = Experiments.load(ROOT / "config", {"edition": "paper"})
     name = "resources/raw/qm9/dsgdb9nsd.xyz.tar.bz2"
     before = "\n".join(plan(paper, tmp_path, tmp_path))
     assert "pcqm4mv2/pcqm4m-v2-train.sdf.tar.gz: 1,559,712,928 bytes" in before
@@ -107,7 +106,7 @@ def test_downloads_of_the_paper_edition(tmp_path: Path) -> None:
 
 
 def test_laptop_downloads_nothing(tmp_path: Path) -> None:
-    laptop = Experiments(load_config(ROOT / "config", {"edition": "laptop"}))
+    laptop = Experiments.load(ROOT / "config", {"edition": "laptop"})
     assert "To download (and to keep on disk): 0 bytes" in plan(laptop, tmp_path, tmp_path)
 
 
@@ -124,8 +123,8 @@ def test_jobs_by_rule_and_their_time_limits(tiny: Experiments) -> None:
     ]
 
     def warnings(hours: float) -> list[str]:
-        train = run.settings["train"]
-        rate = {"seconds_per_step": hours * 3600 / train["steps"], "seconds_per_validation": 0.0}
+        steps = run.settings.train.steps
+        rate = {"seconds_per_step": hours * 3600 / steps, "seconds_per_validation": 0.0}
         return limit_lines(jobs, [run], {"a GPU": {run.workload(): rate}}, 4)
 
     assert warnings(0.9) == []

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from georecon.data.cards import complete
+from georecon.data.card_checks import complete
+from georecon.data.cards import Card, reading_json
 from georecon.data.raw.fetch import fetch
 from georecon.data.store import Store
 from georecon.errors import DataError, FetchError
+from georecon.keys import from_json
 from georecon.stages import preprocess as module
 from georecon.stages.preprocess import preprocess
 
@@ -33,7 +35,8 @@ def card(**known: Any) -> dict[str, Any]:
         "raw_units": units,
         "files": {"water": {"name": "water.xyz", **known}},
     }
-    return complete("water", {"kind": "forces", "sources": {"own": source}})
+    given = from_json(Card, {"kind": "forces", "sources": {"own": source}})
+    return reading_json(complete("water", given))
 
 
 @pytest.fixture

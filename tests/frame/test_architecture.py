@@ -47,7 +47,7 @@ def test_every_reference_of_the_page_exists() -> None:
         ("data/split.py:Store", "now in data/store.py"),
         ("data/nowhere.py", "data/nowhere.py"),
         ("config/methods.yaml:georecon.params.sigma_wreck", "no file"),
-        ("rules/data.smk:finetune", "now in stages/finetune.py"),
+        ("rules/data.smk:finetune", "stages/finetune.py"),
         ("reporting/web/static/site.js:openSesame", "no file"),
     ],
 )

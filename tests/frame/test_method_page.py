@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from georecon.experiments.config import load_config
+from georecon.experiments.config import config_json, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
-PAPER = load_config(ROOT / "config", {"edition": "paper"})
+CONFIG = load_config(ROOT / "config", {"edition": "paper"})
+PAPER = config_json(CONFIG)
 
 
 def section(title: str) -> str:
@@ -88,16 +89,17 @@ RECIPES = {
 
 def test_the_twelve_properties_have_the_lineages_recipes() -> None:
     names = ("head", "loss", "standardize", "atomref", "denoise_weight")
-    targets = PAPER["datasets"]["qm9"]["targets"]
-    found = {target: tuple(entry[name] for name in names) for target, entry in targets.items()}
+    targets = CONFIG.datasets["qm9"].targets or {}
+    found = {t: tuple(getattr(entry, name) for name in names) for t, entry in targets.items()}
     assert found == RECIPES
     assert PAPER["finetune"]["property"]["noise_sigma"] == 0.005
 
 
 def test_forces_have_the_lineages_weights_and_schedule() -> None:
-    for target in PAPER["datasets"]["md17"]["targets"].values():
-        assert (target["energy_weight"], target["force_weight"]) == (0.2, 0.8)
-        assert target["denoise_weight"] == 0.1
+    for target in (CONFIG.datasets["md17"].targets or {}).values():
+        assert target is not None
+        assert (target.energy_weight, target.force_weight) == (0.2, 0.8)
+        assert target.denoise_weight == 0.1
     train = PAPER["finetune"]["force"]["train"]
     assert (train["schedule"], train["patience"], train["warmup"]) == ("plateau", 300, 1000)
     assert (train["batch_size"], train["lr"]) == (8, 5e-4)

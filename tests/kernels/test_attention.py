@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from georecon.errors import GeoreconError
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import scatter_sum
 from georecon.kernels import attention, native
 from georecon.kernels.autograd import only
 from georecon.kernels.filters import Filters, Places
 from georecon.kernels.reference import Neighbors, reference_attention, reference_update
 from georecon.kernels.update import layer_update
-from georecon.models.encoder import EncoderSettings
 from georecon.models.potential import PropertyModel
 from georecon.models.radial import ExpNormalBasis
 from tests.kernels.attention_cases import case, compare, derivatives, tensors, weights

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import radius_edges
 from georecon.kernels import native
 from georecon.kernels.reference import Neighbors, reference_attention
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 from tests.kernels.attention_cases import case, compare, copied, derivatives
 from tests.toy_graphs import random_batch
 

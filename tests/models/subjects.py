@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 from georecon.models.heads import PROPERTY_HEADS, VectorHead
 from tests.toy_graphs import random_batch
 

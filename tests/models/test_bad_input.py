@@ -13,11 +13,12 @@ from georecon import graph as graph_module
 from georecon import objectives
 from georecon.data.store import Store
 from georecon.errors import CheckpointError, DataError
+from georecon.experiments.settings import Recipe
 from georecon.graph import MolGraph, check_graph, radius_edges
 from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import load_encoder, save_encoder
 from georecon.models.potential import PropertyModel
-from georecon.stages.finetune import FinetuneModel, FinetuneTask, Recipe
+from georecon.stages.finetune import FinetuneModel, FinetuneTask
 from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
 from tests.models.subjects import HEADS, sizes, subject

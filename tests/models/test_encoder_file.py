@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from georecon.errors import CheckpointError
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.experiments.settings import EncoderSettings
+from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import load_encoder, save_encoder
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MIN_DISTANCE, MolGraph, make_graph, pool_mean, pool_sum, radius_edges
 from georecon.kernels.filters import interpolate
 from georecon.kernels.reference import polar_factor
 from georecon.models import radial
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 from georecon.models.heads import PROPERTY_HEADS, VectorHead, masses, safe_norm
 from georecon.models.norms import WhitenedVectorNorm
 from georecon.models.potential import PropertyModel

@@ -21,14 +21,14 @@ from georecon.data.manifest import Source
 from georecon.data.readers.qm9_package import PACK_FILES, find_qm9pack, read_qm9pack
 from georecon.data.store import Store, StoreWriter
 from georecon.errors import DataError
-from georecon.experiments.cells import Experiments
-from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.settings import EncoderSettings, TrainSettings
 from georecon.graph import pool_mean
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 from georecon.noise import NoiseSource
 from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
-from georecon.training.loop import TrainSettings, fit
+from georecon.training.loop import fit
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 EVERY, HELD_OUT = 30, 512  # one molecule in 30 of QM9; of those, so many are not trained on
@@ -58,8 +58,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def trained(store: Store, folder: Path, **changes: Any) -> torch.nn.Module:
     """GeoRecon as the laptop edition pre-trains it, with some keys changed."""
-    laptop = Experiments(load_config(CONFIG, {"edition": "laptop"}))
-    settings = laptop.pretrain_settings("georecon", 1)
+    laptop = Experiments.load(CONFIG, {"edition": "laptop"})
+    settings = laptop.runs.pretrain_settings("georecon", 1).as_json()
     steps = changes.pop("steps", settings["train"]["steps"])
     train = TrainSettings(**{**settings["train"], "steps": steps, "evaluations": 1})
     torch.manual_seed(settings["seed"])

@@ -11,8 +11,9 @@ from rdkit import Chem
 from rdkit.Chem import AllChem, rdMolTransforms
 
 from georecon import objectives
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph, make_graph
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 from georecon.noise import NoiseSource
 from georecon.objectives._torsions import Torsions, find_torsions, rotatable_bonds, turn
 

@@ -9,8 +9,9 @@ import torch
 
 from georecon import objectives
 from georecon.errors import ConfigError
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 from georecon.noise import NoiseSource
 from tests.toy_graphs import batch, random_batch, random_molecule
 

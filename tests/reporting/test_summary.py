@@ -19,7 +19,7 @@ EXPECTED = toy.ROOT / "reports" / "expected"
 
 def test_every_table_has_an_entry_with_source_and_reason() -> None:
     entries = load_expected(EXPECTED)
-    assert set(entries) == set(toy.experiments_of("laptop").config["tables"])
+    assert set(entries) == set(toy.experiments_of("laptop").config.tables)
     for entry in entries.values():
         assert entry.reason.strip()
         assert entry.sources
@@ -62,7 +62,7 @@ def test_summary_has_every_table_figure_and_public_number(
     monkeypatch.chdir(tmp_path)
     experiments = toy.experiments_of("tiny")
     toy.write_results(experiments)
-    names = list(experiments.config["tables"])
+    names = list(experiments.config.tables)
     figure = Path("results/tiny/figures/ablations.png")
     figure.parent.mkdir()
     figure.write_bytes(b"a picture")

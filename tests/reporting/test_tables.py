@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from georecon.errors import DataError
+from georecon.experiments.specs import TableSpec
 from georecon.files import sha256_file, write_json
 from georecon.reporting.tables import (
     build,
@@ -74,7 +75,7 @@ def spec(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def table(spec: dict[str, Any]) -> dict[str, Any]:
-    return build(spec, [])
+    return build(TableSpec.from_json(spec), [])
 
 
 def cell(table: dict[str, Any], row: str, column: str) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def test_row_units_apply_where_columns_have_none(spec: dict[str, Any]) -> None:
         row["unit"] = "kcal/mol"
     spec["cells"] = [c for c in spec["cells"] if c["column"] == "homo"]
     spec["columns"] = spec["columns"][:1]
-    found = cell(build(spec, []), "mine", "homo")
+    found = cell(build(TableSpec.from_json(spec), []), "mine", "homo")
     expected = statistics.fmean(VALUES.values()) * EV_TO_KCAL_MOL
     assert found["value"] == pytest.approx(expected, rel=1e-12)
 
@@ -181,7 +182,7 @@ def test_bad_metrics_file_stops_the_table(text: str, spec: dict[str, Any]) -> No
     path = Path(spec["cells"][3]["files"][2])
     path.write_text(text)
     with pytest.raises(DataError, match=re.escape(path.name)):
-        build(spec, [])
+        build(TableSpec.from_json(spec), [])
 
 
 @pytest.mark.parametrize("text", ["", '{"property": {"mae": 0.1'])
@@ -189,14 +190,14 @@ def test_torn_metrics_file_stops_the_table_by_name(text: str, spec: dict[str, An
     path = Path(spec["cells"][3]["files"][2])
     path.write_text(text)
     with pytest.raises(DataError, match=re.escape(path.name)):
-        build(spec, [])
+        build(TableSpec.from_json(spec), [])
 
 
 def test_ratio_to_zero_is_refused(spec: dict[str, Any]) -> None:
     path = Path(spec["cells"][4]["divide_by"][1])
     path.write_text('{"x/0.01": {"s": 0.0}}')
     with pytest.raises(DataError, match=re.escape(path.name)):
-        build(spec, [])
+        build(TableSpec.from_json(spec), [])
 
 
 # ---- formats ---------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ def test_files_end_in_one_newline_and_are_the_same_twice(
     spec: dict[str, Any], tmp_path: Path
 ) -> None:
     for name in ("one", "two"):
-        write_table(build(spec, []), tmp_path / name)
+        write_table(build(TableSpec.from_json(spec), []), tmp_path / name)
     for suffix in (".csv", ".md", ".tex", ".json"):
         first, second = ((tmp_path / f"{n}{suffix}").read_bytes() for n in ("one", "two"))
         assert first == second
@@ -254,7 +255,7 @@ def test_leak_reports_join_the_caption(spec: dict[str, Any], tmp_path: Path) -> 
     for k, (shared, total) in enumerate([(3, 100), (0, 50)]):
         paths.append(str(tmp_path / f"leak{k}.json"))
         write_json(paths[-1], {"dataset": "qm9", "shared": shared, "test_molecules": total})
-    caption = build(spec, paths)["caption"]
+    caption = build(TableSpec.from_json(spec), paths)["caption"]
     assert caption.startswith(spec["caption"])
     assert "3 of 150 qm9" in caption
 
@@ -325,13 +326,12 @@ def test_whole_text_where_rows_and_columns_share_a_label() -> None:
 
 @pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])
 def test_every_configured_title_and_label_is_ascii_in_latex(edition: str) -> None:
-    from georecon.experiments.cells import Experiments
-    from georecon.experiments.config import load_config
+    from georecon.experiments.experiments import Experiments
 
     folder = Path(__file__).resolve().parents[2] / "config"
-    found = Experiments(load_config(folder, {"edition": edition}))
-    for table in found.config["tables"]:
-        spec = found.table_spec(table)
+    found = Experiments.load(folder, {"edition": edition})
+    for table in found.config.tables:
+        spec = found.tables.spec(table).as_json()
         words = [spec["title"], spec["caption"]]
         words += [entry["label"] for entry in (*spec["rows"], *spec["columns"])]
         words += [c["reason"] for c in spec["cells"] if "reason" in c]

@@ -10,56 +10,56 @@ from typing import Any
 import numpy as np
 import pytest
 
-from georecon.data.cards import READER_KEYS, source_files
+from georecon.data.cards import READER_KEYS, Card, source_files
 from georecon.data.manifest import Counts
 from georecon.data.raw.fetch import fetch
 from georecon.data.readers.qm9_package import LABELS
 from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError
+from georecon.keys import as_json, from_json
 from georecon.stages.preprocess import READERS, preprocess
 from georecon.stages.xmd17 import MOLECULES, Settings
 from georecon.units import UNIT_LATEX, quantity_of
 
-CARD_KEYS = {
-    "title", "citation", "doi", "licence", "kind", "id", "traps", "store_per_file",
-    "expected_molecules", "units", "ranges", "outliers", "default_source", "sources", "targets",
-}  # fmt: skip
+
+@pytest.fixture(scope="module")
+def typed(cards: dict[str, Any]) -> dict[str, Card]:
+    return {name: from_json(Card, card) for name, card in cards.items()}
 
 
-def test_cards_have_the_same_keys(cards: dict[str, Any]) -> None:
-    assert set(cards) == {"qm9", "xmd17", "md17", "rmd17", "md22", "3bpa", "pcqm4mv2"}
-    for name, card in cards.items():
-        assert set(card) - {"atomrefs", "simulation"} == {*CARD_KEYS, "name"}, name
-        assert card["kind"] in ("properties", "forces", "geometries")
-        assert card["default_source"] in card["sources"]
-        assert set(card["units"].values()) <= set(UNIT_LATEX)
-        for low, high in card["ranges"].values():
+def test_cards_say_the_same_things(typed: dict[str, Card]) -> None:
+    assert set(typed) == {"qm9", "xmd17", "md17", "rmd17", "md22", "3bpa", "pcqm4mv2"}
+    for name, card in typed.items():
+        for key in ("title", "citation", "doi", "licence", "id", "traps", "units", "ranges"):
+            assert getattr(card, key), (name, key)
+        assert card.name == name
+        assert card.default_source in card.sources
+        assert set(card.units.values()) <= set(UNIT_LATEX)
+        for low, high in (card.ranges or {}).values():
             assert low < high
-        for source in card["sources"].values():
-            assert source["reader"] in READERS
+        for source in card.sources.values():
+            assert source.reader in READERS
             assert set(READERS) == set(READER_KEYS)
-            for file in source["files"].values():
-                assert {"name", "bytes"} <= set(file) or "missing" in file
-                assert "urls" in file or "package" in file
+            assert all(file.name for file in source.files.values())
 
 
-def test_targets_have_recipes(cards: dict[str, Any]) -> None:
-    assert tuple(cards["qm9"]["targets"]) == LABELS
-    for name, recipe in cards["qm9"]["targets"].items():
-        assert recipe["label"] == name
-        assert recipe["unit"] == cards["qm9"]["units"][name]
-        assert quantity_of(recipe["unit"]) == quantity_of(recipe["table_unit"])
-        assert recipe["head"] in ("scalar", "dipole", "spatial_extent")
-        assert recipe["loss"] in ("mse", "smooth_l1")
-        assert recipe["atomref"] is None or recipe["atomref"] in cards["qm9"]["atomrefs"]
-        assert isinstance(recipe["standardize"], bool)
+def test_targets_have_recipes(typed: dict[str, Card]) -> None:
+    qm9 = typed["qm9"]
+    assert tuple(qm9.targets or {}) == LABELS
+    for name in LABELS:
+        recipe = qm9.target(name)
+        assert recipe.label == name
+        assert recipe.unit == qm9.units[name]
+        assert quantity_of(recipe.unit) == quantity_of(recipe.table_unit)
+        assert recipe.atomref is None or recipe.atomref in qm9.atomrefs
     for name in ("xmd17", "md17", "rmd17"):
-        assert tuple(cards[name]["targets"]) == MOLECULES
-        assert set(source_files(cards[name], "benzene")) == {"benzene"}
+        assert tuple(typed[name].targets or {}) == MOLECULES
+        assert set(source_files(typed[name], "benzene")) == {"benzene"}
     for name in ("xmd17", "md17", "rmd17", "md22", "3bpa"):
-        for recipe in cards[name]["targets"].values():
-            assert (recipe["energy_weight"], recipe["force_weight"]) == (0.2, 0.8)
-            assert recipe["unit"] == cards[name]["units"]["energy"]
+        for target in typed[name].targets or {}:
+            recipe = typed[name].target(target)
+            assert (recipe.energy_weight, recipe.force_weight) == (0.2, 0.8)
+            assert recipe.unit == typed[name].units["energy"]
 
 
 def test_simulation_settings_are_usable(cards: dict[str, Any]) -> None:
@@ -69,7 +69,8 @@ def test_simulation_settings_are_usable(cards: dict[str, Any]) -> None:
 def make(
     cards: dict[str, Any], mirror: Path, tmp: Path, dataset: str, target: str | None, source: str
 ) -> Store:
-    for file in source_files(cards[dataset], target, source).values():
+    card = from_json(Card, cards[dataset])
+    for file in map(as_json, source_files(card, target, source).values()):
         fetch(file, tmp / "raw" / file["name"], mirror=mirror, offline=True)
     preprocess(cards[dataset], tmp / "raw", tmp / "store", target, source=source)
     return Store.open(tmp / "store", verify=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 
+from georecon.experiments.settings import EncoderSettings, SmoothnessSettings
 from georecon.graph import MolGraph
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 from georecon.stages.smoothness import (
     CONVERGED,
     code_maps,
@@ -88,6 +91,13 @@ def test_estimate_scales_with_the_map(encoder: EquivariantTransformer) -> None:
     assert torch.allclose(tripled, 3.0 * plain, rtol=1e-9)
 
 
+def asked(**given: Any) -> SmoothnessSettings:
+    """Settings with what :func:`measure` reads."""
+    sizes = EncoderSettings(channels=8, layers=1, heads=2, rbf=4)
+    plain = {"name": "x", "method": "x", "code": "", "encoder": sizes, "molecules": 1, "seed": 1}
+    return SmoothnessSettings(**plain, **given)
+
+
 class Scaled(torch.nn.Module):
     """An encoder whose scalars are multiplied by a number."""
 
@@ -103,7 +113,7 @@ class Scaled(torch.nn.Module):
 def test_scale_free_estimate_ignores_the_size_of_the_code(
     encoder: EquivariantTransformer,
 ) -> None:
-    settings = {"maps": ["mean"], "displacements": [0.01], "iterations": 8, "seed": 1}
+    settings = asked(maps=("mean",), displacements=(0.01,), iterations=8)
     graphs = [molecules(0), molecules(20)]
     found = [measure(Scaled(encoder, s), graphs, settings)["mean/0.01"] for s in (1.0, 50.0)]  # type: ignore[arg-type]
     assert found[1]["spectral_mean"] == pytest.approx(50 * found[0]["spectral_mean"], rel=1e-9)
@@ -141,7 +151,7 @@ def test_spread_is_the_deviation_over_molecules(encoder: EquivariantTransformer)
 
 
 def test_measure_reports_every_map_and_displacement(encoder: EquivariantTransformer) -> None:
-    settings = {"maps": ["mean", "node"], "displacements": [0.01, 0.1], "iterations": 3, "seed": 1}
+    settings = asked(maps=("mean", "node"), displacements=(0.01, 0.1), iterations=3)
     found = measure(encoder, [molecules()], settings)
     assert set(found) == {f"{m}/{d}" for m in ("mean", "node") for d in (0.01, 0.1)}
     for entry in found.values():
@@ -182,9 +192,9 @@ def test_a_power_iteration_that_is_too_short_says_so(
 
 
 def test_measure_counts_molecules_that_have_not_converged(encoder: EquivariantTransformer) -> None:
-    settings = {"maps": ["mean"], "displacements": [0.01], "seed": 1}
-    few = measure(encoder, [molecules()], settings | {"iterations": 1})["mean/0.01"]
-    many = measure(encoder, [molecules()], settings | {"iterations": 100})["mean/0.01"]
+    settings = asked(maps=("mean",), displacements=(0.01,), iterations=1)
+    few = measure(encoder, [molecules()], settings)["mean/0.01"]
+    many = measure(encoder, [molecules()], replace(settings, iterations=100))["mean/0.01"]
     assert few["unconverged"] == 3
     assert many["unconverged"] == 0
     assert many["spectral_mean"] > few["spectral_mean"]

@@ -12,7 +12,8 @@ import torch
 import georecon
 from georecon import objectives
 from georecon.data.store import Store
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.experiments.settings import EncoderSettings
+from georecon.models.encoder import EquivariantTransformer
 from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
 from tests.training.toy_run import run

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from georecon.errors import ConfigError
 from georecon.experiments.config import load_config
-from georecon.models.encoder import EncoderSettings
+from georecon.experiments.settings import EncoderSettings
 from georecon.models.potential import PropertyModel
 from georecon.training import precision
 from georecon.training.precision import READ_OUT, check_precision, products
@@ -125,10 +125,10 @@ def test_unknown_precision_is_refused() -> None:
 
 @pytest.mark.parametrize("edition", ["laptop", "paper"])
 def test_the_example_configuration_lies_over_any_edition(edition: str) -> None:
-    from georecon.experiments.config import read_yaml
+    from georecon.experiments.yaml_files import read_yaml
 
     given = {**read_yaml(ROOT / "config/bf16.yaml"), "edition": edition}
     config = load_config(ROOT / "config", given)
-    assert config["pretrain"]["train"]["precision"] == "bf16"
-    assert config["finetune"]["property"]["train"]["precision"] == "bf16"
-    assert "precision" not in config["finetune"]["force"]["train"]
+    assert config.pretrain.train.precision == "bf16"
+    assert config.finetune.sets["property"].train.precision == "bf16"
+    assert config.finetune.sets["force"].train.precision == "float32"

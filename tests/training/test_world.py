@@ -15,7 +15,8 @@ import torch
 
 from georecon import objectives
 from georecon.errors import ConfigError
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.experiments.settings import EncoderSettings
+from georecon.models.encoder import EquivariantTransformer
 from georecon.noise import NoiseSource
 from georecon.training.batches import Share
 from georecon.training.loop import EXIT_INTERRUPTED

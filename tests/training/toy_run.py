@@ -17,10 +17,11 @@ from torch import Tensor
 
 from georecon import objectives
 from georecon.data.store import Store
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.experiments.settings import EncoderSettings, TrainSettings
+from georecon.models.encoder import EquivariantTransformer
 from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
-from georecon.training.loop import FitResult, TrainSettings, fit
+from georecon.training.loop import FitResult, fit
 
 STEPS = 40
 DIGEST = "d" * 64

@@ -18,9 +18,10 @@ import yaml
 from georecon import objectives
 from georecon.data.store import Store
 from georecon.errors import GeoreconError
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.experiments.settings import EncoderSettings, Recipe
+from georecon.models.encoder import EquivariantTransformer
 from georecon.models.potential import PropertyModel
-from georecon.stages.finetune import FinetuneModel, FinetuneTask, Recipe
+from georecon.stages.finetune import FinetuneModel, FinetuneTask
 from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches, in_order
 from georecon.training.loop import fit

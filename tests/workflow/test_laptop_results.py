@@ -16,7 +16,7 @@ TABLES = ROOT / "results" / "laptop" / "tables"
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, dict[str, Any]]:
-    wanted = load_config(ROOT / "config", {"edition": "laptop"})["tables"]
+    wanted = load_config(ROOT / "config", {"edition": "laptop"}).tables
     found = load_tables(TABLES) if TABLES.is_dir() else {}
     if set(found) != set(wanted):
         pytest.skip("the laptop edition's tables have not been made here: run `make`")
@@ -32,7 +32,7 @@ def test_no_cell_is_empty_that_the_edition_should_fill(tables: dict[str, dict[st
 
 
 def test_every_property_and_molecule_has_every_seed(tables: dict[str, dict[str, Any]]) -> None:
-    seeds = load_config(ROOT / "config", {"edition": "laptop"})["finetune"]["seeds"]
+    seeds = load_config(ROOT / "config", {"edition": "laptop"}).finetune.seeds
     for name in ("qm9", "md17"):
         for cell in tables[name]["cells"]:
             assert sorted(cell["values"]) == sorted(map(str, seeds)), (name, cell["row"])

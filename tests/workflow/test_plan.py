@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from georecon.experiments.cells import Experiments
 from georecon.experiments.config import load_config
+from georecon.experiments.experiments import Experiments
 from tests.projects import Project, jobs_of
 
 pytestmark = pytest.mark.workflow
@@ -27,7 +27,7 @@ Plans = dict[tuple[str, str], subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="session")
 def plans(bare: Project) -> Plans:
     """Dry runs of all targets of both editions."""
-    tables = load_config(bare.folder / "config", {"edition": "laptop"})["tables"]
+    tables = load_config(bare.folder / "config", {"edition": "laptop"}).tables
     every = " ".join(f"table_{name}" for name in tables)
     wanted = [(edition, target) for edition in EDITIONS for target in ALONE]
 
@@ -78,7 +78,7 @@ def test_table_qm9_plans_nothing_that_it_does_not_need(
         assert foreign not in words, foreign
     counts = Counter(rule for rule, _ in jobs)
     config = load_config(bare.folder / "config", {"edition": edition})
-    seeds, methods = len(config["finetune"]["seeds"]), {"laptop": 3, "paper": 5}[edition]
+    seeds, methods = len(config.finetune.seeds), {"laptop": 3, "paper": 5}[edition]
     assert counts["finetune"] == counts["evaluate"] == 12 * methods * seeds
     assert counts["pretrain"] == methods - 1
     assert counts["table"] == 1
@@ -91,11 +91,11 @@ def test_plan_of_the_paper_shows_bytes_and_source_of_each_fetch(
     bare: Project, plans: Plans
 ) -> None:
     pattern = r"rule fetch:\n(?:    .*\n)*?    wildcards: dataset=(\S+), file=(\S+)\n(    .*\n)*"
-    runs = Experiments(load_config(bare.folder / "config", {"edition": "paper"}))
+    runs = Experiments.load(bare.folder / "config", {"edition": "paper"})
     seen = set()
     for match in re.finditer(pattern, plans["paper", "all"].stdout):
         dataset, name, resources = match.groups()
-        entry = runs.card_file(dataset, name)
+        entry = runs.data.card_file(dataset, name)
         size = f"{entry['bytes']} bytes" if entry["bytes"] else "size unknown"
         assert f"download={size} from {entry['urls'][0]}" in resources
         disk = re.search(r"disk_mb=(\d+)", resources)

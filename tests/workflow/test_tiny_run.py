@@ -197,18 +197,29 @@ def test_an_edited_objective_reruns_its_methods(working: Project) -> None:
 MINE = '''
 """Denoising with the noise of each atom halved: a method that the project does not have."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
 from torch.nn import functional
 
+from georecon.keys import Key
 from georecon.models.heads import VectorHead
 from georecon.objectives import PretrainingObjective
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of this method."""
+
+    sigma: Annotated[float, Key("standard deviation of the noise", "Å", above=0)]
 
 
 class Objective(PretrainingObjective):
     """Predict half of the noise."""
 
-    def __init__(self, encoder, *, sigma):
+    def __init__(self, encoder, parameters):
         super().__init__(encoder)
-        self.sigma = sigma
+        self.sigma = parameters.sigma
         self.head = VectorHead(encoder.settings.channels)
 
     def forward(self, graph, noise):

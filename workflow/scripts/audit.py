@@ -5,12 +5,12 @@ from pathlib import Path
 
 from georecon.audit import BROKEN, audit
 from georecon.audit.page import write_audit
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.jobs.job import job
 
 with job(snakemake.log[0]) as log:
     params = snakemake.params
-    result = audit(Path.cwd(), Experiments(params.config), params.expected)
+    result = audit(Path.cwd(), Experiments.from_json(params.config), params.expected)
     write_audit(result, Path(params.folder))
     for line in result.lines():
         log.say(line)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from georecon.audit import audit
 from georecon.audit.bundle import write_bundle
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.jobs.job import job
 
 with job(snakemake.log[0]) as log:
     params = snakemake.params
-    experiments = Experiments(params.config)
+    experiments = Experiments.from_json(params.config)
     result = audit(Path.cwd(), experiments, params.expected)
     for line in result.lines():
         log.say(line)

@@ -14,7 +14,7 @@ with job(snakemake.log[0]) as log:
     dataset, name = snakemake.wildcards.dataset, snakemake.wildcards.file
     # the address is no parameter of the rule, so that a new one fetches nothing again
     experiments = prepare(Path(snakemake.scriptdir).parents[1], snakemake.config)
-    card_file, output = experiments.card_file(dataset, name), snakemake.output
+    card_file, output = experiments.data.card_file(dataset, name), snakemake.output
     record = RunRecord("fetch", {"dataset": dataset, "file": card_file}, {})
     fetch(
         card_file,

@@ -3,14 +3,18 @@
 from pathlib import Path
 
 from georecon.errors import GeoreconError
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.experiments.plan import plan, read_rates, trainings_left
 from georecon.jobs.job import job
 from georecon.jobs.planned_jobs import attempts, job_lines, limit_lines, planned_jobs
 
 with job(snakemake.log[0]) as log:
     params, root = snakemake.params, Path(snakemake.scriptdir).parents[1]
-    experiments, folder, results = Experiments(params.config), Path.cwd(), Path(params.rates)
+    experiments, folder, results = (
+        Experiments.from_json(params.config),
+        Path.cwd(),
+        Path(params.rates),
+    )
     for line in plan(experiments, folder, results):
         log.say(line)
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from georecon.audit.rerun import compare, lines
 from georecon.errors import ConfigError
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.files import write_json
 from georecon.jobs.job import job
 
@@ -14,7 +14,9 @@ with job(snakemake.log[0]) as log:
     cell = config.pop("cell", None)
     if cell is None:
         raise ConfigError("which cell? snakemake rerun --config cell=<table>/<row>/<column>")
-    found = compare(Experiments(config), Experiments(snakemake.params.config), cell)
+    found = compare(
+        Experiments.from_json(config), Experiments.from_json(snakemake.params.config), cell
+    )
     write_json(f"{snakemake.params.folder}/comparison.json", asdict(found))
     for line in lines(found):
         log.say(line)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from georecon.experiments.specs import TableSpec
 from georecon.files import sha256_json
 from georecon.jobs.job import job
 from georecon.records.record import RunRecord
@@ -11,6 +12,6 @@ with job(snakemake.log[0]):
     files, output, params = snakemake.input, snakemake.output, snakemake.params
     settings = {"table": snakemake.wildcards.table, "spec": sha256_json(params.spec)}
     record = RunRecord("table", settings | {"code": params.code}, {path: path for path in files})
-    table = build(params.spec, list(files.leaks))
+    table = build(TableSpec.from_json(params.spec), list(files.leaks))
     write_table(table, Path(output.json).with_suffix(""))
     record.write(output.record, {n: path for n, path in output.items() if n != "record"})

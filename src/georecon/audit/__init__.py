@@ -36,7 +36,7 @@ from georecon.audit.values import (
     check_predictions,
     recompute_cells,
 )
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.records.chain import Fault, read_graph, rerun_command
 from georecon.records.record import GitState, git_state, versions
 from georecon.records.untrusted import MISFORMED
@@ -180,7 +180,7 @@ def audit(
         check_curves(context),
         check_code(context),
     ]
-    for table in [name for name in graph.tables if name in experiments.config["tables"]]:
+    for table in [name for name in graph.tables if name in experiments.config.tables]:
         checks += [
             recompute_cells(context, found, table),
             check_table(context, table),
@@ -188,7 +188,7 @@ def audit(
         ]
     findings = [finding for check in checks for finding in _guarded(check)]
     findings = _placed(context, findings, wanted)
-    missing = [name for name in experiments.config["tables"] if name not in graph.tables]
+    missing = [name for name in experiments.config.tables if name not in graph.tables]
     breaks = any(finding.breaks for finding in findings)
     sizes = [entry.bytes for entry in hashed.values() if entry is not None]
     return Audit(

@@ -26,7 +26,8 @@ from georecon.audit.files import LEFT_OUT
 from georecon.audit.findings import Context
 from georecon.audit.page import page
 from georecon.errors import GeoreconError
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.references import PRETRAIN
 from georecon.files import atomic_path, sha256_file
 from georecon.records.chain import read_graph
 from georecon.records.read import Record
@@ -82,14 +83,16 @@ def write_bundle(root: Path, experiments: Experiments, audit: Audit, path: Path)
     scope = Context(root, experiments, graph, bundle=False).scope
     names = [name for name, link in scope.items() if _travels(root, name, link.kind)]
     names += [p.relative_to(root).as_posix() for w in WORKFLOW for p in root.glob(w) if p.is_file()]
-    folder = experiments.folder(paths.REPORT)
+    folder = experiments.runs.folder(paths.REPORT)
     names += [p.relative_to(root).as_posix() for p in (root / folder).rglob("*") if p.is_file()]
     settled = {key: value for key, value in audit.as_json().items() if key != "seconds"}
     contents = {name: (root / name).read_bytes for name in sorted(set(names))}
     texts = {
-        CONFIG: _json({k: v for k, v in experiments.config.items() if k not in OWN}, order=False),
-        f"{experiments.folder(paths.AUDIT)}/index.html": page(audit),
-        f"{experiments.folder(paths.AUDIT)}/audit.json": _json(settled),
+        CONFIG: _json(
+            {k: v for k, v in experiments.as_json().items() if k not in OWN}, order=False
+        ),
+        f"{experiments.runs.folder(paths.AUDIT)}/index.html": page(audit),
+        f"{experiments.runs.folder(paths.AUDIT)}/audit.json": _json(settled),
         **_model_cards(root, experiments, sorted(set(names)), graph.records),
     }
     written = {name: text.encode() for name, text in texts.items()}
@@ -142,7 +145,7 @@ def _model_cards(
 def _model_card(folder: Path, e: Experiments, record: Record) -> str:
     settings, encoder = record.settings, folder / "encoder.safetensors"
     numbers = sum(array.size for array in read_safetensors(encoder).values())
-    title = e.card(e.dataset_of("pretrain"))["title"]
+    title = e.data.card(e.data.dataset_of(PRETRAIN)).title
     lines = [
         f"# Encoder {settings['method']}, seed {settings['seed']}, edition {e.edition}",
         "",

@@ -122,8 +122,8 @@ def _own_length(context: Context, method: Any) -> bool:
 
     Its settings are still those of the configuration: :mod:`georecon.audit.records` checks that.
     """
-    known = context.experiments.config["methods"].get(method)
-    return isinstance(known, dict) and "steps_factor" in known
+    known = context.experiments.config.methods.get(method) if isinstance(method, str) else None
+    return known is not None and known.steps_factor is not None
 
 
 def check_splits(context: Context) -> Iterator[Finding]:
@@ -217,4 +217,6 @@ def _digest_here(record: Record) -> str | None:
         with suppress(FileNotFoundError):  # an objective that is not there made nothing here
             return code_digest(stage, f"georecon.objectives.{objective}") if named else None
         return "no such objective"
+    if stage == "figure":  # its notebook draws; as the rule says
+        return code_digest(stage, "georecon.reporting.figures.draw")
     return code_digest(stage)

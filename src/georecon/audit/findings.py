@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.records.chain import Graph, Link
 from georecon.records.read import Record
 

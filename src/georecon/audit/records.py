@@ -40,12 +40,12 @@ def wanted_records(context: Context) -> WantedRecords:
     """Records that the configuration asks for behind the tables there are, each with its cells."""
     e = context.experiments
     found: WantedRecords = {}
-    for table in [name for name in context.graph.tables if name in e.config["tables"]]:
+    for table in [name for name in context.graph.tables if name in e.config.tables]:
         for name, entry in table_record(e, table).items():
             found[name] = (entry, [])
-        for row in e.rows(table):
-            for column in e.columns(table):
-                if "reason" in e.cell(table, row, column):
+        for row in e.tables.rows(table):
+            for column in e.tables.columns(table):
+                if e.tables.cell(table, row, column).reason is not None:
                     continue
                 for name, entry in cell_records(e, row, column).items():
                     cells = found.setdefault(name, (entry, []))[1]
@@ -56,15 +56,15 @@ def wanted_records(context: Context) -> WantedRecords:
 def _shown(context: Context) -> Iterator[Finding]:
     """Figures and the summary that lie there have records."""
     e = context.experiments
-    figures = e.folder(paths.FIGURE, figure="x").rpartition("/")[0]
-    summary = f"{e.folder(paths.REPORT)}/summary.md"
-    records = e.folder(paths.RESULT_RECORD, stage="figure")
+    figures = e.runs.folder(paths.FIGURE, figure="x").rpartition("/")[0]
+    summary = f"{e.runs.folder(paths.REPORT)}/summary.md"
+    records = e.runs.folder(paths.RESULT_RECORD, stage="figure")
     wanted = {
         f"{records}/{path.stem}.json": f"{figures}/{path.name}"
         for path in sorted((context.root / figures).glob("*.pdf"))
     }
     if (context.root / summary).exists():
-        wanted[f"{e.folder(paths.RESULT_RECORD, stage='summary')}/summary.json"] = summary
+        wanted[f"{e.runs.folder(paths.RESULT_RECORD, stage='summary')}/summary.json"] = summary
     for record, file in wanted.items():
         if record not in context.graph.records:
             yield Finding(kind="record missing", path=record, text=f"the record of {file} is gone")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from georecon import paths
 from georecon.errors import DataError
-from georecon.experiments.cells import Experiments, cell_files, cell_spec
+from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, sha256_file
 from georecon.reporting.tables import fill_cell
 
@@ -64,11 +64,11 @@ def compare(published: Experiments, again: Experiments, cell: str) -> Comparison
     Raises:
         DataError: the cell's table has not been made.
     """
-    table = published.folder(paths.TABLE, table=cell.split("/", maxsplit=1)[0]) + ".json"
+    table = published.runs.folder(paths.TABLE, table=cell.split("/", maxsplit=1)[0]) + ".json"
     if not Path(table).is_file():
         raise DataError(table, None, "is not there: make the table first, then rerun its cell")
-    spec, unit = cell_spec(again, cell)
-    place = (spec["row"], spec["column"])
+    spec, unit = again.tables.named_cell(cell)
+    place = (spec.row, spec.column)
     (old,) = (c for c in read_json(table)["cells"] if (c["row"], c["column"]) == place)
     new = fill_cell(spec, unit)
     numbers = {"value": Pair.of(old["value"], new["value"])}
@@ -84,7 +84,7 @@ def compare(published: Experiments, again: Experiments, cell: str) -> Comparison
 
 def _same_files(published: Experiments, again: Experiments, cell: str) -> dict[str, bool]:
     """Whether predictions or estimates are the same bytes, by the new file's path."""
-    old, new = cell_files(published, cell), cell_files(again, cell)
+    old, new = (e.tables.named_cell(cell)[0].all_files() for e in (published, again))
     found = {}
     for first, second in zip(old, new, strict=True):
         name = "predictions.parquet" if "/finetune/" in second else "metrics.json"

@@ -9,6 +9,7 @@ from georecon import paths
 from georecon.audit.findings import Context, Finding
 from georecon.audit.records import difference
 from georecon.errors import DataError
+from georecon.experiments.specs import CellSpec
 from georecon.reporting.tables import csv_text, latex, leak_sentences, markdown
 
 TEXTS = {".csv": csv_text, ".md": markdown, ".tex": latex}
@@ -17,7 +18,7 @@ TEXTS = {".csv": csv_text, ".md": markdown, ".tex": latex}
 def check_table(context: Context, table: str) -> Iterator[Finding]:
     """One table's JSON against the configuration, and its other forms against the JSON."""
     content = context.graph.tables[table]
-    stem = context.experiments.folder(paths.TABLE, table=table)
+    stem = context.experiments.runs.folder(paths.TABLE, table=table)
     try:
         wanted = _frame(context, table)
         found = {key: content.get(key) for key in wanted}
@@ -51,8 +52,8 @@ def check_table(context: Context, table: str) -> Iterator[Finding]:
 
 def _frame(context: Context, table: str) -> Mapping[str, object]:
     """All of a table's JSON but its cells, as the configuration has it."""
-    spec = context.experiments.table_spec(table)
-    leaks = [str(context.root / path) for path in context.experiments.table_leaks(table)]
+    spec = context.experiments.tables.spec(table).as_json()
+    leaks = [str(context.root / path) for path in context.experiments.tables.leaks(table)]
     caption = " ".join([spec["caption"], *leak_sentences(leaks)])
     names = ("table", "edition", "title", "rows", "columns")
     return {name: spec[name] for name in names} | {"caption": caption}
@@ -68,8 +69,8 @@ def _other_cells(context: Context, table: str) -> Iterator[tuple[str, str]]:
         return
     if len(there) != len(cells):
         yield "", "a cell comes twice"
-    spec = context.experiments.table_spec(table)
-    expected = {f"{cell['row']}/{cell['column']}": _wanted(cell) for cell in spec["cells"]}
+    spec = context.experiments.tables.spec(table)
+    expected = {f"{cell.row}/{cell.column}": _wanted(cell) for cell in spec.cells}
     for place in sorted({*there, *expected}):
         text = difference(there.get(place), expected.get(place), place)
         if text is not None:
@@ -82,12 +83,11 @@ def _found(cell: Any) -> Mapping[str, object]:
     return {"runs": runs, "key": cell.get("key"), "reason": cell.get("reason")}
 
 
-def _wanted(cell: Mapping[str, Any]) -> Mapping[str, object]:
+def _wanted(cell: CellSpec) -> Mapping[str, object]:
     """The same of a specification: of each seed its file, and for ratios the denominator's."""
-    divisors = cell.get("divide_by", {})
-    pairs = [(file, divisors.get(seed)) for seed, file in cell.get("files", {}).items()]
+    pairs = [(file, cell.divide_by.get(seed)) for seed, file in cell.files.items()]
     runs = [file for pair in pairs for file in pair if file is not None]
-    return {"runs": runs, "key": cell.get("key"), "reason": cell.get("reason")}
+    return {"runs": runs, "key": [*cell.key] or None, "reason": cell.reason}
 
 
 def _first_difference(stored: str, rendered: str) -> str:

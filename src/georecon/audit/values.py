@@ -16,6 +16,7 @@ from georecon.audit.findings import Context, Finding
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import DataError, GeoreconError
+from georecon.experiments.specs import CellSpec
 from georecon.records.chain import Cell
 from georecon.records.read import Claim
 from georecon.records.untrusted import read_safetensors, read_strict_json
@@ -242,16 +243,13 @@ def check_curves(context: Context) -> Iterator[Finding]:
 def recompute_cells(context: Context, found: Recomputed, table: str) -> Iterator[Finding]:
     """Value of every cell of a table from recomputed errors, or from the files of its runs."""
     e = context.experiments
-    spec = e.table_spec(table)
-    units = {column["key"]: column["unit"] for column in spec["columns"]}
-    rows = {row["key"]: row.get("unit", "") for row in spec["rows"]}
-    for cell in spec["cells"]:
-        place = f"{table}/{cell['row']}/{cell['column']}"
-        if "reason" in cell:
+    spec = e.tables.spec(table)
+    for cell in spec.cells:
+        place = f"{table}/{cell.row}/{cell.column}"
+        if cell.reason is not None:
             continue
         try:
-            unit = units[cell["column"]] or rows[cell["row"]]
-            again = Estimate.of(_values(context, found, cell, unit))
+            again = Estimate.of(_values(context, found, cell, spec.unit(cell)))
         except DataError as error:
             yield Finding(kind="value differs", path=error.file, text=str(error), touches=(place,))
             continue
@@ -259,17 +257,15 @@ def recompute_cells(context: Context, found: Recomputed, table: str) -> Iterator
         yield from _compare_cell(context, place, again)
 
 
-def _values(
-    context: Context, found: Recomputed, cell: Mapping[str, Any], unit: str
-) -> dict[str, float]:
+def _values(context: Context, found: Recomputed, cell: CellSpec, unit: str) -> dict[str, float]:
     values = {}
-    for seed, file in cell["files"].items():
-        number = lookup(_document(context, found, file), cell["key"], file)
-        if "divide_by" in cell:
-            other = cell["divide_by"][seed]
-            number /= lookup(_document(context, found, other), cell["key"], other) or math.nan
-        elif cell["unit"] != unit:
-            number = float(convert(number, cell["unit"], unit))
+    for seed, file in cell.files.items():
+        number = lookup(_document(context, found, file), cell.key, file)
+        if cell.divide_by:
+            other = cell.divide_by[seed]
+            number /= lookup(_document(context, found, other), cell.key, other) or math.nan
+        elif cell.unit != unit:
+            number = float(convert(number, cell.unit, unit))
         values[str(seed)] = number
     return values
 

@@ -27,15 +27,11 @@ from georecon.audit.files import hash_files
 from georecon.audit.findings import Finding
 from georecon.data.raw.archives import inspect, members
 from georecon.errors import ConfigError, DataError, GeoreconError
-from georecon.experiments.cells import Experiments
-from georecon.experiments.config import check, check_references, read_yaml
+from georecon.experiments.experiments import Experiments
 from georecon.records.untrusted import MISFORMED, read_strict_json, relative_path
 
-_SCHEMA = Path(__file__).resolve().parents[3] / "config" / "schema.yaml"
 _MOST_FILES, _MOST_CELLS = 200_000, 1_000_000
-_BRACES = re.compile(
-    r"\{(?!(value|force_title|number)\})|(?<!\{value)(?<!\{force_title)(?<!\{number)\}"
-)
+_BRACES = re.compile(r"\{(?!(value|title|number)\})|(?<!\{value)(?<!\{title)(?<!\{number)\}")
 """Braces that are no placeholder of the configuration's own: ``str.format`` must not meet them."""
 
 
@@ -146,18 +142,15 @@ def _experiments(root: Path) -> Experiments:
         if _BRACES.search(text):
             raise DataError(CONFIG, None, f"holds a text with braces: {text[:60]!r}")
     try:
-        if _SCHEMA.is_file():
-            check({**config, "datasets": {}}, read_yaml(_SCHEMA))
-        check_references(config)
-        experiments = Experiments(config)
-        seeds = len(config["finetune"]["seeds"])
-        sizes = (len(experiments.rows(t)) * len(experiments.columns(t)) for t in config["tables"])
+        experiments = Experiments.from_json(config)
+        tables, seeds = experiments.tables, len(experiments.config.finetune.seeds)
+        sizes = (len(tables.rows(t)) * len(tables.columns(t)) for t in tables.names())
         if sum(sizes) * seeds > _MOST_CELLS:
             raise ConfigError(f"asks for more than {_MOST_CELLS} runs")
-        for table in config["tables"]:
-            relative_path(experiments.folder(paths.TABLE, table=table), CONFIG)
-            experiments.table_spec(table)
-            for name in (*experiments.table_files(table), *experiments.table_leaks(table)):
+        for table in tables.names():
+            relative_path(experiments.runs.folder(paths.TABLE, table=table), CONFIG)
+            experiments.tables.spec(table)
+            for name in (*experiments.tables.files(table), *experiments.tables.leaks(table)):
                 relative_path(name, CONFIG)
     except GeoreconError as error:
         raise DataError(CONFIG, None, f"is no usable configuration: {str(error)[:300]}") from None

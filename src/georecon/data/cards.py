@@ -1,22 +1,18 @@
-"""Dataset cards: what a user may leave out, what is refused before any work, and which raw files
-make which store.
+"""Dataset cards: where raw data comes from, what it means, and which raw files make which store.
 
 A card comes from ``config/datasets.yaml`` or from the user's own configuration file; both are
-completed and checked here, so that a set of one's own needs no more than a path, units and what it
-is for (config/README.md, "Your own data").
+completed and checked by :mod:`georecon.data.card_checks`, so that a set of one's own needs no more
+than a path, units and what it is for (config/README.md, "Your own data").
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from georecon.errors import ConfigError
-from georecon.units import allowed_units, quantity_of, unit_name
-
-Card = Mapping[str, Any]
+from georecon.keys import Json, Key, as_json, choice
 
 ALL = "all"
 """Name of the store that holds every file of a set with one store a target: for pre-training."""
@@ -43,251 +39,241 @@ READER_ROLES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("archive", "uncharacterized"),
     ),
 }
-_COMMON_KEYS = ("reader", "files", "expected_molecules", "parts", "indices")
+KINDS = ("properties", "forces", "geometries")
 
-# Weights of energies, forces and Noisy Nodes in the force lineage (docs/method.md).
-_FORCE_RECIPE = {"label": "energy", "energy_weight": 0.2, "force_weight": 0.8}
-_STORE_UNITS = {"length": "Å", "energy": "eV", "force": "eV/Å"}
-_MEASURES = {"pos": "length", "energy": "energy", "forces": "force"}
-# Shortest distance over the sum of the two covalent radii: 0.75 to 1.2 in real molecules, even
-# hot ones; a file in bohr or nanometres gives 1.5 to 2.2 or 0.1.
-DEFAULT_RANGES = {"bond_ratio": [0.55, 1.4]}
-_DEFAULT_OUTLIERS = 10.0
+Text = Annotated[str, Key("")]
+Number = Annotated[float, Key("")]
+Name = Annotated[
+    str, Key("", pattern="[A-Za-z0-9_][A-Za-z0-9_-]*", words="letters, digits, _ and -")
+]
+"""A name that becomes a part of paths: of a target, a role of a file, a part."""
 
 
-def complete(name: str, card: Card) -> dict[str, Any]:
-    """The card with everything that may be left out filled in; values given are never changed.
-
-    Args:
-        name: of the dataset.
-        card: as merged from the configuration files, checked against the schema.
-
-    Returns:
-        A new card, with ``name``, ``title``, ``store_per_file``, ``expected_molecules``,
-        ``default_source``, the file names, ``units``, ``ranges``, ``outliers``, ``targets``.
-
-    Raises:
-        ConfigError: a unit is unknown; names its dotted key.
-    """
-    sources = {key: _complete_source(name, key, entry) for key, entry in card["sources"].items()}
-    filled = {
-        "title": name,
-        "store_per_file": card["kind"] == "forces",
-        "expected_molecules": None,
-        "default_source": next(iter(sources), None),
-        "ranges": DEFAULT_RANGES,
-        **card,
-        "name": name,
-        "sources": sources,
-        "outliers": {**_outliers(card), **card.get("outliers", {})},
-    }
-    filled["targets"] = _targets(filled)
-    filled["units"] = _units(filled)
-    return filled | {"targets": _recipes(filled)}
+def _digest(digits: int) -> Key:
+    return Key("checksum", pattern=f"[0-9a-f]{{{digits}}}", words=f"{digits} digits 0-9, a-f")
 
 
-def _outliers(card: Card) -> dict[str, float]:
-    labels = [target.get("label", name) for name, target in (card.get("targets") or {}).items()]
-    names = ["energy", "force_rms"] if card["kind"] == "forces" else labels
-    return dict.fromkeys(names, _DEFAULT_OUTLIERS)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """One raw file: which bytes it is, and where they are had."""
+
+    name: Annotated[
+        str | None,
+        Key(
+            "file name; searched in `mirror:`",
+            pattern=r"(?!\.\.?$)[^/\x00-\x1f]+",
+            words="a file name",
+        ),
+    ] = None
+    urls: Annotated[tuple[Text, ...], Key("addresses, tried in order")] = ()
+    bytes: Annotated[int | None, Key("size", "bytes", at_least=1)] = None
+    sha256: Annotated[str | None, _digest(64)] = None
+    sha384: Annotated[str | None, _digest(96)] = None
+    md5: Annotated[str | None, _digest(32)] = None
+    package: Annotated[str | None, Key("installed Python package that has the file")] = None
+    path: Annotated[str | None, Key("its path in that package")] = None
+    local: Annotated[str | None, Key("path of a file of your own")] = None
+    member: Annotated[str | None, Key("the file inside a tar archive")] = None
+    computed: Annotated[bool, Key("whether a rule makes it")] = False
+    expected_molecules: Annotated[int | None, Key("any other count is refused", at_least=1)] = None
+    missing: Annotated[str | None, Key("why it is not to be had: its cells stay empty")] = None
 
 
-def _complete_source(dataset: str, name: str, source: Card) -> dict[str, Any]:
-    files = {role: dict(file) for role, file in (source.get("files") or {}).items()}
-    for file in files.values():
-        if "name" not in file and "local" in file:
-            file["name"] = Path(file["local"]).name
-    raw = source.get("raw_units") or {}
-    where = f"datasets.{dataset}.sources.{name}.raw_units"
-    units = {key: _known_unit(unit, f"{where}.{key}") for key, unit in raw.items()}
-    return {**source, "files": files, **({"raw_units": units} if units else {})}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """Files that a target is trained and tested on."""
+
+    train: Annotated[str, Key("role of the training file")]
+    test: Annotated[Mapping[Name, Text], Key("role of each test file, a column each", filled=True)]
 
 
-def _known_unit(unit: str, where: str) -> str:
-    try:
-        return unit_name(unit)
-    except ConfigError as error:
-        raise ConfigError(f"configuration refused:\n  {where}: {error}") from None
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Indices:
+    """Published lists of rows, one number a line; ``{number}`` is the split's."""
+
+    train: Annotated[File, Key("rows to train and validate on")]
+    test: Annotated[File, Key("rows to test on")]
 
 
-def _targets(card: Card) -> dict[str, dict[str, Any]]:
-    """Targets as given; for forces by default one for each file, or each entry of ``parts``."""
-    given = card.get("targets")
-    if given is None and card["kind"] == "forces" and card["default_source"]:
-        source = card["sources"].get(card["default_source"], {})
-        given = dict.fromkeys(source.get("parts") or source.get("files") or {})
-    return {name: dict(target or {}) for name, target in (given or {}).items()}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One place and layout that a dataset can be had from."""
+
+    reader: Annotated[str, Key("layout of the files")]
+    files: Annotated[Mapping[Name, File], Key("raw files by role")]
+    raw_units: Annotated[
+        Mapping[Text, Text],
+        Key("unit in the file of `pos`, `energy`, `forces` or a label; else that of `units`"),
+    ] = field(default_factory=dict)
+    keys: Annotated[
+        Mapping[Text, Text], Key("names in the file of `energy`, `forces` or a label")
+    ] = field(default_factory=dict)
+    expected_molecules: Annotated[int | None, Key("any other count is refused", at_least=1)] = None
+    title_id: Annotated[str | None, Key("pattern of the id in a record's title")] = None
+    max_rejected: Annotated[int, Key("unusable records that are left out", at_least=0)] = 0
+    parts: Annotated[Mapping[Name, Parts], Key("files to train and to test a target on")] = field(
+        default_factory=dict
+    )
+    indices: Annotated[Indices | None, Key("published lists of rows (rMD17's splits)")] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """What is trained on, with its recipe."""
+
+    label: Annotated[str, Key("label in the store; the target's name, `energy` for forces")] = ""
+    title: Annotated[str, Key("in tables; the target's name")] = ""
+    unit: Annotated[str, Key("of the label; that of `units`")] = ""
+    force_unit: Annotated[str, Key("of the forces; that of `units`")] = ""
+    table_unit: Annotated[str, Key("of the label in tables; `unit`")] = ""
+    table_force_unit: Annotated[str, Key("of the forces in tables; that of `units`")] = ""
+    energy_weight: Annotated[
+        float | None, Key("weight of the energies' loss; 0.2 for forces", at_least=0)
+    ] = None
+    force_weight: Annotated[
+        float | None, Key("weight of the forces' loss; 0.8 for forces", above=0)
+    ] = None
+    denoise_weight: Annotated[float, Key("weight of the Noisy Nodes loss", at_least=0)] = 0.1
+    head: Annotated[str, Key("output head", choices=("scalar", "dipole", "spatial_extent"))] = (
+        "scalar"
+    )
+    loss: Annotated[str, Key("on standardised labels", choices=("mse", "smooth_l1"))] = "mse"
+    standardize: Annotated[bool, Key("subtract the training mean, divide by the spread")] = True
+    atomref: Annotated[str | None, Key("entry of `atomrefs` that is subtracted first")] = None
+    train_val: Annotated[
+        int | None, Key("training and validation frames of the set's own protocol", at_least=2)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Simulation:
+    """How a trajectory of xmd17 is made."""
+
+    frames: Annotated[int, Key("frames to record", at_least=1)]
+    spacing: Annotated[int, Key("steps between two frames", at_least=1)]
+    equilibration: Annotated[int, Key("steps before the first frame's spacing", at_least=0)]
+    temperature_K: Annotated[float, Key("of the bath", "K", above=0)]  # noqa: N815 - kelvin
+    timestep_fs: Annotated[float, Key("of the integrator", "fs", above=0)]
+    friction: Annotated[float, Key("of the bath", "1/fs", above=0)]
+    seed: Annotated[int, Key("of start, velocities and bath", at_least=0, at_most=2**32 - 1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """A dataset: what it is, where it is had, what is trained on."""
+
+    kind: Annotated[str, Key("what a record has", choices=KINDS)]
+    sources: Annotated[Mapping[Text, Source], Key("where it is had", filled=True)]
+    name: Annotated[str, Key("filled in: its key in `datasets`")] = ""
+    title: Annotated[str, Key("for captions; its name")] = ""
+    citation: Annotated[str, Key("what to cite")] = ""
+    doi: Annotated[str, Key("of the citation")] = ""
+    licence: Annotated[str, Key("of the data")] = ""
+    id: Annotated[str, Key("what a molecule id is")] = ""
+    traps: Annotated[tuple[Text, ...], Key("what has gone wrong for others")] = ()
+    store_per_file: Annotated[
+        bool | None, Key("one store for each raw file; true for forces, else false")
+    ] = None
+    expected_molecules: Annotated[int | None, Key("any other count is refused", at_least=1)] = None
+    units: Annotated[
+        Mapping[Text, Text],
+        Key("unit in the store; Å, eV, eV/Å for what `raw_units` names, else the file's"),
+    ] = field(default_factory=dict)
+    ranges: Annotated[
+        Mapping[Text, tuple[Number, Number]] | None,
+        Key(
+            "plausible lowest and highest value of a label, `nearest_neighbour` [Å], `bond_ratio`, "
+            "`energy_per_atom`, `force_rms`; `bond_ratio: [0.55, 1.4]`, the shortest distance over "
+            "the sum of covalent radii"
+        ),
+    ] = None
+    outliers: Annotated[
+        Mapping[Text, Annotated[float, Key("", above=0)]],
+        Key(
+            "farthest allowed value from the mean of the others, in standard deviations; 10 for "
+            "every label, `energy`, `force_rms`"
+        ),
+    ] = field(default_factory=dict)
+    simulation: Annotated[Simulation | None, Key("how it is computed: xmd17 only")] = None
+    default_source: Annotated[str, Key("which source is read; the first")] = ""
+    atomrefs: Annotated[
+        Mapping[Text, Mapping[Text, Number]],
+        Key("energies of isolated atoms by name and element, in store units"),
+    ] = field(default_factory=dict)
+    targets: Annotated[
+        Mapping[Name, Target | None] | None,
+        Key("what is trained on; forces: each file, else none"),
+    ] = None
+
+    @property
+    def forces(self) -> bool:
+        """Whether it has energies and forces."""
+        return self.kind == "forces"
+
+    def target(self, name: str) -> Target:
+        """A target of a completed card."""
+        found = (self.targets or {}).get(name)
+        if found is None:
+            raise ConfigError(f"dataset {self.name}: target {choice(name, self.targets or {})}")
+        return found
 
 
 def quantities(card: Card) -> list[str]:
     """What a store of this card holds and so needs a unit: positions, labels, forces."""
-    if card["kind"] == "geometries":
+    if card.kind == "geometries":
         return ["pos"]
-    if card["kind"] == "forces":
+    if card.forces:
         return ["pos", "energy", "forces"]
-    return ["pos", *dict.fromkeys(t.get("label", n) for n, t in card["targets"].items())]
+    targets = (card.targets or {}).items()
+    return ["pos", *dict.fromkeys((t and t.label) or name for name, t in targets)]
 
 
-def _units(card: Card) -> dict[str, str]:
-    """Units in the store: as given, else Å, eV and eV/Å, else the unit in the file."""
-    given = card.get("units") or {}
-    where = f"datasets.{card['name']}.units"
-    units = {key: _known_unit(unit, f"{where}.{key}") for key, unit in given.items()}
-    source = card["sources"].get(card["default_source"]) or {}
-    raw = {"pos": "Å", **source.get("raw_units", {})}
-    for name in quantities(card):
-        if name not in units and name in raw:
-            kind = _MEASURES.get(name, quantity_of(raw[name]))
-            units[name] = _STORE_UNITS.get(kind, raw[name])
-    return units
-
-
-def _recipes(card: Card) -> dict[str, dict[str, Any]]:
-    forces = card["kind"] == "forces"
-    recipes = {}
-    for name, given in card["targets"].items():
-        label = given.get("label", "energy" if forces else name)
-        unit = card["units"].get(label, "")
-        recipe = {"label": label, "unit": unit, "table_unit": given.get("unit", unit)}
-        if forces:
-            force = card["units"].get("forces", "")
-            recipe |= {**_FORCE_RECIPE, "force_unit": force, "table_force_unit": force}
-        recipes[name] = {**recipe, "denoise_weight": 0.1, **given}
-    return recipes
-
-
-# ---- checks ------------------------------------------------------------------------------------
-
-
-def _choice(value: object, allowed: Iterable[str]) -> str:
-    names = list(allowed)
-    close = difflib.get_close_matches(str(value), names, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"is {value!r}; allowed: {', '.join(names) or 'none'}{hint}"
-
-
-def findings(card: Card) -> list[str]:
-    """What is wrong with a completed card, one line each with its dotted key."""
-    base = f"datasets.{card['name']}"
-    lines = []
-    if card["default_source"] not in card["sources"]:
-        lines.append(f"{base}.default_source: {_choice(card['default_source'], card['sources'])}")
-    for name, source in card["sources"].items():
-        lines += _source_findings(card, source, f"{base}.sources.{name}")
-    used = card["sources"].get(card["default_source"], {})
-    for quantity in quantities(card):
-        if quantity not in card["units"]:
-            lines.append(
-                f"{base}.units.{quantity}: missing; say it here or, for the unit in the file, in "
-                f"sources.{card['default_source']}.raw_units"
-            )
-    for quantity, kind in _MEASURES.items():
-        unit = card["units"].get(quantity)
-        if unit is not None and quantity_of(unit) != kind:
-            lines.append(f"{base}.units.{quantity}: {_choice(unit, allowed_units(kind))}")
-    if card["units"].get("pos", "Å") != "Å":
-        lines.append(f"{base}.units.pos: must be Å; say the file's unit in a source's raw_units")
-    if card["kind"] == "forces":
-        lines += _target_findings(card, used, base)
-    refs = card.get("atomrefs") or {}
-    return lines + [
-        f"{base}.targets.{name}.atomref: {_choice(target['atomref'], refs)}"
-        for name, target in card["targets"].items()
-        if target.get("atomref") and target["atomref"] not in refs
-    ]
-
-
-def _source_findings(card: Card, source: Card, where: str) -> list[str]:
-    reader = source["reader"]
-    if reader not in READER_KEYS:
-        return [f"{where}.reader: {_choice(reader, READER_KEYS)}"]
-    allowed = (*_COMMON_KEYS, *READER_KEYS[reader])
-    lines = [
-        f"{where}.{key}: reader {reader} has no such key; allowed: {', '.join(allowed)}"
-        for key in source
-        if key not in allowed
-    ]
-    roles = READER_ROLES.get(reader)
-    if roles and tuple(source["files"]) not in roles:
-        wanted = " or ".join(f"[{', '.join(names)}]" for names in roles)
-        lines.append(f"{where}.files: are [{', '.join(source['files'])}]; {reader} takes {wanted}")
-    if not source["files"]:
-        lines.append(f"{where}.files: missing")
-    for role, file in source["files"].items():
-        if "name" not in file:
-            lines.append(f"{where}.files.{role}: needs `local` (a path) or `name` with `urls`")
-        if role == ALL:
-            lines.append(f"{where}.files.{role}: the name is taken")
-    for quantity, unit in source.get("raw_units", {}).items():
-        stored = card["units"].get(quantity)
-        kind = quantity_of(stored) if stored else None
-        if stored is None:
-            lines.append(f"{where}.raw_units.{_unknown(quantity, quantities(card))}")
-        elif quantity_of(unit) != kind:
-            units = ", ".join(allowed_units(kind))
-            lines.append(f"{where}.raw_units.{quantity}: is {unit!r}; allowed: {units}")
-    return lines + _part_findings(card, source, where)
-
-
-def _unknown(name: str, allowed: list[str]) -> str:
-    return f"{name}: unknown quantity; allowed: {', '.join(allowed)}"
-
-
-def _part_findings(card: Card, source: Card, where: str) -> list[str]:
-    lines = []
-    for target, parts in (source.get("parts") or {}).items():
-        named = {"train": parts["train"]} | {f"test.{k}": v for k, v in parts["test"].items()}
-        lines += [
-            f"{where}.parts.{target}.{part}: {_choice(role, source['files'])}"
-            for part, role in named.items()
-            if role not in source["files"]
-        ]
-        if target not in card["targets"]:
-            lines.append(f"{where}.parts.{target}: {_choice(target, card['targets'])}")
-    return lines
-
-
-def _target_findings(card: Card, source: Card, base: str) -> list[str]:
-    known = {**(source.get("files") or {}), **(source.get("parts") or {})}
-    return [
-        f"{base}.targets.{name}: source {card['default_source']} has no such file or part; "
-        f"it has: {', '.join(known)}"
-        for name in card["targets"]
-        if name not in known
-    ]
+def reading_json(card: Card) -> Json:
+    """The part of a card that its store depends on: no recipes, titles or addresses."""
+    name, source = card_source(card)
+    files = {role: replace(file, urls=()) for role, file in source.files.items()}
+    targets = {key: Target(label=card.target(key).label) for key in card.targets or {}}
+    reading = Card(
+        kind=card.kind,
+        sources={name: replace(source, files=files)},
+        name=card.name,
+        store_per_file=card.store_per_file,
+        expected_molecules=card.expected_molecules,
+        units=card.units,
+        ranges=card.ranges,
+        outliers=card.outliers,
+        default_source=card.default_source,
+        targets=targets,
+    )
+    found: Json = as_json(reading)
+    return found
 
 
 # ---- which files make a store ------------------------------------------------------------------
 
 
-def card_source(card: Card, source: str | None = None) -> tuple[str, Card]:
+def card_source(card: Card, source: str | None = None) -> tuple[str, Source]:
     """Name and entry of a card's source; by default the one that ``default_source`` names.
 
     Raises:
         ConfigError: the card has no such source; lists those it has.
     """
-    name = source or card["default_source"]
-    if name not in card["sources"]:
-        raise ConfigError(f"dataset {card['name']}: source {_choice(name, card['sources'])}")
-    return name, card["sources"][name]
+    name = source or card.default_source
+    if name not in card.sources:
+        raise ConfigError(f"dataset {card.name}: source {choice(name, card.sources)}")
+    return name, card.sources[name]
 
 
-def parts(card: Card, target: str, source: str | None = None) -> dict[str, Any] | None:
-    """Files of a target that trains on one and is tested on others, or None.
-
-    Returns:
-        ``train``: role of a file; ``test``: role by name of the part, in the order of tables.
-    """
+def parts(card: Card, target: str, source: str | None = None) -> Parts | None:
+    """Files of a target that trains on one and is tested on others, or None."""
     _, entry = card_source(card, source)
-    found: dict[str, Any] | None = (entry.get("parts") or {}).get(target)
-    return found
+    return entry.parts.get(target)
 
 
 def missing_file(card: Card, role: str, source: str | None = None) -> str | None:
     """Why a raw file is not to be had (``missing:`` in its entry), or None."""
     _, entry = card_source(card, source)
-    reason: str | None = entry["files"][role].get("missing")
-    return reason
+    return entry.files[role].missing
 
 
 def store_roles(card: Card, target: str | None = None, source: str | None = None) -> list[str]:
@@ -302,28 +288,27 @@ def store_roles(card: Card, target: str | None = None, source: str | None = None
         ConfigError: no such source or target; or nothing is left of it.
     """
     _, entry = card_source(card, source)
-    if not card["store_per_file"]:
-        return list(entry["files"])
+    if not card.store_per_file:
+        return list(entry.files)
     if target == ALL:
-        each = (store_roles(card, name, source) for name in card["targets"])
+        each = (store_roles(card, name, source) for name in card.targets or {})
         return list(dict.fromkeys(role for roles in each for role in roles))
-    split = parts(card, target, source) if target else None
-    if split is None and target not in entry["files"]:
-        known = [*entry["files"], *(entry.get("parts") or {})]
+    split = entry.parts.get(target) if target else None
+    if split is None and target not in entry.files:
         raise ConfigError(
-            f"dataset {card['name']} has one store per raw file, none for {target!r}; "
-            f"allowed: {', '.join(known)}"
+            f"dataset {card.name} has one store per raw file, none for {target!r}; "
+            f"allowed: {', '.join([*entry.files, *entry.parts])}"
         )
-    wanted = [str(target)] if split is None else [split["train"], *split["test"].values()]
+    wanted = [str(target)] if split is None else [split.train, *split.test.values()]
     roles = [role for role in dict.fromkeys(wanted) if not missing_file(card, role, source)]
     if not roles:
-        raise ConfigError(f"dataset {card['name']}: every file of target {target!r} is missing")
+        raise ConfigError(f"dataset {card.name}: every file of target {target!r} is missing")
     return roles
 
 
 def source_files(
     card: Card, target: str | None = None, source: str | None = None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, File]:
     """Raw files behind a store by role (see :func:`store_roles`)."""
     _, entry = card_source(card, source)
-    return {role: dict(entry["files"][role]) for role in store_roles(card, target, source)}
+    return {role: entry.files[role] for role in store_roles(card, target, source)}

@@ -1,1 +1,1 @@
-"""What an edition runs, as a function of YAML: config, runs, cells, plan."""
+"""What an edition runs, as a function of YAML: config, methods, data, runs, tables, plan."""

@@ -7,12 +7,15 @@ training that was not measured has no estimate: nothing is extrapolated from ano
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from georecon.data.cards import card_source
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.references import PRETRAIN
+from georecon.experiments.sections import Config
+from georecon.experiments.settings import FinetuneSettings, PretrainSettings
 from georecon.files import read_json, sha256_json
 
 RATES = "rates-*.json"
@@ -34,7 +37,7 @@ class Training:
 
     folder: str
     stage: str
-    settings: dict[str, Any]
+    settings: PretrainSettings | FinetuneSettings
     dataset: str
     target: str
 
@@ -43,8 +46,9 @@ class Training:
         in the encoder they start from or in their number of steps.
         """
         names = ("objective", "params", "encoder", "recipe", "label", "evaluation_batch")
-        train = {name: self.settings["train"].get(name) for name in ("batch_size", "precision")}
-        kept = {name: self.settings[name] for name in names if name in self.settings}
+        given = self.settings.as_json()
+        train = {name: given["train"].get(name) for name in ("batch_size", "precision")}
+        kept = {name: given[name] for name in names if name in given}
         place = {"stage": self.stage, "dataset": self.dataset, "target": self.target}
         return sha256_json({**kept, **train, **place})[:16]
 
@@ -53,30 +57,34 @@ class Training:
         rate = rates.get(self.workload())
         if rate is None:
             return None
-        train = self.settings["train"]
-        validations = min(train["steps"], train["evaluations"]) * rate["seconds_per_validation"]
-        return (train["steps"] * rate["seconds_per_step"] + validations) / 3600.0
+        train = self.settings.train
+        validations = min(train.steps, train.evaluations) * rate["seconds_per_validation"]
+        return (train.steps * rate["seconds_per_step"] + validations) / 3600.0
 
 
 def trainings(experiments: Experiments, table: str) -> list[Training]:
     """Runs that a table is made of, each once."""
     found: dict[str, Training] = {}
-    pretrain_seed = experiments.config["pretrain"]["seed"]
-    for row in experiments.rows(table):
-        for column in experiments.columns(table):
-            if "files" not in experiments.cell(table, row, column):
-                continue
-            if experiments.is_pretrained(row.method):
-                folder = experiments.pretrain_folder(row.method)
-                settings = experiments.pretrain_settings(row.method, pretrain_seed)
-                dataset = experiments.dataset_of("pretrain")
-                found[folder] = Training(folder, "pretrain", settings, dataset, "")
-            if column.spec["source"] == "finetune":
-                dataset, target = experiments.dataset_of(column.spec["set"]), column.spec["target"]
-                for seed, file in experiments.cell(table, row, column)["files"].items():
-                    settings = experiments.finetune_settings(dataset, target, row.method, seed)
-                    folder = file.rpartition("/")[0]
-                    found[folder] = Training(folder, "finetune", settings, dataset, target)
+    runs, data, tables = experiments.runs, experiments.data, experiments.tables
+    seed = experiments.config.pretrain.seed
+    columns = tables.columns(table)
+    for row, column in itertools.product(tables.rows(table), columns):
+        cell = tables.cell(table, row, column)
+        if cell.reason is not None:
+            continue
+        if experiments.methods.is_pretrained(row.method):
+            folder, settings = (
+                runs.pretrain_folder(row.method),
+                runs.pretrain_settings(row.method, seed),
+            )
+            dataset = data.dataset_of(PRETRAIN)
+            found[folder] = Training(folder, "pretrain", settings, dataset, "")
+        if column.source == "finetune":
+            dataset, target = data.dataset_of(column.part), column.target
+            for own, file in cell.files.items():
+                folder = file.rpartition("/")[0]
+                tuned = runs.finetune_settings(dataset, target, row.method, own)
+                found[folder] = Training(folder, "finetune", tuned, dataset, target)
     return list(found.values())
 
 
@@ -92,7 +100,7 @@ def trainings_left(experiments: Experiments, root: Path) -> list[Training]:
     """Runs of all tables whose ``run.json`` is not in the working folder yet, each once."""
     found = {
         run.folder: run
-        for name in experiments.config["tables"]
+        for name in experiments.tables.names()
         for run in trainings(experiments, name)
     }
     return [run for run in found.values() if not (root / run.folder / "run.json").exists()]
@@ -105,7 +113,7 @@ def _hours(runs: list[Training], rates: dict[str, dict[str, float]]) -> str:
     return ", ".join(filter(None, (text, f"{missing} not measured" if missing else "")))
 
 
-def downloads(config: dict[str, Any], root: Path) -> tuple[int, int]:
+def downloads(config: Config, root: Path) -> tuple[int, int]:
     """Bytes of the files still to download, and how many files of unknown size.
 
     Args:
@@ -118,18 +126,17 @@ def downloads(config: dict[str, Any], root: Path) -> tuple[int, int]:
 
 def _downloads(experiments: Experiments, root: Path) -> tuple[list[str], int, int]:
     lines, total, unknown = [], 0, 0
-    sets = {
-        entry["dataset"] for entry in experiments.config["sets"].values() if "missing" not in entry
-    }
+    sets = {role.dataset for role in experiments.config.sets.values() if role.missing is None}
     for dataset in sorted(sets):
-        _, source = card_source(experiments.card(dataset))
-        for file in source["files"].values():
-            if not file.get("urls") or (root / "resources/raw" / dataset / file["name"]).exists():
+        _, source = card_source(experiments.data.card(dataset))
+        for file in source.files.values():
+            place = root / "resources/raw" / dataset / str(file.name)
+            if not file.urls or place.exists():
                 continue
-            total += file["bytes"] or 0
-            unknown += file["bytes"] is None
-            size = "size unknown" if file["bytes"] is None else f"{file['bytes']:,} bytes"
-            lines.append(f"  {dataset}/{file['name']}: {size}")
+            total += file.bytes or 0
+            unknown += file.bytes is None
+            size = "size unknown" if file.bytes is None else f"{file.bytes:,} bytes"
+            lines.append(f"  {dataset}/{file.name}: {size}")
     return lines, total, unknown
 
 
@@ -142,7 +149,7 @@ def plan(experiments: Experiments, root: Path, results: Path) -> list[str]:
         results: folder with the measured rates.
     """
     devices = read_rates(results)
-    tables = {name: trainings(experiments, name) for name in experiments.config["tables"]}
+    tables = {name: trainings(experiments, name) for name in experiments.tables.names()}
     everything = list({run.folder: run for runs in tables.values() for run in runs}.values())
     lines = [f"Trainings of the {experiments.edition} edition, those left to do:"]
     for name, runs in {**tables, "all": everything}.items():

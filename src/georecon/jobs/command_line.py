@@ -43,12 +43,23 @@ def edition_of(arguments: Sequence[str], folder: Path) -> str:
     for pair in reversed(pairs):
         if pair.startswith("edition="):
             return pair.removeprefix("edition=")
-    files_given = option_values(arguments, "--configfile", "--configfiles")
-    profile = (option_values(arguments, "--profile") or [""])[0]
-    if profile and not files_given:
-        found = _read_mapping(folder / profile / "profile.yaml").get("configfile", [])
-        files_given = [found] if isinstance(found, str) else list(found)
-    for name in (*reversed(files_given), "config/config.yaml"):
-        if value := _read_mapping(folder / name).get("edition"):
+    for path in (*reversed(config_files(arguments, folder)), folder / "config/config.yaml"):
+        if value := _read_mapping(path).get("edition"):
             return str(value)
     return "laptop"
+
+
+def config_files(arguments: Sequence[str], folder: Path) -> list[Path]:
+    """Configuration files that a Snakemake call is given, by its options or its profile.
+
+    Args:
+        arguments: Snakemake's command-line arguments.
+        folder: working folder.
+    """
+    names = option_values(arguments, "--configfile", "--configfiles")
+    profile = (option_values(arguments, "--profile") or [""])[0]
+    if profile and not names:
+        given = _read_mapping(folder / profile / "profile.yaml")
+        found = given.get("configfile", given.get("configfiles", []))
+        names = [found] if isinstance(found, str) else [*map(str, found or [])]
+    return [folder / name for name in names]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from georecon.experiments.plan import downloads
+from georecon.experiments.sections import Config
 from georecon.jobs.gpus import visible_gpus
 from georecon.jobs.slurm import ASKED, SITE, VARIABLE, left_over
 
@@ -34,7 +35,7 @@ class Finding(NamedTuple):
         return f"{self.verdict:<5} {self.text}"
 
 
-def examine(root: Path, folder: Path, config: dict[str, Any]) -> list[Finding]:
+def examine(root: Path, folder: Path, config: Config) -> list[Finding]:
     """All findings.
 
     Args:
@@ -90,7 +91,7 @@ def _profile(root: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _slurm(root: Path, folder: Path, config: dict[str, Any]) -> Iterator[Finding]:
+def _slurm(root: Path, folder: Path, config: Config) -> Iterator[Finding]:
     missing = [name for name in ("sbatch", "squeue", "sinfo", "scancel") if not shutil.which(name)]
     if missing:
         asked = os.environ.get(ASKED)
@@ -119,7 +120,7 @@ def _slurm(root: Path, folder: Path, config: dict[str, Any]) -> Iterator[Finding
         yield Finding(NOTE, "this folder is under /tmp, which nodes usually do not share")
 
 
-def _partitions(root: Path, config: dict[str, Any]) -> Iterator[Finding]:
+def _partitions(root: Path, config: Config) -> Iterator[Finding]:
     rows = [line.split("|") for line in (_ask("sinfo", "-h", "-o", "%P|%G") or "").splitlines()]
     real: dict[str, bool] = {}
     for name, gres in rows:
@@ -138,7 +139,7 @@ def _partitions(root: Path, config: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(NOTE, f"no {SITE}: jobs go to the default partition ({default})")
     for name in {*site, *filter(None, given.values())} - real.keys():
         yield Finding(FAILS, f"partition {name!r} is unknown here; there are: {', '.join(real)}")
-    if config["gpus"] and not with_gpu and not all(given.values()):
+    if config.gpus and not with_gpu and not all(given.values()):
         there = ", ".join(name for name, gpu in real.items() if gpu) or "none"
         yield Finding(
             FAILS,
@@ -162,11 +163,11 @@ def _ask(*command: str) -> str | None:
     return done.stdout
 
 
-def _gpus(config: dict[str, Any]) -> Iterator[Finding]:
+def _gpus(config: Config) -> Iterator[Finding]:
     names = visible_gpus()
     yield Finding(OK if names else NOTE, f"{len(names)} GPUs on this machine {' '.join(names)}")
     version = importlib.metadata.version("torch")
-    if config["gpus"] and version.endswith("+cpu"):
+    if config.gpus and version.endswith("+cpu"):
         yield Finding(
             FAILS,
             f"training asks for GPUs, and torch {version} cannot use any: remove .venv and "
@@ -174,7 +175,7 @@ def _gpus(config: dict[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _disk(folder: Path, config: dict[str, Any]) -> Iterator[Finding]:
+def _disk(folder: Path, config: Config) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     wanted, unknown = downloads(config, folder)
     more = f" and {unknown} files of unknown size" if unknown else ""
@@ -182,6 +183,6 @@ def _disk(folder: Path, config: dict[str, Any]) -> Iterator[Finding]:
         OK if free > wanted else FAILS,
         f"{free:,} bytes free in {folder}; still to download: {wanted:,}{more}",
     )
-    mirror = config.get("mirror")
+    mirror = config.mirror
     if mirror and "://" not in mirror and not Path(mirror).is_dir():
         yield Finding(FAILS, f"mirror: no folder {mirror}")

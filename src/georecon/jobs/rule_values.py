@@ -1,7 +1,8 @@
 """What rules ask of the experiments: files, settings and numbers, by the names of wildcards.
 
-A rule names the function that gives a value, ``settings=of(experiments.finetune_settings)``; the
-function takes what it needs from the job's wildcards because its parameters are called like them.
+A rule names the function that gives a value, ``settings=of(experiments.runs.finetune_settings)``;
+the function takes what it needs from the job's wildcards because its parameters are called like
+them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from georecon import paths
+from georecon.data.cards import card_source
 from georecon.data.raw.lock import download_mb, identity
 from georecon.errors import ConfigError
-from georecon.experiments.cells import Experiments, cell_files
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.settings import SplitPlan
+from georecon.keys import Json, as_json
 
 RuleFunction = Callable[[Mapping[str, str]], Any]
 """What Snakemake takes in place of a value: a function of the job's wildcards."""
@@ -28,7 +32,8 @@ def of(function: Callable[..., Any], file: str | None = None) -> RuleFunction:
         file: pattern of a path in which ``{}`` stands for what the function returns.
 
     Returns:
-        A function of wildcards; it raises ConfigError for a job without a wildcard it needs.
+        A function of wildcards; it raises ConfigError for a job without a wildcard it needs. What
+        has a method ``as_json`` is given as that: parameters of rules are plain values.
     """
     parameters = list(inspect.signature(function).parameters.values())
     name: str = getattr(function, "func", function).__name__  # of a partial: its function's
@@ -36,6 +41,7 @@ def of(function: Callable[..., Any], file: str | None = None) -> RuleFunction:
     def value(wildcards: Mapping[str, str]) -> Any:
         given = {p.name: _argument(name, p, wildcards.get(p.name)) for p in parameters}
         found = function(**given)
+        found = found.as_json() if hasattr(found, "as_json") else found
         return found if file is None else file.format(found)
 
     # not functools.wraps: Snakemake asks the signature which arguments to give
@@ -66,79 +72,83 @@ class RuleValues:
 
     def raw_files(self, dataset: str, target: str | None) -> list[str]:
         """Raw files that a store is made from."""
-        names = self.experiments.raw_names(dataset, target)
+        names = self.experiments.data.raw_names(dataset, target)
         return [f"{paths.RAW}/{dataset}/{name}" for name in names]
 
-    def raw_identity(self, dataset: str, file: str) -> dict[str, Any]:
+    def raw_identity(self, dataset: str, file: str) -> Json:
         """Which file a fetch job brings, not from where: a new address fetches nothing again."""
-        return identity(self.experiments.card_file(dataset, file))
+        return identity(self.experiments.data.card_file(dataset, file))
 
     def raw_megabytes(self, dataset: str, file: str) -> int:
         """Disk space of a raw file [MB]."""
-        return download_mb(self.experiments.card_file(dataset, file))
+        return download_mb(self.experiments.data.card_file(dataset, file))
 
     def raw_download(self, dataset: str, file: str) -> str:
         """Size and source of a raw file; a resource of its rule, because a dry run shows those."""
-        return self.experiments.download_words(dataset, file)
+        return self.experiments.data.download_words(dataset, file)
 
     def reader_threads(self, dataset: str) -> int:
         """Two where an SDF file is read, to decompress it and to parse it; else one."""
-        sources = self.experiments.reading_card(dataset)["sources"].values()
-        return 2 if any(source["reader"] == "sdf" for source in sources) else 1
+        _, source = card_source(self.experiments.data.card(dataset))
+        return 2 if source.reader == "sdf" else 1
 
-    def split_plan(self, dataset: str, split: str) -> dict[str, Any]:
+    def simulation(self, dataset: str) -> Json | None:
+        """How a computed dataset is made."""
+        found: Json | None = as_json(self.experiments.data.card(dataset).simulation)
+        return found
+
+    def split_plan(self, dataset: str, split: str) -> SplitPlan:
         """How a split is made."""
-        return self.experiments.split_plan(dataset, split)
+        return self.experiments.data.split_plan(dataset, split)
 
     def split_store(self, dataset: str, split: str) -> str:
         """Folder of the store whose rows a split names."""
-        return str(self.split_plan(dataset, split)["store"])
+        return self.split_plan(dataset, split).store
 
     def split_inputs(self, dataset: str, split: str) -> list[str]:
         """Lists of rows, and the test sets that pre-training must not see."""
         plan = self.split_plan(dataset, split)
-        lists = {file["name"] for file in plan.get("indices", {}).values()}
-        tests = plan.get("tests", [])
-        stores = dict.fromkeys(f"{entry['store']}/manifest.json" for entry in tests)
+        lists = {rows.name for rows in plan.indices.values()}
+        stores = dict.fromkeys(f"{test.store}/manifest.json" for test in plan.tests)
         files = [f"{paths.RAW}/{dataset}/{name}" for name in lists]
-        return [*files, *stores, *(entry["split"] for entry in tests)]
+        return [*files, *stores, *(test.split for test in plan.tests)]
 
     # ---- models ----------------------------------------------------------------------------------
 
     def encoder(self, method: str) -> dict[str, str]:
         """The file ``encoder`` that a method starts from; nothing for one from scratch."""
-        if not self.experiments.is_pretrained(method):
+        if not self.experiments.methods.is_pretrained(method):
             return {}
-        return {"encoder": f"{self.experiments.pretrain_folder(method)}/encoder.safetensors"}
+        return {"encoder": f"{self.experiments.runs.pretrain_folder(method)}/encoder.safetensors"}
 
     def smoothness_store(self) -> str:
         """Folder of the store whose molecules smoothness is estimated on."""
-        return self.experiments.store(*self._smoothness_place())
+        return self.experiments.data.store(*self._smoothness_place())
 
     def smoothness_split(self) -> str:
         """Split of the molecules that smoothness is estimated on."""
-        return self.experiments.split(*self._smoothness_place())
+        return self.experiments.data.split(*self._smoothness_place())
 
     def _smoothness_place(self) -> tuple[str, str]:
-        dataset = self.experiments.dataset_of(self.experiments.config["smoothness"]["set"])
-        return dataset, self.experiments.targets(dataset)[0]
+        dataset = self.experiments.data.dataset_of(self.experiments.config.smoothness.set)
+        return dataset, self.experiments.data.targets(dataset)[0]
 
     def label_unit(self, dataset: str, target: str) -> str:
         """Unit of a target's stored labels."""
-        return str(self.experiments.card(dataset)["targets"][target]["unit"])
+        return self.experiments.data.card(dataset).target(target).unit
 
     # ---- tables and pages ------------------------------------------------------------------------
 
     def tables(self) -> list[str]:
         """Names of the edition's tables."""
-        return list(self.experiments.config["tables"])
+        return self.experiments.tables.names()
 
     def run_records(self) -> list[str]:
         """Records of all runs that the tables are made of, each once."""
-        files = [f for name in self.tables() for f in self.experiments.table_files(name)]
+        files = [f for name in self.tables() for f in self.experiments.tables.files(name)]
         return list(dict.fromkeys(f"{file.rsplit('/', 1)[0]}/run.json" for file in files))
 
     def cell_files(self) -> list[str]:
         """Files of the one cell that is made again; none where none is asked for."""
-        cell = self.experiments.config.get("cell")
-        return cell_files(self.experiments, cell) if cell else []
+        cell = self.experiments.config.cell
+        return self.experiments.tables.named_cell(cell)[0].all_files() if cell else []

@@ -7,13 +7,13 @@ fastest. ``x`` are scalars (N, F), ``vec`` vectors (N, 3, F).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph, check_graph, radius_edges
 from georecon.kernels import native
 from georecon.kernels.attention import edge_attention, embed_neighbors, prepare
@@ -25,29 +25,6 @@ from georecon.models.radial import ExpNormalBasis, cosine_cutoff
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EncoderSettings:
-    """Sizes and options of the encoder; the defaults are the paper's (PVD's ET, 256/8/8/64)."""
-
-    channels: int = 256
-    layers: int = 8
-    heads: int = 8
-    rbf: int = 64
-    cutoff: float = 5.0
-    max_neighbors: int = 32
-    max_z: int = 100
-    vector_norm: str = "whitened"
-    vector_cutoff: bool = False
-
-    def __post_init__(self) -> None:
-        if self.channels % self.heads:
-            raise ValueError(
-                f"channels ({self.channels}) must be a multiple of heads ({self.heads})"
-            )
-        if self.vector_norm not in ("whitened", "none"):
-            raise ValueError(f"vector_norm is {self.vector_norm!r}; allowed: 'whitened', 'none'")
 
 
 class EdgeFeatures(NamedTuple):

@@ -9,8 +9,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from georecon.errors import CheckpointError
+from georecon.experiments.settings import EncoderSettings
 from georecon.files import atomic_path
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 
 ENCODER_FORMAT = "georecon-encoder-1"
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph, scatter_sum
 from georecon.kernels.autograd import only
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 from georecon.models.heads import PROPERTY_HEADS
 
 

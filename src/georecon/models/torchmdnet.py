@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from georecon.errors import CheckpointError
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.experiments.settings import EncoderSettings
+from georecon.models.encoder import EquivariantTransformer
 
 _REORDERED = (".v_proj.", ".dv_proj.")
 _BASIS = ("distance_expansion.means", "distance_expansion.betas")

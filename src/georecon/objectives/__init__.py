@@ -1,20 +1,23 @@
 """Pre-training objectives: one file each, found by name; ``_<name>.py`` are parts of them.
 
-An objective is a module with a class ``Objective(encoder, *, …)``, a :class:`PretrainingObjective`.
-A method entry in ``config/methods.yaml`` names the file and gives the keyword arguments as
-``params``.
+An objective is a module with a class ``Parameters``, a frozen dataclass whose fields are
+``Annotated[type, Key(sentence, unit, bounds)]``, and a class ``Objective(encoder, parameters)``, a
+:class:`PretrainingObjective`. A method entry in ``config/methods.yaml`` names the file and gives
+the parameters as ``params``; they are checked against ``Parameters`` before any job.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from georecon.errors import ConfigError
+from georecon.experiments.objective_keys import declared, objective_names
+from georecon.experiments.settings import Params
 from georecon.graph import MolGraph
+from georecon.keys import choice, from_json
 from georecon.models.encoder import EquivariantTransformer
 from georecon.noise import NoiseSource
 
@@ -47,23 +50,18 @@ class PretrainingObjective(nn.Module):
 
 def available() -> list[str]:
     """Names of the objective files in this folder."""
-    names = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in names if not name.startswith("_"))
+    return objective_names()
 
 
-def build(
-    name: str, encoder: EquivariantTransformer, params: dict[str, Any]
-) -> PretrainingObjective:
+def build(name: str, encoder: EquivariantTransformer, params: Params) -> PretrainingObjective:
     """Objective ``name`` on ``encoder``.
 
     Raises:
         ConfigError: no such file, or a parameter it does not take.
     """
     if name not in available():
-        raise ConfigError(f"objective is {name!r}; allowed: {', '.join(available())}")
+        raise ConfigError(f"objective {choice(name, available())}")
+    parameters: object = from_json(declared(name), params, f"objective {name}")
     factory = importlib.import_module(f"{__name__}.{name}").Objective
-    try:
-        objective: PretrainingObjective = factory(encoder, **params)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"objective {name!r} with params {params}: {error}") from None
+    objective: PretrainingObjective = factory(encoder, parameters)
     return objective

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph, pool_mean, pool_sum
-from georecon.models.encoder import AttentionLayer, EdgeFeatures, EncoderSettings, linear
+from georecon.models.encoder import AttentionLayer, EdgeFeatures, linear
 from georecon.models.heads import VectorHead
 from georecon.models.norms import LayerNorm
 

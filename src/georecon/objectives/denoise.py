@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 from torch import Tensor
 from torch.nn import functional
 
 from georecon.graph import MolGraph
+from georecon.keys import Key
 from georecon.models.encoder import EquivariantTransformer
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameters:
+    """Parameters of Coord."""
+
+    sigma: Annotated[float, Key("standard deviation of the noise", "Å", above=0)]
 
 
 class Objective(PretrainingObjective):
@@ -21,12 +32,12 @@ class Objective(PretrainingObjective):
 
     Args:
         encoder: the encoder to train.
-        sigma: standard deviation of the noise [Å].
+        parameters: of the noise.
     """
 
-    def __init__(self, encoder: EquivariantTransformer, *, sigma: float) -> None:
+    def __init__(self, encoder: EquivariantTransformer, parameters: Parameters) -> None:
         super().__init__(encoder)
-        self.sigma = sigma
+        self.sigma = parameters.sigma
         self.head = VectorHead(encoder.settings.channels)
 
     def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:

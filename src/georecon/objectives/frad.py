@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 from torch.nn import functional
 
 from georecon.graph import MolGraph
+from georecon.keys import Key
 from georecon.models.encoder import EquivariantTransformer
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
 from georecon.objectives._torsions import find_torsions, turn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameters:
+    """Parameters of Frad."""
+
+    sigma: Annotated[float, Key("standard deviation of the coordinate noise", "Å", above=0)]
+    sigma_torsion: Annotated[
+        float, Key("standard deviation of the torsion noise", "degrees", at_least=0)
+    ]
 
 
 class Objective(PretrainingObjective):
@@ -24,15 +37,13 @@ class Objective(PretrainingObjective):
 
     Args:
         encoder: the encoder to train.
-        sigma: standard deviation of the coordinate noise [Å].
-        sigma_torsion: standard deviation of the torsion noise [degrees].
+        parameters: of both noises.
     """
 
-    def __init__(
-        self, encoder: EquivariantTransformer, *, sigma: float, sigma_torsion: float
-    ) -> None:
+    def __init__(self, encoder: EquivariantTransformer, parameters: Parameters) -> None:
         super().__init__(encoder)
-        self.sigma, self.sigma_torsion = sigma, math.radians(sigma_torsion)
+        self.sigma = parameters.sigma
+        self.sigma_torsion = math.radians(parameters.sigma_torsion)
         self.head = VectorHead(encoder.settings.channels)
 
     def turned(self, graph: MolGraph, noise: NoiseSource) -> MolGraph:

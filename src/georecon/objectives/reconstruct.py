@@ -13,20 +13,63 @@ Loss ``λ_rec·MSE(c) + λ_den·MSE(b) + λ_clean·(a)``.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from georecon.graph import MolGraph
+from georecon.keys import Key
 from georecon.models.encoder import EdgeFeatures, EquivariantTransformer, linear
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
 from georecon.objectives._reconstruction import Decoder, GraphCode
 
-_LOSSES = ("reconstruct", "denoise", "clean")
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """Weights of the losses."""
+
+    reconstruct: Annotated[float, Key("of the reconstruction of pass (c)", at_least=0)]
+    denoise: Annotated[float, Key("of the denoising head", at_least=0)]
+    clean: Annotated[float, Key("of the clean head", at_least=0)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameters:
+    """Parameters of GeoRecon."""
+
+    sigma: Annotated[float, Key("noise of the denoising head's pass (b)", "Å", above=0)]
+    sigma_rec: Annotated[float, Key("noise of the reconstruction pass (c)", "Å", above=0)]
+    hide_types: Annotated[
+        bool,
+        Key(
+            "whether the types of all atoms are hidden in pass (c): the decoder then has them from "
+            "the code alone"
+        ),
+    ]
+    depth: Annotated[int, Key("ET layers in the decoder", at_least=0)]
+    pooling: Annotated[str, Key("over the atoms of a molecule", choices=("mean", "sum"))]
+    fusion: Annotated[
+        str,
+        Key(
+            "of the code with the noisy features; none: the code is not used",
+            choices=("film", "add", "concat", "none"),
+        ),
+    ]
+    clean_target: Annotated[
+        str,
+        Key(
+            "of the clean head: zero, the noise of a molecule without noise, or atomic numbers",
+            choices=("zero", "types"),
+        ),
+    ]
+    passes: Annotated[int, Key("2: no pass (b), the denoising head reads pass (c)", choices=(2, 3))]
+    detach: Annotated[bool, Key("whether the code's gradient stops before the encoder")]
+    weights: Annotated[Weights, Key("of the losses")]
 
 
 class _Passes(NamedTuple):
@@ -46,49 +89,17 @@ class Objective(PretrainingObjective):
 
     Args:
         encoder: the encoder to train.
-        sigma: noise of the denoising head's pass (b) [Å].
-        sigma_rec: noise of the reconstruction pass (c) [Å].
-        hide_types: whether the types of all atoms are hidden in pass (c): the decoder then has
-            them from the code alone.
-        depth: ET layers in the decoder.
-        pooling: "mean" or "sum" over atoms.
-        fusion: "film", "add", "concat" or "none" (the code is not used).
-        clean_target: of the clean head: "zero", the noise of a molecule without noise, or "types",
-            the atomic numbers.
-        passes: 3, or 2: no pass (b), the denoising head reads pass (c).
-        detach: whether the code's gradient stops before the encoder.
-        weights: of the losses: ``reconstruct``, ``denoise``, ``clean``.
+        parameters: noise, decoder and losses.
     """
 
-    def __init__(  # noqa: PLR0913 - one argument for each choice
-        self,
-        encoder: EquivariantTransformer,
-        *,
-        sigma: float,
-        sigma_rec: float,
-        hide_types: bool,
-        depth: int,
-        pooling: str,
-        fusion: str,
-        clean_target: str,
-        passes: int,
-        detach: bool,
-        weights: dict[str, float],
-    ) -> None:
+    def __init__(self, encoder: EquivariantTransformer, parameters: Parameters) -> None:
         super().__init__(encoder)
-        if set(weights) != set(_LOSSES):
-            raise ValueError(f"weights must be given for {sorted(_LOSSES)}, not {sorted(weights)}")
-        if clean_target not in ("zero", "types"):
-            raise ValueError(f"clean_target is {clean_target!r}; allowed: zero, types")
-        if passes not in (2, 3):
-            raise ValueError(f"passes is {passes!r}; allowed: 2, 3")
         settings = encoder.settings
-        self.sigma, self.sigma_rec, self.weights = sigma, sigma_rec, weights
-        self.hide_types, self.detach, self.passes = hide_types, detach, passes
-        self.graph_code = GraphCode(settings.channels, pooling)
-        self.decoder = Decoder(settings, depth, fusion)
+        self.params = parameters
+        self.graph_code = GraphCode(settings.channels, parameters.pooling)
+        self.decoder = Decoder(settings, parameters.depth, parameters.fusion)
         self.denoise_head = VectorHead(settings.channels)
-        types = clean_target == "types"
+        types = parameters.clean_target == "types"
         self.type_head = linear(settings.channels, settings.max_z) if types else None
         self.clean_head = None if types else VectorHead(settings.channels)
 
@@ -119,15 +130,17 @@ class Objective(PretrainingObjective):
             "denoise": self._denoise(graph, noise, passes),
             "clean": passes.clean,
         }
-        loss = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
+        loss = torch.stack(
+            [getattr(self.params.weights, name) * part for name, part in parts.items()]
+        ).sum()
         return {"loss": loss, **parts}
 
     def _passes(self, graph: MolGraph, noise: NoiseSource) -> _Passes:
         """Clean pass (a) and strongly noised pass (c)."""
         x, vec = self.encoder(graph)
-        code = self.graph_code(x.detach() if self.detach else x, graph)
-        noisy, epsilon = noise.displace(graph, "reconstruct", self.sigma_rec)
-        if self.hide_types:
+        code = self.graph_code(x.detach() if self.params.detach else x, graph)
+        noisy, epsilon = noise.displace(graph, "reconstruct", self.params.sigma_rec)
+        if self.params.hide_types:
             # One type for all: the last of the encoder's table (Z = 99), which no dataset has.
             hidden = torch.full_like(noisy.z, self.encoder.settings.max_z - 1)
             noisy = noisy._replace(z=hidden)
@@ -150,8 +163,8 @@ class Objective(PretrainingObjective):
 
     def _denoise(self, graph: MolGraph, noise: NoiseSource, passes: _Passes) -> Tensor:
         """Denoising head on pass (b), or on pass (c) where there are two passes."""
-        if self.passes == 2:
+        if self.params.passes == 2:
             predicted = self.denoise_head(passes.x, passes.vec, passes.noisy)
             return functional.mse_loss(predicted, passes.epsilon)
-        noisy, epsilon = noise.displace(graph, "denoise", self.sigma)
+        noisy, epsilon = noise.displace(graph, "denoise", self.params.sigma)
         return functional.mse_loss(self.denoise_head(*self.encoder(noisy), noisy), epsilon)

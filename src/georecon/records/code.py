@@ -65,6 +65,11 @@ def code_digest(stage: str, *extra: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def meaning_digest(path: Path) -> str:
+    """Digest of what one source file says, without comments, docstrings and layout."""
+    return _reader().meaning(path)
+
+
 def has_code(stage: str) -> bool:
     """Whether a stage has a script, and so a digest."""
     return (_SCRIPTS / f"{stage}.py").is_file()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from georecon.errors import ConfigError
-from georecon.experiments.config import read_yaml
+from georecon.experiments.yaml_files import read_yaml
 from georecon.files import sha256_json
 from georecon.units import UNIT_DISPLAY
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, write_text
 from georecon.reporting.expected import Expected
 from georecon.reporting.html_page import html_page
@@ -19,14 +19,6 @@ from georecon.reporting.tables import markdown
 if TYPE_CHECKING:
     from georecon.records.read import Record
 
-ROLES = {
-    "pretrain": "pre-training",
-    "property": "properties",
-    "force": "forces",
-    "large_force": "forces of large molecules",
-    "out_of_distribution": "out of distribution",
-}
-"""What an edition has a molecule set for, in words."""
 STYLE = """table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }
 th, td { padding: .3em .7em; border-bottom: 1px solid #ddd; white-space: nowrap; }
 th { border-bottom: 2px solid #999; }"""
@@ -35,11 +27,11 @@ th { border-bottom: 2px solid #999; }"""
 def banner(experiments: Experiments) -> str:
     """Edition and its molecule sets, in sentences."""
     lines = []
-    for role, entry in experiments.config["sets"].items():
-        title = experiments.card(entry["dataset"])["title"]
-        text = f"not in this edition ({entry['missing']})" if "missing" in entry else title
-        lines.append(f"- {ROLES.get(role, role)}: {text}")
-    seeds = ", ".join(map(str, experiments.config["finetune"]["seeds"]))
+    for part, role in experiments.config.sets.items():
+        title = experiments.data.card(role.dataset).title
+        text = title if role.missing is None else f"not in this edition ({role.missing})"
+        lines.append(f"- {role.words(part)}: {text}")
+    seeds = ", ".join(map(str, experiments.config.finetune.seeds))
     head = f"Edition **{experiments.edition}**; fine-tuning seeds {seeds}. Data:"
     return "\n".join([head, "", *lines])
 

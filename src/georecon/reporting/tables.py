@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from georecon.errors import DataError
+from georecon.experiments.specs import CellSpec, TableSpec
 from georecon.files import read_json, sha256_file, write_json, write_text
+from georecon.keys import Json
 from georecon.units import UNIT_DISPLAY, UNIT_LATEX, convert
 
 FORMAT_VERSION = 1
 
 
-def lookup(document: Any, key: list[str], file: str) -> float:
+def lookup(document: Any, key: Sequence[str], file: str) -> float:
     """Number at a path of keys in a JSON document.
 
     Raises:
@@ -37,12 +40,11 @@ def _read_metrics(file: str) -> Any:
         raise DataError(file, None, f"not readable as JSON ({error}); rerun its job") from None
 
 
-def fill_cell(cell: dict[str, Any], unit: str) -> dict[str, Any]:
+def fill_cell(cell: CellSpec, unit: str) -> Json:
     """Read the numbers of one cell of a table specification.
 
     Args:
-        cell: from ``Experiments.table_spec``: ``reason``, or ``files``, ``key``, ``unit``,
-            ``divide_by``.
+        cell: of a ``TableSpec``.
         unit: unit of the table's column; values are converted to it.
 
     Returns:
@@ -50,29 +52,29 @@ def fill_cell(cell: dict[str, Any], unit: str) -> dict[str, Any]:
         ``n``,
         ``values`` by seed, ``runs`` (path and sha256 of every file used) and ``reason`` if empty.
     """
-    place = {"row": cell["row"], "column": cell["column"]}
-    if "reason" in cell:
+    place = {"row": cell.row, "column": cell.column}
+    if cell.reason is not None:
         return place | {
             "value": None,
             "std": None,
             "n": 0,
             "values": {},
             "runs": [],
-            "reason": cell["reason"],
+            "reason": cell.reason,
         }
     values, runs = {}, []
-    for seed, file in cell["files"].items():
-        number = lookup(_read_metrics(file), cell["key"], file)
+    for seed, file in cell.files.items():
+        number = lookup(_read_metrics(file), cell.key, file)
         used = [file]
-        if "divide_by" in cell:
-            other = cell["divide_by"][seed]
-            divisor = lookup(_read_metrics(other), cell["key"], other)
+        if cell.divide_by:
+            other = cell.divide_by[seed]
+            divisor = lookup(_read_metrics(other), cell.key, other)
             if divisor == 0.0:
-                raise DataError(other, ".".join(cell["key"]), "is 0, nothing can be related to it")
+                raise DataError(other, ".".join(cell.key), "is 0, nothing can be related to it")
             number /= divisor
             used.append(other)
-        elif cell["unit"] != unit:
-            number = float(convert(number, cell["unit"], unit))
+        elif cell.unit != unit:
+            number = float(convert(number, cell.unit, unit))
         values[str(seed)] = number
         runs += [{"path": name, "sha256": sha256_file(name)} for name in used]
     numbers = list(values.values())
@@ -83,26 +85,23 @@ def fill_cell(cell: dict[str, Any], unit: str) -> dict[str, Any]:
         "n": len(numbers),
         "values": values,
         "runs": runs,
-        "key": cell["key"],
+        "key": [*cell.key],
         "reason": None,
     }
 
 
-def build(spec: dict[str, Any], leaks: list[str]) -> dict[str, Any]:
+def build(spec: TableSpec, leaks: list[str]) -> Json:
     """Fill a table specification.
 
     Args:
-        spec: from ``Experiments.table_spec``.
+        spec: what the table is made of.
         leaks: leak reports of the test sets behind it; their counts join the caption.
     """
-    units = {column["key"]: column["unit"] for column in spec["columns"]}
-    rows = {row["key"]: row.get("unit", "") for row in spec["rows"]}
-    cells = [fill_cell(cell, units[cell["column"]] or rows[cell["row"]]) for cell in spec["cells"]]
     return {
         "format_version": FORMAT_VERSION,
-        **{name: spec[name] for name in ("table", "edition", "title", "rows", "columns")},
-        "caption": " ".join([spec["caption"], *leak_sentences(leaks)]),
-        "cells": cells,
+        **spec.as_json(),
+        "caption": " ".join([spec.caption, *leak_sentences(leaks)]),
+        "cells": [fill_cell(cell, spec.unit(cell)) for cell in spec.cells],
     }
 
 

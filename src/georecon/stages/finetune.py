@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +15,16 @@ from torch.nn import functional
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import ConfigError
+from georecon.experiments.settings import FinetuneSettings, Recipe
 from georecon.files import atomic_path, sha256_file, sha256_json
 from georecon.graph import scatter_sum
-from georecon.models.encoder import EncoderSettings
+from georecon.keys import Json, from_json
 from georecon.models.encoder_file import load_encoder
 from georecon.models.heads import VectorHead
 from georecon.models.potential import PropertyModel
 from georecon.noise import NoiseSource
 from georecon.training.batches import Batch, Share, ShuffledBatches, in_order
-from georecon.training.loop import FitResult, TrainSettings, fit
+from georecon.training.loop import FitResult, fit
 from georecon.training.precision import check_precision
 from georecon.training.world import World
 
@@ -33,35 +32,6 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": functional.mse_loss,
     "smooth_l1": functional.smooth_l1_loss,
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """How one target is learned (docs/method.md; PVD and Frad's per-target recipes).
-
-    Attributes:
-        head: "scalar", "dipole" or "spatial_extent".
-        loss: "mse" or "smooth_l1", on standardised labels.
-        standardize: subtract the training mean and divide by the training standard deviation.
-        atomref: reference of each element [label unit] by atomic number, subtracted first.
-        noise_sigma: Noisy Nodes σ [Å]; 0 switches them off.
-        noise_weight: weight of the Noisy Nodes loss.
-        energy_weight, force_weight: of the two losses for force sets; 0 for properties.
-    """
-
-    head: str
-    loss: str
-    standardize: bool
-    atomref: dict[int, float]
-    noise_sigma: float
-    noise_weight: float
-    energy_weight: float = 0.0
-    force_weight: float = 0.0
-
-    @property
-    def forces(self) -> bool:
-        """Whether forces are learned too."""
-        return self.force_weight > 0.0
 
 
 class FinetuneModel(nn.Module):
@@ -226,7 +196,7 @@ def label_statistics(
     return float(residual.mean()), float(residual.std())
 
 
-def atomref_array(atomref: dict[int, float], z: np.ndarray, max_z: int) -> np.ndarray:
+def atomref_array(atomref: Mapping[int, float], z: np.ndarray, max_z: int) -> np.ndarray:
     """References by atomic number, (max_z,) float64.
 
     Raises:
@@ -243,7 +213,7 @@ def atomref_array(atomref: dict[int, float], z: np.ndarray, max_z: int) -> np.nd
 
 
 def finetune(
-    settings: dict[str, Any],
+    settings: Json,
     store_path: Path,
     split_path: Path,
     encoder_path: Path | None,
@@ -258,7 +228,7 @@ def finetune(
     Writes ``model.safetensors``, ``outputs.safetensors`` and ``curve.csv``.
 
     Args:
-        settings: label, recipe, encoder, train, seed, code (``georecon.experiments.runs``).
+        settings: of ``FinetuneSettings``, as JSON.
         store_path: labelled store.
         split_path: split with train, val and test ids.
         encoder_path: pre-trained encoder, or None to start from scratch.
@@ -268,14 +238,15 @@ def finetune(
         say: takes one progress line.
     """
     store, split = Store.open(store_path), read_split(split_path)
-    recipe, train = Recipe(**settings["recipe"]), TrainSettings(**settings["train"])
+    run = from_json(FinetuneSettings, settings)
+    recipe, train = run.recipe, run.train
     check_precision(train.precision, world.device)
     encoder_sha = None if encoder_path is None else sha256_file(encoder_path)
     data = {"store": store.sha256, "split": sha256_file(split_path), "encoder": encoder_sha}
     digest = sha256_json({"settings": settings, **data})
-    torch.manual_seed(settings["seed"])
-    label, seed = settings["label"], settings["seed"]
-    model, mean = _build_model(settings, recipe, store, split.train)
+    torch.manual_seed(run.seed)
+    label, seed = run.label, run.seed
+    model, mean = _build_model(run, store, split.train)
     if encoder_path is not None:
         load_encoder(encoder_path, model.property_model.encoder)
     batches = ShuffledBatches(
@@ -286,11 +257,11 @@ def finetune(
         label=label,
         world=world,
     )
-    validation = in_order(store, split.val, settings["evaluation_batch"], label)
+    validation = in_order(store, split.val, run.evaluation_batch, label)
     task = FinetuneTask(model, recipe, batches, validation, seed=seed)
-    folder, name = state / digest[:24], settings["name"]
+    folder, name = state / digest[:24], run.name
     result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
-    test = in_order(store, split.test, settings["evaluation_batch"], label)
+    test = in_order(store, split.test, run.evaluation_batch, label)
     outputs = predict(model.property_model, test, recipe, world)
     outputs["baseline"] = _training_mean_baseline(model.property_model, mean, test)
     if world.first:
@@ -299,16 +270,16 @@ def finetune(
 
 
 def _build_model(
-    settings: dict[str, Any], recipe: Recipe, store: Store, train_ids: np.ndarray
+    run: FinetuneSettings, store: Store, train_ids: np.ndarray
 ) -> tuple[FinetuneModel, float]:
     """Model with its label map, and the training mean of the label less atomrefs."""
-    sizes = EncoderSettings(**settings["encoder"])
+    sizes, recipe = run.encoder, run.recipe
     rows = store.rows(train_ids)
     atomref = atomref_array(recipe.atomref, store.gather(rows).z, sizes.max_z)
-    mean, std = label_statistics(store, rows, settings["label"], atomref)
+    mean, std = label_statistics(store, rows, run.label, atomref)
     shift, scale = (mean, std) if recipe.standardize else (0.0, 1.0)
     if scale <= 0.0:
-        raise ConfigError(f"label {settings['label']!r} is the same for all training molecules")
+        raise ConfigError(f"label {run.label!r} is the same for all training molecules")
     reference = torch.from_numpy(atomref)
     model = PropertyModel(sizes, recipe.head, scale=scale, shift=shift, atomref=reference)
     return FinetuneModel(model, sizes.channels), mean

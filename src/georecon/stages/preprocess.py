@@ -13,12 +13,15 @@ from georecon.data.cards import (
     FILE_STRIDE,
     READER_ROLES,
     Card,
+    File,
+    Source,
     card_source,
     quantities,
     source_files,
 )
 from georecon.data.checks import refuse_outliers
-from georecon.data.manifest import Manifest, Source
+from georecon.data.manifest import Manifest
+from georecon.data.manifest import Source as StoreSource
 from georecon.data.molecules import Molecules, Rejected
 from georecon.data.raw.lock import Checked
 from georecon.data.raw.unpack import unpacked
@@ -34,6 +37,7 @@ from georecon.data.readers.qm9_package import read_qm9pack
 from georecon.data.readers.sdf import iter_sdf
 from georecon.data.store import Store, StoreWriter
 from georecon.errors import DataError
+from georecon.keys import Json, as_json, from_json
 
 Parsed = Iterator[Molecules | Rejected]
 
@@ -43,7 +47,7 @@ class _Job:
     """What a reader needs: the card, its source entry, raw files by role, expected molecules."""
 
     card: Card
-    source: Card
+    source: Source
     paths: dict[str, Path]
     expected: int | None
     processes: int
@@ -60,14 +64,14 @@ class _Job:
 
 def _qm9pack(job: _Job) -> Parsed:
     folder = next(iter(job.paths.values())).parent
-    yield read_qm9pack(folder, ranges=job.card["ranges"], expected_molecules=job.expected)
+    yield read_qm9pack(folder, ranges=(job.card.ranges or {}), expected_molecules=job.expected)
 
 
 def _qm9_xyz(job: _Job) -> Parsed:
     yield from read_qm9_xyz(
         job.paths["archive"],
         job.uncharacterized(),
-        ranges=job.card["ranges"],
+        ranges=(job.card.ranges or {}),
         expected_molecules=job.expected,
     )
 
@@ -77,7 +81,7 @@ def _gdb9(job: _Job) -> Parsed:
         job.paths.get("sdf") or job.paths["archive"],
         job.paths.get("csv") or job.paths["archive"],
         job.uncharacterized(),
-        ranges=job.card["ranges"],
+        ranges=(job.card.ranges or {}),
         expected_molecules=job.expected,
     )
 
@@ -88,10 +92,10 @@ def _frames(job: _Job) -> Parsed:
     wanted = quantities(card)
     yield read(
         path,
-        ranges=card["ranges"],
-        units=card["units"],
-        raw_units=job.source.get("raw_units"),
-        keys=job.source.get("keys"),
+        ranges=(card.ranges or {}),
+        units=card.units,
+        raw_units=job.source.raw_units,
+        keys=job.source.keys,
         labels=[name for name in wanted if name not in ("pos", "forces")],
         forces="forces" in wanted,
     )
@@ -100,12 +104,12 @@ def _frames(job: _Job) -> Parsed:
 def _sdf(job: _Job) -> Parsed:
     """Unusable or implausible records are left out and listed, up to the source's limit."""
     path = job.only_path()
-    limit = int(job.source.get("max_rejected", 0))
+    limit = job.source.max_rejected
     rejected: list[Rejected] = []
     chunks = iter_sdf(
         path,
-        title_id=job.source.get("title_id"),
-        ranges=job.card["ranges"],
+        title_id=job.source.title_id,
+        ranges=(job.card.ranges or {}),
         on_reject=rejected.append,
         processes=job.processes,
     )
@@ -132,27 +136,27 @@ READERS: dict[str, Callable[[_Job], Parsed]] = {
 def _checked(job: _Job) -> Parsed:
     """A reader's molecules, after a look for labels far from all others, and its count."""
     records = by_list = 0
-    for item in READERS[job.source["reader"]](job):
+    for item in READERS[job.source.reader](job):
         if isinstance(item, Rejected):
             records += 1
             by_list += item.reason == UNCHARACTERIZED
         else:
             records += len(item)
-            refuse_outliers(item, job.card["outliers"], next(iter(job.paths.values())))
+            refuse_outliers(item, job.card.outliers, next(iter(job.paths.values())))
         yield item
     if job.expected is not None and records - by_list != job.expected:
         reason = f"holds {records} records, expected {job.expected}"
         raise DataError(next(iter(job.paths.values())), None, reason)
 
 
-def _all_files(job: _Job, files: Mapping[str, Card]) -> Parsed:
+def _all_files(job: _Job, files: Mapping[str, File]) -> Parsed:
     """Molecules of every file of a store; ids of the second and later files are shifted."""
-    expected = job.source.get("expected_molecules", job.card["expected_molecules"])
-    if job.source["reader"] in READER_ROLES:
+    expected = job.source.expected_molecules or job.card.expected_molecules
+    if job.source.reader in READER_ROLES:
         yield from _checked(replace(job, expected=expected))
         return
     for place, (role, path) in enumerate(job.paths.items()):
-        count = files[role].get("expected_molecules", expected)
+        count = files[role].expected_molecules or expected
         for item in _checked(replace(job, paths={role: path}, expected=count)):
             yield _shifted(item, place * FILE_STRIDE, path)
 
@@ -167,7 +171,7 @@ def _shifted(item: Molecules | Rejected, shift: int, path: Path) -> Molecules | 
 
 
 def preprocess(
-    card: Card,
+    reading: Json,
     raw_dir: str | Path,
     out_dir: str | Path,
     target: str | None = None,
@@ -178,7 +182,7 @@ def preprocess(
     """Read raw files as a dataset card says and write the store.
 
     Args:
-        card: a completed card (``georecon.data.cards``).
+        reading: a completed card as JSON (``georecon.data.cards.reading_json``).
         raw_dir: folder that holds the source's raw files under their card names.
         out_dir: folder of the store.
         target: of cards with ``store_per_file`` (mostly a molecule), or ``ALL``.
@@ -194,17 +198,19 @@ def preprocess(
             label is too far from all others; names the file and the record.
     """
     raw_dir = Path(raw_dir)
+    card = from_json(Card, reading)
     name, entry = card_source(card, source)
     files = source_files(card, target, source)
-    with unpacked(files, raw_dir) as (paths, checked):
-        described = Source(
+    entries = {role: as_json(file) for role, file in files.items()}
+    with unpacked(entries, raw_dir) as (paths, checked):
+        described = StoreSource(
             source=name,
             target=target,
             roles=tuple(files),
             raw={role: _describe(file, checked[role]) for role, file in files.items()},
         )
-        units = dict(card["units"])
-        with StoreWriter(out_dir, dataset=card["name"], source=described, units=units) as writer:
+        units = dict(card.units)
+        with StoreWriter(out_dir, dataset=card.name, source=described, units=units) as writer:
             for item in _all_files(_Job(card, entry, paths, None, processes), files):
                 if isinstance(item, Rejected):
                     writer.reject(item)
@@ -213,11 +219,12 @@ def preprocess(
     return Store.open(out_dir).manifest
 
 
-def _describe(file: Card, checked: Checked) -> dict[str, str | int]:
+def _describe(file: File, checked: Checked) -> dict[str, str | int]:
     """What a raw file is; where it came from is in the lock file, and changes no store."""
+    places = {"package": file.package, "path": file.path, "member": file.member}
     return {
-        "name": file["name"],
+        "name": str(file.name),
         "bytes": checked.bytes,
         "sha256": checked.sha256,
-        **{key: file[key] for key in ("package", "path", "member") if key in file},
+        **{key: value for key, value in places.items() if value is not None},
     }

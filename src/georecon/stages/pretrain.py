@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,12 +12,14 @@ from torch import Tensor
 from georecon import objectives
 from georecon.data.split import read_split
 from georecon.data.store import Store
+from georecon.experiments.settings import PretrainSettings
 from georecon.files import atomic_path, sha256_file, sha256_json
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.keys import Json, from_json
+from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import save_encoder
 from georecon.noise import NoiseSource
 from georecon.training.batches import Batch, ShuffledBatches, in_order
-from georecon.training.loop import FitResult, TrainSettings, fit
+from georecon.training.loop import FitResult, fit
 from georecon.training.precision import check_precision
 from georecon.training.world import World
 
@@ -81,7 +82,7 @@ class PretrainTask:
 
 
 def pretrain(
-    settings: dict[str, Any],
+    settings: Json,
     store_path: Path,
     split_path: Path,
     output: Path,
@@ -93,7 +94,7 @@ def pretrain(
     """Train an encoder and write ``encoder.safetensors`` and ``metrics.csv``.
 
     Args:
-        settings: objective, params, encoder, train, seed, code (``georecon.experiments.runs``).
+        settings: of ``PretrainSettings``, as JSON.
         store_path: store of molecules.
         split_path: split with ``train`` and ``val`` ids.
         output: folder for the two files.
@@ -102,27 +103,28 @@ def pretrain(
         say: takes one progress line.
     """
     store, split = Store.open(store_path), read_split(split_path)
-    train = TrainSettings(**settings["train"])
+    run = from_json(PretrainSettings, settings)
+    train = run.train
     check_precision(train.precision, world.device)
     digest = sha256_json(
         {"settings": settings, "store": store.sha256, "split": sha256_file(split_path)}
     )
-    torch.manual_seed(settings["seed"])
-    encoder = EquivariantTransformer(EncoderSettings(**settings["encoder"]))
-    objective = objectives.build(settings["objective"], encoder, settings["params"])
+    torch.manual_seed(run.seed)
+    encoder = EquivariantTransformer(run.encoder)
+    objective = objectives.build(run.objective, encoder, run.params)
     batches = ShuffledBatches(
         store,
         split.train,
         batch_size=train.batch_size,
-        seed=settings["seed"],
+        seed=run.seed,
         world=world,
     )
     validation = in_order(store, split.val, 64, None)
-    task = PretrainTask(objective, batches, validation, seed=settings["seed"])
-    folder, name = state / digest[:24], settings["name"]
+    task = PretrainTask(objective, batches, validation, seed=run.seed)
+    folder, name = state / digest[:24], run.name
     result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
     if world.first:
-        save_encoder(output / "encoder.safetensors", encoder, method=settings["method"])
+        save_encoder(output / "encoder.safetensors", encoder, method=run.method)
         with atomic_path(output / "metrics.csv") as temporary:
             shutil.copyfile(folder / "curve.csv", temporary)
     return result

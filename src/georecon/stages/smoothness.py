@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,8 +18,10 @@ from torch.nn import functional
 
 from georecon.data.split import read_split
 from georecon.data.store import Store
+from georecon.experiments.settings import SmoothnessSettings
 from georecon.graph import MolGraph, pool_mean, pool_sum, scatter_sum
-from georecon.models.encoder import EncoderSettings, EquivariantTransformer
+from georecon.keys import Json, from_json
+from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import load_encoder
 from georecon.noise import NoiseSource
 from georecon.training.batches import in_order
@@ -124,14 +126,14 @@ def spread(f: Map, graphs: list[MolGraph]) -> float:
 
 
 def measure(
-    encoder: EquivariantTransformer, graphs: list[MolGraph], settings: dict[str, Any]
+    encoder: EquivariantTransformer, graphs: list[MolGraph], settings: SmoothnessSettings
 ) -> dict[str, dict[str, float]]:
     """All estimates of one encoder.
 
     Args:
         encoder: encoder, on the device of ``graphs``.
         graphs: held-out molecules in batches.
-        settings: ``maps``, ``displacements`` [Å], ``iterations``, ``seed``.
+        settings: maps, displacements, iterations and seed are used.
 
     Returns:
         By ``"<map>/<σ_δ>"``: mean and max of the spectral norm, the number of molecules
@@ -140,16 +142,16 @@ def measure(
     """
     maps = code_maps(encoder)
     found: dict[str, dict[str, float]] = {}
-    for name in settings["maps"]:
+    for name in settings.maps:
         f = maps[name]
         width = spread(f, graphs)
-        for sigma in settings["displacements"]:
+        for sigma in settings.displacements:
             norms, growths, ratios = [], [], []
             for graph in graphs:
-                noise = NoiseSource(settings["seed"], 0)
+                noise = NoiseSource(settings.seed, 0)
                 moved, _ = noise.displace(graph, "displacement", sigma)
                 found_norms = spectral_norms(
-                    f, moved, iterations=settings["iterations"], seed=settings["seed"]
+                    f, moved, iterations=settings.iterations, seed=settings.seed
                 )
                 norms.append(found_norms.norm)
                 growths.append(found_norms.growth)
@@ -167,28 +169,29 @@ def measure(
 
 
 def smoothness(
-    settings: dict[str, Any],
+    settings: Json,
     store_path: Path,
     split_path: Path,
     encoder_path: Path | None,
     *,
     device: str,
-) -> dict[str, Any]:
+) -> Json:
     """Estimates for an encoder file, or for an untrained encoder when there is none.
 
     Args:
-        settings: encoder, molecules, maps, displacements, iterations, seed.
+        settings: of ``SmoothnessSettings``, as JSON.
         store_path: store to take molecules from.
         split_path: the first ``molecules`` ids of its test part are used.
         encoder_path: pre-trained encoder or None.
         device: "cpu" or "cuda".
     """
     store, split = Store.open(store_path), read_split(split_path)
-    torch.manual_seed(settings["seed"])
-    encoder = EquivariantTransformer(EncoderSettings(**settings["encoder"]))
+    run = from_json(SmoothnessSettings, settings)
+    torch.manual_seed(run.seed)
+    encoder = EquivariantTransformer(run.encoder)
     if encoder_path is not None:
         load_encoder(encoder_path, encoder)
     encoder = encoder.to(device).eval().requires_grad_(False)
-    ids = split.test[: settings["molecules"]]
+    ids = split.test[: run.molecules]
     graphs = [batch.graph.to(device) for batch in in_order(store, ids, 32, None)]
-    return {"molecules": len(ids), "estimates": measure(encoder, graphs, settings)}
+    return {"molecules": len(ids), "estimates": measure(encoder, graphs, run)}

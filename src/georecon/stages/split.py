@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,10 @@ from georecon.data.split import (
 )
 from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError
+from georecon.experiments.settings import SplitPlan
 from georecon.files import write_json
+from georecon.keys import Json, as_json, choice, from_json
 
-Plan = Mapping[str, Any]
 Int = NDArray[np.int64]
 
 
@@ -40,13 +41,23 @@ class Made(NamedTuple):
     notes: Mapping[str, object] = {}
 
 
-def _pvd(store: Store, plan: Plan, raw: Path) -> Made:
-    sizes = (plan["train"], plan["val"], plan["test"])
-    return Made(qm9_split(store.ids, *sizes, seed=plan["seed"]))
+def _pvd(store: Store, plan: SplitPlan, raw: Path) -> Made:
+    return Made(qm9_split(store.ids, *_sizes(plan), plan.test, seed=plan.seed))
 
 
-def _random(store: Store, plan: Plan, raw: Path) -> Made:
-    return Made(random_split(store.ids, plan["train"], plan["val"], plan["test"], plan["seed"]))
+def _random(store: Store, plan: SplitPlan, raw: Path) -> Made:
+    return Made(random_split(store.ids, *_sizes(plan), plan.test, plan.seed))
+
+
+def _sizes(plan: SplitPlan) -> tuple[int, int]:
+    """Training and validation molecules.
+
+    Raises:
+        ConfigError: the plan does not say them.
+    """
+    if plan.train is None or plan.val is None:
+        raise ConfigError(f"split {plan.name}: train and val are missing")
+    return plan.train, plan.val
 
 
 def roles(store: Store) -> list[str]:
@@ -64,30 +75,33 @@ def ids_of_role(store: Store, role: str) -> Int:
     return np.asarray(store.ids[np.asarray(store.ids) // FILE_STRIDE == names.index(role)])
 
 
-def _files(store: Store, plan: Plan, raw: Path) -> Made:
+def _files(store: Store, plan: SplitPlan, raw: Path) -> Made:
     """``files``: role of the training file, and of the file of each test part.
 
     A test frame that is also in the training file is left out and counted: the parts of a set are
     often cut from one trajectory.
     """
-    train = ids_of_role(store, plan["files"]["train"])
+    if plan.files is None:
+        raise ConfigError(f"split {plan.name}: rule files without files")
+    train = ids_of_role(store, plan.files.train)
     seen = set(geometry_keys(store, train))
     parts, repeated = {}, {}
-    for name, role in plan["files"]["test"].items():
+    for name, role in plan.files.test.items():
         ids = ids_of_role(store, role)
         known = np.array([key in seen for key in geometry_keys(store, ids)], dtype=np.bool_)
         parts[name], repeated[name] = ids[~known], int(known.sum())
     notes = {"test_frames_also_in_training_file": repeated}
-    return Made(files_split(train, parts, plan["train"], plan["val"], plan["seed"]), notes)
+    return Made(files_split(train, parts, *_sizes(plan), plan.seed), notes)
 
 
-def _index(store: Store, plan: Plan, raw: Path) -> Made:
+def _index(store: Store, plan: SplitPlan, raw: Path) -> Made:
     """``indices``: published lists of rows, one number a line from 0, for train and test.
 
     The first ``val`` of the permuted training list validate.
     """
     rows = {}
-    with unpacked(plan["indices"], raw) as (paths, _):
+    lists = {part: as_json(entry) for part, entry in plan.indices.items()}
+    with unpacked(lists, raw) as (paths, _):
         for part, path in paths.items():
             try:
                 rows[part] = np.array(path.read_text(encoding="utf-8").split(), dtype=np.int64)
@@ -98,28 +112,28 @@ def _index(store: Store, plan: Plan, raw: Path) -> Made:
                 reason = f"row {rows[part][bad[0]]} outside the allowed 0 to {len(store) - 1}"
                 raise DataError(path, int(bad[0]), reason)
     train, test = (np.asarray(store.ids)[rows[part]] for part in ("train", "test"))
-    split = files_split(train, {"test": test}, plan["train"], plan["val"], plan["seed"])
+    split = files_split(train, {"test": test}, *_sizes(plan), plan.seed)
     return Made(Split(split.train, split.val, test))
 
 
-def _pretrain(store: Store, plan: Plan, raw: Path) -> Made:
+def _pretrain(store: Store, plan: SplitPlan, raw: Path) -> Made:
     """All molecules but those of ``tests``: by id within one dataset, by structure otherwise."""
     held_out, others = [], []
-    for entry in plan["tests"]:
-        part, other = read_split(entry["split"]), Store.open(entry["store"])
-        if entry["same"]:
+    for entry in plan.tests:
+        part, other = read_split(entry.split), Store.open(entry.store)
+        if entry.same:
             held_out += [_same_molecules(store, other, ids) for ids in (part.val, part.test)]
         others.append((other, part.test))
     by_id = np.unique(np.concatenate([*held_out, np.zeros(0, dtype=np.int64)]))
     left = np.setdiff1d(store.ids, by_id)
-    twins = same_structure(store, left, others) if plan["exclude_leaks"] else left[:0]
+    twins = same_structure(store, left, others) if plan.exclude_leaks else left[:0]
     notes = {
         "removed": {
             "validated_or_tested_on": len(by_id),
             "same_structure_as_a_test_molecule": len(twins),
         }
     }
-    return Made(pretrain_split(store.ids, plan["val"], plan["seed"], [by_id, twins]), notes)
+    return Made(pretrain_split(store.ids, plan.val or 0, plan.seed, [by_id, twins]), notes)
 
 
 def _same_molecules(store: Store, other: Store, ids: Int) -> Int:
@@ -132,7 +146,7 @@ def _same_molecules(store: Store, other: Store, ids: Int) -> Int:
     return np.asarray(ids - place * FILE_STRIDE + target[place] * FILE_STRIDE)
 
 
-RULES: dict[str, Callable[[Store, Plan, Path], Made]] = {
+RULES: dict[str, Callable[[Store, SplitPlan, Path], Made]] = {
     "pvd": _pvd,
     "random": _random,
     "files": _files,
@@ -141,11 +155,11 @@ RULES: dict[str, Callable[[Store, Plan, Path], Made]] = {
 }
 
 
-def make_split(plan: Plan, store_path: Path, split_path: str | Path, raw: Path) -> dict[str, Any]:
+def make_split(settings: Json, store_path: Path, split_path: str | Path, raw: Path) -> Json:
     """Make and write one split.
 
     Args:
-        plan: from ``Experiments.split_plan``: ``rule``, sizes, ``seed`` and what the rule needs.
+        settings: of ``SplitPlan``, as JSON.
         store_path: folder of the store.
         split_path: the .npz to write; its description goes beside it.
         raw: folder of the dataset's raw files, for lists of rows.
@@ -153,11 +167,12 @@ def make_split(plan: Plan, store_path: Path, split_path: str | Path, raw: Path) 
     Returns:
         The description.
     """
-    if plan["rule"] not in RULES:
-        raise ConfigError(f"split rule is {plan['rule']!r}; allowed: {', '.join(RULES)}")
+    plan = from_json(SplitPlan, settings)
+    if plan.rule not in RULES:
+        raise ConfigError(f"split rule {choice(plan.rule, RULES)}")
     store = Store.open(store_path)
-    split, notes = RULES[plan["rule"]](store, plan, raw)
-    meta = {**plan, **notes, "store_sha256": store.sha256, "dataset": store.manifest.dataset}
+    split, notes = RULES[plan.rule](store, plan, raw)
+    meta = {**settings, **notes, "store_sha256": store.sha256, "dataset": store.manifest.dataset}
     return write_split(split_path, split, meta)
 
 

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from georecon.errors import TrainingError
+from georecon.experiments.settings import TrainSettings
 from georecon.jobs.progress import Progress
 from georecon.kernels.autograd import only
 from georecon.training import checkpoint
@@ -35,38 +36,6 @@ EXIT_INTERRUPTED = 75
 """Exit code of a run that was asked to stop, saved its state and can be continued (EX_TEMPFAIL)."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What asks a run to stop; SIGUSR1 is for ``sbatch --signal=USR1@120``, ahead of a time limit."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainSettings:
-    """How long and how fast to train.
-
-    Attributes:
-        steps: optimiser steps.
-        batch_size: molecules per step, of all processes together.
-        lr: peak learning rate of AdamW.
-        weight_decay: of AdamW.
-        warmup: steps of linear warm-up.
-        schedule: "cosine" to zero at the last step, or "plateau".
-        clip: largest gradient norm; 0 leaves gradients as they are.
-        evaluations: how often to validate, evenly over the run, the last step included.
-        patience: evaluations without improvement after which to stop; 0 never stops early.
-        checkpoint_seconds: time between saves of the state.
-        precision: "float32", or "bf16" for matrix products in bfloat16 (training steps only;
-            validation is always in float32).
-    """
-
-    steps: int
-    batch_size: int
-    lr: float
-    weight_decay: float
-    warmup: int
-    schedule: str
-    clip: float
-    evaluations: int
-    patience: int
-    checkpoint_seconds: float
-    precision: str = "float32"
 
 
 class Task(Protocol):

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, write_json
 from georecon.reporting.figures import draw
 from georecon.reporting.figures.inputs import figure_files, figure_names, figure_spec
@@ -81,7 +82,7 @@ def test_error_in_a_panel_is_the_tables_value(
     table = read_json("results/tiny/tables/qm9.json")
     shown = texts(draw.draw("predictions", "tiny", figure_spec(experiments, "predictions")))
     for cell in table["cells"]:
-        if cell["row"] in experiments.methods():
+        if cell["row"] in experiments.methods.names():
             assert f"{cell['value']:.3g}" in shown
 
 
@@ -125,8 +126,10 @@ def test_total_energies_are_shown_less_their_references(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     experiments = toy.experiments_of("tiny")
-    columns = experiments.config["tables"]["qm9"]["columns"]
-    columns[0]["targets"] = ["u0"]
+    config = experiments.config
+    qm9 = config.tables["qm9"]
+    qm9 = replace(qm9, columns=(replace(qm9.columns[0], targets=("u0",)),))
+    experiments = Experiments(replace(config, tables={**config.tables, "qm9": qm9}))
     toy.write_results(experiments)
     drawn = draw.draw("predictions", "tiny", figure_spec(experiments, "predictions"))
     assert "less atomic references" in texts(drawn)

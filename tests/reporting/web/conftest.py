@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from tests.reporting.web import toy_site
 
 PHONE, DESKTOP = (390, 844), (1440, 900)

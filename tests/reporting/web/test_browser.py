@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, sha256_file
 from tests.reporting.web import toy_site
 from tests.reporting.web.conftest import DESKTOP, PHONE, Browser

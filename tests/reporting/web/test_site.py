@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from georecon.errors import DataError
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.files import sha256_file, write_json
 from georecon.records.chain import read_graph
 from georecon.reporting.web import content, state

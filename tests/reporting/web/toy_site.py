@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from georecon import paths
-from georecon.experiments.cells import Experiments
+from georecon.experiments.experiments import Experiments
 from georecon.files import sha256_file, write_json, write_text
 from georecon.jobs.progress import COLUMNS, PROGRESS_FILE
 from georecon.records.record import RunRecord
@@ -27,10 +28,11 @@ HOSTILE_SET = "<svg/onload=window.broken=3> QM9 & co"
 
 def experiments() -> Experiments:
     """The tiny edition with three names that would run if they were not escaped."""
-    found = toy.experiments_of("tiny")
-    found.config["methods"]["coord"]["label"] = HOSTILE_LABEL
-    found.config["datasets"]["qm9"]["title"] = HOSTILE_SET
-    return found
+    config = toy.experiments_of("tiny").config
+    coord = replace(config.methods["coord"], label=HOSTILE_LABEL)
+    qm9 = replace(config.datasets["qm9"], title=HOSTILE_SET)
+    methods, datasets = {**config.methods, "coord": coord}, {**config.datasets, "qm9": qm9}
+    return Experiments(replace(config, methods=methods, datasets=datasets))
 
 
 def png(width: int, height: int) -> bytes:
@@ -60,7 +62,7 @@ def record(
 
 def write_data(found: Experiments, dataset: str, target: str, split: str) -> dict[str, str]:
     """Raw file, store and split of one target with their records; inputs of a run on them."""
-    store, name = found.store(dataset, target), split.rsplit("/", 1)[-1]
+    store, name = found.data.store(dataset, target), split.rsplit("/", 1)[-1]
     raw = f"{paths.RAW}/{dataset}/{target}.csv"
     folder = "resources/records"
     record("fetch", f"{folder}/fetch/{dataset}/{target}.csv.json", {}, {"raw": raw})
@@ -78,23 +80,27 @@ def write_runs(found: Experiments) -> None:
     """Records of all runs behind the tables, the data's first."""
     data: dict[str, dict[str, str]] = {}
     for dataset, target in (("qm9", "homo"), ("xmd17", "ethanol")):
-        data[dataset] = write_data(found, dataset, target, found.split(dataset, target))
+        data[dataset] = write_data(found, dataset, target, found.data.split(dataset, target))
     training = {"steps": 8, "best_step": 8, "best_score": 0.5}
-    tables = found.config["tables"]
-    files = [file for table in tables for file in found.table_files(table)]
-    columns = [column for table in tables.values() for column in table.get("columns", [])]
-    final = {c["metric"]: 0.5 for c in columns if c["source"] == "pretrain"}
-    methods = [m for m in (*found.methods(), *found.variants()) if found.is_pretrained(m)]
-    for folder in map(found.pretrain_folder, methods):
+    tables = found.config.tables
+    files = [file for table in tables for file in found.tables.files(table)]
+    columns = [column for table in tables.values() for column in table.columns]
+    final = {c.metric: 0.5 for c in columns if c.source == "pretrain"}
+    methods = [
+        m
+        for m in (*found.methods.names(), *found.methods.variants())
+        if found.methods.is_pretrained(m)
+    ]
+    for folder in map(found.runs.pretrain_folder, methods):
         outputs = {"encoder": f"{folder}/encoder.safetensors", "metrics": f"{folder}/metrics.csv"}
         record("pretrain", f"{folder}/run.json", data["qm9"], outputs, final=final,
                training=training)  # fmt: skip
     for folder in dict.fromkeys(str(Path(file).parent) for file in files):
         _, _, stage, *rest = Path(folder).parts
         method = rest[-2]
-        encoder = {"encoder": f"{found.pretrain_folder(method)}/encoder.safetensors"}
+        encoder = {"encoder": f"{found.runs.pretrain_folder(method)}/encoder.safetensors"}
         inputs = {**data[rest[0] if stage == "finetune" else "qm9"],
-                  **(encoder if found.is_pretrained(method) else {})}  # fmt: skip
+                  **(encoder if found.methods.is_pretrained(method) else {})}  # fmt: skip
         if stage == "smoothness":
             outputs = {"metrics": f"{folder}/metrics.json"}
             record(stage, f"{folder}/run.json", inputs, outputs)
@@ -114,9 +120,9 @@ def write_tree(root: Path) -> Experiments:
     try:
         toy.write_results(found)
         write_runs(found)
-        for name in found.config["tables"]:
-            stem = Path(found.folder(paths.TABLE, table=name))
-            write_table(build(found.table_spec(name), []), stem)
+        for name in found.config.tables:
+            stem = Path(found.runs.folder(paths.TABLE, table=name))
+            write_table(build(found.tables.spec(name), []), stem)
         picture = Path("results/tiny/figures/errors_by_method.png")
         picture.parent.mkdir()
         picture.write_bytes(png(600, 300))

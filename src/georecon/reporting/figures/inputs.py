@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from georecon import paths
-from georecon.experiments.cells import Column, Experiments
-from georecon.experiments.config import load_config
+from georecon.data.cards import Target
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.specs import Column
 from georecon.files import sha256_file
 
 Spec = dict[str, Any]
@@ -30,7 +31,7 @@ def notebook_digest(notebooks: Path, figure: str) -> str:
 
 def figure_spec(experiments: Experiments, figure: str) -> Spec:
     """Everything a figure shows: methods with their labels, files, panels with their units."""
-    methods = {name: experiments.method(name)["label"] for name in experiments.methods()}
+    methods = {name: experiments.methods.entry(name).label for name in experiments.methods.names()}
     return {"methods": methods, **SPECIFICATIONS.get(figure, _tables)(experiments)}
 
 
@@ -65,56 +66,51 @@ def configured(figure: str, edition: str) -> tuple[Spec, Path]:
     For a notebook opened by hand, where no workflow gives it parameters.
     """
     root = Path(__file__).resolve().parents[4]
-    return figure_spec(
-        Experiments(load_config(root / "config", {"edition": edition})), figure
-    ), root
+    return figure_spec(Experiments.load(root / "config", {"edition": edition}), figure), root
 
 
 def _table_file(experiments: Experiments, table: str) -> str:
-    return experiments.folder(paths.TABLE, table=table) + ".json"
+    return experiments.runs.folder(paths.TABLE, table=table) + ".json"
 
 
 def _tables(experiments: Experiments) -> Spec:
     return {
         "tables": [
             {"name": name, "file": _table_file(experiments, name)}
-            for name in experiments.config["tables"]
+            for name in experiments.tables.names()
         ]
     }
-
-
-def _has_methods(entry: Spec) -> bool:
-    """Whether a table compares all methods, not variants of one."""
-    return "sweep" not in entry["rows"] and entry["rows"].get("methods", "all") == "all"
 
 
 def _method_tables(experiments: Experiments) -> dict[str, list[Column]]:
     """Tables with one row a method, with their fine-tuning columns that have data here."""
     found = {}
-    for table, entry in experiments.config["tables"].items():
+    for table in experiments.tables.names():
         columns = [
             column
-            for column in experiments.columns(table)
-            if column.spec["source"] == "finetune" and not experiments.missing(table, column)
+            for column in experiments.tables.columns(table)
+            if column.source == "finetune" and not experiments.tables.missing(table, column)
         ]
-        if _has_methods(entry) and columns:
+        if experiments.tables.compares_methods(table) and columns:
             found[table] = columns
     return found
 
 
 def _pretraining(experiments: Experiments) -> Spec:
-    names = [name for name in experiments.methods() if experiments.is_pretrained(name)]
-    labels = {name: experiments.method(name)["label"] for name in names}
-    for table, entry in experiments.config["tables"].items():
-        if "sweep" in entry["rows"]:
-            rows = experiments.rows(table)
-            base = experiments.method(entry["rows"]["sweep"]["method"])["label"]
+    names = [
+        name for name in experiments.methods.names() if experiments.methods.is_pretrained(name)
+    ]
+    labels = {name: experiments.methods.entry(name).label for name in names}
+    for table, entry in experiments.config.tables.items():
+        if entry.rows.sweep is not None:
+            rows = experiments.tables.rows(table)
+            base = experiments.methods.entry(entry.rows.sweep.method).label
             labels |= {
                 row.method: f"{base}, {row.label}" for row in rows if row.method not in labels
             }
     return {
         "runs": {
-            name: {"label": label, "file": f"{experiments.pretrain_folder(name)}/metrics.csv"}
+            name: {"label": label, "file": f"{experiments.runs.pretrain_folder(name)}/metrics.csv"}
             for name, label in labels.items()
         }
     }
@@ -124,35 +120,38 @@ def _groups(experiments: Experiments, file: str) -> list[Spec]:
     """One group of panels for each table of methods: a panel for each of its targets."""
     groups = []
     for table, columns in _method_tables(experiments).items():
-        dataset = experiments.dataset_of(columns[0].spec["set"])
-        forces = experiments.has_forces(dataset)
-        targets = experiments.card(dataset)["targets"]
-        rows = [row.method for row in experiments.rows(table) if not row.baseline]
-        prefix = "force_" if forces else ""
+        dataset = experiments.data.dataset_of(columns[0].part)
+        card = experiments.data.card(dataset)
+        forces = card.forces
+        rows = [row.method for row in experiments.tables.rows(table) if not row.baseline]
         groups.append(
             {
-                "set": columns[0].spec["set"],
-                "title": experiments.card(dataset)["title"].split(",")[0],
+                "set": columns[0].part,
+                "title": card.title.split(",")[0],
                 "pattern": paths.FINETUNE.replace("{edition}", experiments.edition).replace(
                     "{dataset}", dataset
                 )
                 + f"/{file}",
                 "methods": list(dict.fromkeys(rows)),
-                "seeds": list(experiments.config["finetune"]["seeds"]),
-                "column": f"val_{prefix}mae",
+                "seeds": list(experiments.config.finetune.seeds),
+                "column": "val_force_mae" if forces else "val_mae",
                 "quantity": "force" if forces else "property",
                 "panels": [
-                    {
-                        "target": name,
-                        "title": targets[name].get("title", name),
-                        "unit": targets[name][f"{prefix}unit"],
-                        "table_unit": targets[name][f"table_{prefix}unit"],
-                    }
-                    for name in dict.fromkeys(column.spec["target"] for column in columns)
+                    _panel(name, card.target(name), forces=forces)
+                    for name in dict.fromkeys(column.target for column in columns)
                 ],
             }
         )
     return groups
+
+
+def _panel(name: str, target: Target, *, forces: bool) -> Spec:
+    return {
+        "target": name,
+        "title": target.title or name,
+        "unit": target.force_unit if forces else target.unit,
+        "table_unit": target.table_force_unit if forces else target.table_unit,
+    }
 
 
 def _finetuning(experiments: Experiments) -> Spec:
@@ -161,14 +160,14 @@ def _finetuning(experiments: Experiments) -> Spec:
 
 def _predictions(experiments: Experiments) -> Spec:
     groups = _groups(experiments, "predictions.parquet")
-    return {"groups": [group for group in groups if group["set"] == "property"]}
+    return {"groups": [group for group in groups if group["quantity"] == "property"]}
 
 
 def _errors(experiments: Experiments) -> Spec:
     found = []
     for table in _method_tables(experiments):
         panels: dict[str, dict[str, str]] = {}
-        for row in experiments.rows(table):
+        for row in experiments.tables.rows(table):
             if not row.baseline:
                 panels.setdefault(row.quantity or "", {})[row.method] = row.key
         found.append(
@@ -184,48 +183,43 @@ def _errors(experiments: Experiments) -> Spec:
 def _smoothness(experiments: Experiments) -> Spec:
     names = [
         name
-        for name, entry in experiments.config["tables"].items()
-        if _has_methods(entry)
-        and any(c.spec["source"] == "smoothness" for c in experiments.columns(name))
+        for name in experiments.tables.names()
+        if experiments.tables.compares_methods(name)
+        and any(c.source == "smoothness" for c in experiments.tables.columns(name))
     ][:1]
-    tables = []
+    tables: list[Spec] = []
     for name in names:
         panels: dict[str, Spec] = {}
-        estimates = [c for c in experiments.columns(name) if c.spec["metric"] != "unconverged"]
+        estimates = [c for c in experiments.tables.columns(name) if c.metric != "unconverged"]
         for column in estimates:
-            panel = {"title": column.spec["label"], "unit": column.unit, "columns": {}}
-            columns = panels.setdefault(column.spec["label"], panel)["columns"]
-            columns[column.key] = column.spec["displacement"]
+            panel = {"title": column.title, "unit": column.unit, "columns": {}}
+            columns = panels.setdefault(column.title, panel)["columns"]
+            columns[column.key] = column.displacement
         tables.append(
             {
                 "name": name,
                 "file": _table_file(experiments, name),
-                "rows": {row.key: row.method for row in experiments.rows(name)},
-                "maps": list(dict.fromkeys(c.spec["map"] for c in experiments.columns(name))),
+                "rows": {row.key: row.method for row in experiments.tables.rows(name)},
+                "maps": list(dict.fromkeys(c.map for c in experiments.tables.columns(name))),
                 "panels": list(panels.values()),
             }
         )
-    seed = experiments.config["pretrain"]["seed"]
     methods = [method for table in tables for method in table["rows"].values()]
     return {
         "tables": tables,
         "runs": {
-            method: {
-                "file": experiments.folder(paths.SMOOTHNESS, method=method, seed=seed)
-                + "/metrics.json"
-            }
-            for method in methods
+            method: {"file": experiments.tables.smoothness_file(method)} for method in methods
         },
     }
 
 
 def _ablations(experiments: Experiments) -> Spec:
     found = []
-    for table, entry in experiments.config["tables"].items():
-        if "sweep" not in entry["rows"]:
+    for table, entry in experiments.config.tables.items():
+        sweep = entry.rows.sweep
+        if sweep is None:
             continue
-        sweep = entry["rows"]["sweep"]
-        columns = experiments.columns(table)
+        columns = experiments.tables.columns(table)
         losses = {
             c.key: c.label.removeprefix("loss, ") for c in columns if c.label.startswith("loss, ")
         }
@@ -234,7 +228,7 @@ def _ablations(experiments: Experiments) -> Spec:
         panels += [
             {
                 "title": column.label,
-                "measure": "MAE" if column.spec["source"] == "finetune" else "",
+                "measure": "MAE" if column.source == "finetune" else "",
                 "columns": {column.key: ""},
             }
             for column in columns
@@ -244,12 +238,12 @@ def _ablations(experiments: Experiments) -> Spec:
             {
                 "name": table,
                 "file": _table_file(experiments, table),
-                "method": sweep["method"],
-                "parameter": sweep["parameter"],
-                "own": experiments.config["methods"][sweep["method"]]["params"][sweep["parameter"]],
+                "method": sweep.method,
+                "parameter": sweep.parameter,
+                "own": experiments.config.methods[sweep.method].params[sweep.parameter],
                 "rows": {
                     row.key: value
-                    for row, value in zip(experiments.rows(table), sweep["values"], strict=True)
+                    for row, value in zip(experiments.tables.rows(table), sweep.values, strict=True)
                 },
                 "panels": panels,
             }

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from georecon.errors import DataError
+from georecon.experiments.specs import CellSpec, TableSpec
 from georecon.reporting.expected import Expected, PublicClaim
 from georecon.reporting.tables import empty_reasons, fill_cell, number_text
 from georecon.units import UNIT_DISPLAY
@@ -131,21 +132,18 @@ def present_table(spec: Mapping[str, Any], root: Path) -> dict[str, Any]:
 
     Cells that wait for a file get ``waits``: the files that are missing or unreadable.
     """
-    units = {column["key"]: column["unit"] for column in spec["columns"]}
-    rows = {row["key"]: row.get("unit", "") for row in spec["rows"]}
+    table = TableSpec.from_json(dict(spec))
     cells = []
-    for cell in spec["cells"]:
-        needed = [f for group in ("files", "divide_by") for f in cell.get(group, {}).values()]
-        waits = [file for file in needed if not (root / file).is_file()]
+    for cell in table.cells:
+        waits = [file for file in cell.all_files() if not (root / file).is_file()]
         if not waits:
             try:
-                cells.append(fill_cell(cell, units[cell["column"]] or rows[cell["row"]]))
+                cells.append(fill_cell(cell, table.unit(cell)))
                 continue
             except DataError as error:
                 waits = [str(error)]
-        empty = {"reason": "not made yet"}
-        place = {"row": cell["row"], "column": cell["column"]}
-        cells.append(fill_cell({**place, **empty}, "") | {"waits": waits})
+        empty = CellSpec(row=cell.row, column=cell.column, reason="not made yet")
+        cells.append(fill_cell(empty, "") | {"waits": waits})
     return {**spec, "cells": cells}
 
 

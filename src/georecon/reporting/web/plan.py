@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from georecon import paths
-from georecon.experiments.cells import Experiments
-from georecon.reporting.summary import ROLES
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.references import PRETRAIN
+from georecon.keys import Json
 
 
 class MoleculeSet(NamedTuple):
@@ -35,14 +36,14 @@ class SitePlan(NamedTuple):
         edition: its name.
         seeds: of fine-tuning.
         sets: molecule sets.
-        tables: specifications, from ``Experiments.table_spec``.
+        tables: specifications, as JSON.
         figures: names.
     """
 
     edition: str
     seeds: tuple[int, ...]
     sets: tuple[MoleculeSet, ...]
-    tables: tuple[dict[str, Any], ...]
+    tables: tuple[Json, ...]
     figures: tuple[str, ...]
 
 
@@ -56,25 +57,27 @@ def site_plan(experiments: Experiments, figures: Iterable[str]) -> SitePlan:
     config = experiments.config
     return SitePlan(
         edition=experiments.edition,
-        seeds=tuple(config["finetune"]["seeds"]),
-        sets=tuple(_set(experiments, role) for role in config["sets"]),
-        tables=tuple(experiments.table_spec(name) for name in config["tables"]),
+        seeds=config.finetune.seeds,
+        sets=tuple(_set(experiments, role) for role in config.sets),
+        tables=tuple(experiments.tables.spec(name).as_json() for name in config.tables),
         figures=tuple(figures),
     )
 
 
 def _set(experiments: Experiments, role: str) -> MoleculeSet:
-    entry = experiments.config["sets"][role]
-    dataset, missing = entry["dataset"], entry.get("missing")
-    card = experiments.card(dataset)
+    entry = experiments.config.sets[role]
+    dataset, missing = entry.dataset, entry.missing
+    card = experiments.data.card(dataset)
     stores = [paths.STORE.format(dataset=dataset)]
-    if role != "pretrain":
-        stores = [experiments.store(dataset, name) for name in experiments.targets(dataset)]
+    if role != PRETRAIN:
+        stores = [
+            experiments.data.store(dataset, name) for name in experiments.data.targets(dataset)
+        ]
     return MoleculeSet(
-        role=ROLES.get(role, role),
+        role=entry.words(role),
         missing=missing,
-        title=card["title"],
-        citation=card.get("citation"),
-        licence=card.get("licence"),
+        title=card.title,
+        citation=card.citation or None,
+        licence=card.licence or None,
         stores=() if missing else tuple(dict.fromkeys(stores)),
     )

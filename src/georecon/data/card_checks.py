@@ -1,0 +1,255 @@
+"""What a dataset card may leave out, and what is refused of it before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from georecon.data.cards import (
+    ALL,
+    READER_KEYS,
+    READER_ROLES,
+    Card,
+    File,
+    Source,
+    Target,
+    quantities,
+)
+from georecon.errors import ConfigError
+from georecon.keys import choice
+from georecon.units import allowed_units, quantity_of, unit_name
+
+# Weights of energies and forces in the force lineage (docs/method.md).
+_ENERGY_WEIGHT, _FORCE_WEIGHT = 0.2, 0.8
+_STORE_UNITS = {"length": "Å", "energy": "eV", "force": "eV/Å"}
+_MEASURES = {"pos": "length", "energy": "energy", "forces": "force"}
+# Shortest distance over the sum of the two covalent radii: 0.75 to 1.2 in real molecules, even
+# hot ones; a file in bohr or nanometres gives 1.5 to 2.2 or 0.1.
+DEFAULT_RANGES = {"bond_ratio": (0.55, 1.4)}
+_DEFAULT_OUTLIERS = 10.0
+_COMMON_KEYS = ("reader", "files", "expected_molecules", "parts", "indices")
+
+
+def complete(name: str, card: Card) -> Card:
+    """The card with everything that may be left out filled in; values given are never changed.
+
+    Args:
+        name: of the dataset.
+        card: as read from the configuration files.
+
+    Raises:
+        ConfigError: a unit is unknown; names its dotted key.
+    """
+    sources = {key: _complete_source(name, key, entry) for key, entry in card.sources.items()}
+    filled = replace(
+        card,
+        name=name,
+        title=card.title or name,
+        sources=sources,
+        store_per_file=card.forces if card.store_per_file is None else card.store_per_file,
+        default_source=card.default_source or next(iter(sources)),
+        ranges=DEFAULT_RANGES if card.ranges is None else card.ranges,
+        outliers={**_outliers(card), **card.outliers},
+    )
+    filled = replace(filled, targets=_targets(filled))
+    filled = replace(filled, units=_units(filled))
+    return replace(filled, targets=_recipes(filled))
+
+
+def _outliers(card: Card) -> dict[str, float]:
+    labels = [(t and t.label) or name for name, t in (card.targets or {}).items()]
+    names = ["energy", "force_rms"] if card.forces else labels
+    return dict.fromkeys(names, _DEFAULT_OUTLIERS)
+
+
+def _complete_source(dataset: str, name: str, source: Source) -> Source:
+    files = {role: _named(file) for role, file in source.files.items()}
+    lists = source.indices
+    if lists is not None:
+        lists = replace(lists, train=_named(lists.train), test=_named(lists.test))
+    where = f"datasets.{dataset}.sources.{name}.raw_units"
+    units = {key: _known_unit(unit, f"{where}.{key}") for key, unit in source.raw_units.items()}
+    return replace(source, files=files, raw_units=units, indices=lists)
+
+
+def _named(file: File) -> File:
+    """A file of the user's own is called as at its place."""
+    if file.name is not None or not file.local:
+        return file
+    return replace(file, name=Path(file.local).name)
+
+
+def _known_unit(unit: str, where: str) -> str:
+    try:
+        return unit_name(unit)
+    except ConfigError as error:
+        raise ConfigError(f"configuration refused:\n  {where}: {error}") from None
+
+
+def _targets(card: Card) -> dict[str, Target]:
+    """Targets as given; for forces by default one for each file, or each entry of ``parts``."""
+    given: Mapping[str, Target | None] | None = card.targets
+    source = card.sources.get(card.default_source)
+    if given is None and card.forces and source:
+        given = dict.fromkeys(source.parts or source.files)
+    return {name: target or Target() for name, target in (given or {}).items()}
+
+
+def _units(card: Card) -> dict[str, str]:
+    """Units in the store: as given, else Å, eV and eV/Å, else the unit in the file."""
+    where = f"datasets.{card.name}.units"
+    units = {key: _known_unit(unit, f"{where}.{key}") for key, unit in card.units.items()}
+    source = card.sources.get(card.default_source)
+    raw = {"pos": "Å", **(source.raw_units if source else {})}
+    for name in quantities(card):
+        if name not in units and name in raw:
+            kind = _MEASURES.get(name, quantity_of(raw[name]))
+            units[name] = _STORE_UNITS.get(kind, raw[name])
+    return units
+
+
+def _recipes(card: Card) -> dict[str, Target]:
+    recipes = {}
+    force = card.units.get("forces", "")
+    for name, given in (card.targets or {}).items():
+        target = given or Target()
+        label = target.label or ("energy" if card.forces else name)
+        unit = card.units.get(label, "")
+        filled = replace(
+            target,
+            label=label,
+            unit=target.unit or unit,
+            table_unit=target.table_unit or target.unit or unit,
+        )
+        if card.forces:
+            filled = replace(
+                filled,
+                energy_weight=_or(target.energy_weight, _ENERGY_WEIGHT),
+                force_weight=_or(target.force_weight, _FORCE_WEIGHT),
+                force_unit=target.force_unit or force,
+                table_force_unit=target.table_force_unit or force,
+            )
+        recipes[name] = filled
+    return recipes
+
+
+def _or(given: float | None, default: float) -> float:
+    return default if given is None else given
+
+
+# ---- checks ------------------------------------------------------------------------------------
+
+
+def findings(card: Card) -> list[str]:
+    """What is wrong with a completed card, one line each with its dotted key."""
+    base = f"datasets.{card.name}"
+    lines = []
+    if card.default_source not in card.sources:
+        lines.append(f"{base}.default_source: {choice(card.default_source, card.sources)}")
+    for name, source in card.sources.items():
+        lines += _source_findings(card, source, f"{base}.sources.{name}")
+    for quantity in quantities(card):
+        if quantity not in card.units:
+            lines.append(
+                f"{base}.units.{quantity}: missing; say it here or, for the unit in the file, in "
+                f"sources.{card.default_source}.raw_units"
+            )
+    for quantity, kind in _MEASURES.items():
+        unit = card.units.get(quantity)
+        if unit is not None and quantity_of(unit) != kind:
+            lines.append(f"{base}.units.{quantity}: {choice(unit, allowed_units(kind))}")
+    if card.units.get("pos", "Å") != "Å":
+        lines.append(f"{base}.units.pos: must be Å; say the file's unit in a source's raw_units")
+    for name, (low, high) in (card.ranges or {}).items():
+        if low > high:
+            lines.append(f"{base}.ranges.{name}: is [{low}, {high}]; must be lowest, highest")
+    return lines + _target_findings(card, base)
+
+
+def _source_findings(card: Card, source: Source, where: str) -> list[str]:
+    reader = source.reader
+    if reader not in READER_KEYS:
+        return [f"{where}.reader: {choice(reader, READER_KEYS)}"]
+    allowed = (*_COMMON_KEYS, *READER_KEYS[reader])
+    own = {key for keys in READER_KEYS.values() for key in keys} - set(allowed)
+    lines = [
+        f"{where}.{key}: reader {reader} has no such key; allowed: {', '.join(allowed)}"
+        for key in sorted(own)
+        if getattr(source, key)
+    ]
+    roles = READER_ROLES.get(reader)
+    if roles and tuple(source.files) not in roles:
+        wanted = " or ".join(f"[{', '.join(names)}]" for names in roles)
+        lines.append(f"{where}.files: are [{', '.join(source.files)}]; {reader} takes {wanted}")
+    if not source.files:
+        lines.append(f"{where}.files: missing")
+    for role, file in source.files.items():
+        if file.name is None:
+            lines.append(f"{where}.files.{role}: needs `local` (a path) or `name` with `urls`")
+        if role == ALL:
+            lines.append(f"{where}.files.{role}: the name is taken")
+    for quantity, unit in source.raw_units.items():
+        stored = card.units.get(quantity)
+        kind = quantity_of(stored) if stored else None
+        if stored is None:
+            names = ", ".join(quantities(card))
+            lines.append(f"{where}.raw_units.{quantity}: unknown quantity; allowed: {names}")
+        elif quantity_of(unit) != kind:
+            units = ", ".join(allowed_units(kind))
+            lines.append(f"{where}.raw_units.{quantity}: is {unit!r}; allowed: {units}")
+    return lines + _index_findings(source, where) + _part_findings(card, source, where)
+
+
+def _index_findings(source: Source, where: str) -> list[str]:
+    files = {"train": source.indices.train, "test": source.indices.test} if source.indices else {}
+    return [
+        f"{where}.indices.{part}.name: missing; the list's file name, among the raw files"
+        for part, file in files.items()
+        if file.name is None
+    ]
+
+
+def _part_findings(card: Card, source: Source, where: str) -> list[str]:
+    lines = []
+    for target, split in source.parts.items():
+        named = {"train": split.train} | {f"test.{k}": v for k, v in split.test.items()}
+        lines += [
+            f"{where}.parts.{target}.{part}: {choice(role, source.files)}"
+            for part, role in named.items()
+            if role not in source.files
+        ]
+        if target not in (card.targets or {}):
+            lines.append(f"{where}.parts.{target}: {choice(target, card.targets or {})}")
+    return lines
+
+
+def _target_findings(card: Card, base: str) -> list[str]:
+    lines = []
+    source = card.sources.get(card.default_source)
+    known = [*source.files, *source.parts] if source else []
+    for name in card.targets or {}:
+        target = card.target(name)
+        if card.forces and name not in known:
+            lines.append(
+                f"{base}.targets.{name}: source {card.default_source} has no such file or part; "
+                f"it has: {', '.join(known)}"
+            )
+        if target.atomref and target.atomref not in card.atomrefs:
+            lines.append(f"{base}.targets.{name}.atomref: {choice(target.atomref, card.atomrefs)}")
+        lines += _unit_findings(target, f"{base}.targets.{name}")
+    return lines
+
+
+def _unit_findings(target: Target, where: str) -> list[str]:
+    """Units that a table could not convert."""
+    lines = []
+    pairs = (("unit", "table_unit"), ("force_unit", "table_force_unit"))
+    for stored, shown in pairs:
+        have, want = getattr(target, stored), getattr(target, shown)
+        known = allowed_units()
+        if have and have not in known:
+            lines.append(f"{where}.{stored}: {choice(have, known)}")
+        elif have and want not in allowed_units(quantity_of(have)):
+            lines.append(f"{where}.{shown}: {choice(want, allowed_units(quantity_of(have)))}")
+    return lines

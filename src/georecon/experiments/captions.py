@@ -1,0 +1,53 @@
+"""What a table's caption says of its runs: edition, data, steps and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from georecon.experiments.data import Data
+from georecon.experiments.references import PRETRAIN
+from georecon.experiments.sections import Config
+from georecon.experiments.specs import Column
+
+
+def conditions(config: Config, data: Data, columns: Iterable[Column], parts: list[str]) -> str:
+    """Edition, data, steps and seeds behind a table, in sentences for its caption.
+
+    Args:
+        config: the resolved configuration.
+        data: its datasets.
+        columns: of the table.
+        parts: parts of ``sets`` whose fine-tuned errors the table shows.
+    """
+    sentences = [f"Edition {config.edition}: encoder {_encoder_words(config)}."]
+    if parts or any(column.source != "finetune" for column in columns):
+        train, title = config.pretrain.train, data.card(data.dataset_of(PRETRAIN)).title
+        sentences.append(
+            f"Pre-training: {title}, {train.steps} steps of {train.batch_size} molecules, "
+            f"seed {config.pretrain.seed}."
+        )
+        if config.pretrain.exclude_leaks:
+            sentences.append("Structures of the test sets were removed from pre-training.")
+    sentences += [_finetune_words(config, data, part) for part in parts]
+    if parts:
+        seeds = ", ".join(map(str, config.finetune.seeds))
+        sentences.append(f"Cells: mean ± standard deviation over fine-tuning seeds {seeds}.")
+    return " ".join(sentences)
+
+
+def _encoder_words(config: Config) -> str:
+    e = config.encoder
+    return f"{e.channels} channels, {e.layers} layers, {e.heads} heads, {e.rbf} RBF"
+
+
+def _finetune_words(config: Config, data: Data, part: str) -> str:
+    section = config.finetune.sets[part]
+    split, train = section.split, section.train
+    sizes = "the dataset's own training sizes, all other frames test"
+    if split.rule == "files":
+        sizes = f"{split.train} training, {split.val} validation, other files test"
+    elif split.train is not None:
+        test = "all other" if split.test is None else split.test
+        sizes = f"{split.train} training, {split.val} validation, {test} test"
+    title = data.card(data.dataset_of(part)).title
+    return f"Fine-tuning on {title}: {sizes}; {train.steps} steps of {train.batch_size}."

@@ -1,0 +1,234 @@
+"""Datasets of an edition: cards, raw files, stores, and how each split is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from georecon import paths
+from georecon.data.cards import (
+    ALL,
+    Card,
+    File,
+    card_source,
+    missing_file,
+    parts,
+    reading_json,
+    source_files,
+)
+from georecon.data.raw.lock import download_words
+from georecon.errors import ConfigError
+from georecon.experiments.references import PRETRAIN
+from georecon.experiments.sections import Config
+from georecon.experiments.settings import FileParts, Rows, SplitPlan, TestSet
+from georecon.keys import Json, as_json
+
+
+class _Sizes(NamedTuple):
+    train: int | None
+    val: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Datasets of a resolved configuration."""
+
+    config: Config
+
+    # ---- cards and parts ---------------------------------------------------------------------
+
+    def dataset_of(self, part: str) -> str:
+        """Dataset that plays a part ("pretrain", or any other name) in this edition."""
+        return self.config.sets[part].dataset
+
+    def card(self, dataset: str) -> Card:
+        """Dataset card."""
+        return self.config.datasets[dataset]
+
+    def part_of(self, dataset: str) -> str:
+        """Part that a fine-tuning dataset plays: the one that has data, where there are two.
+
+        Raises:
+            ConfigError: it plays none.
+        """
+        names = [
+            name
+            for name, role in self.config.sets.items()
+            if name != PRETRAIN and role.dataset == dataset
+        ]
+        if not names:
+            edition = self.config.edition
+            raise ConfigError(f"dataset {dataset!r} plays no part in edition {edition!r}")
+        return next((name for name in names if not self.config.sets[name].missing), names[0])
+
+    def finetune_parts(self) -> list[str]:
+        """Parts that have data in this edition, pre-training apart."""
+        return [
+            name
+            for name, role in self.config.sets.items()
+            if name != PRETRAIN and role.missing is None
+        ]
+
+    def targets(self, dataset: str) -> list[str]:
+        """Targets of a dataset: properties, or molecules of a force set."""
+        return list(self.card(dataset).targets or {})
+
+    def has_forces(self, dataset: str) -> bool:
+        """Whether the dataset is a force set: one store a molecule, energies and forces."""
+        return self.card(dataset).forces
+
+    def parts(self, dataset: str, target: str) -> dict[str, str | None]:
+        """Test parts of a target that has several, each with why its file is missing, or None.
+
+        All have a reason where the training file is missing.
+        """
+        card = self.card(dataset)
+        split = parts(card, target)
+        if split is None:
+            return {}
+        no_train = missing_file(card, split.train)
+        return {name: no_train or missing_file(card, role) for name, role in split.test.items()}
+
+    def tested(self, dataset: str) -> list[str]:
+        """Targets of a fine-tuning dataset that have data to be tested on."""
+        return [
+            target
+            for target in self.targets(dataset)
+            if not (found := self.parts(dataset, target)) or not all(found.values())
+        ]
+
+    # ---- raw files and stores ----------------------------------------------------------------
+
+    def reading_card(self, dataset: str) -> Json:
+        """The part of a card that its store depends on, for a rule's parameters."""
+        return reading_json(self.card(dataset))
+
+    def raw_names(self, dataset: str, target: str | None) -> list[str]:
+        """Names of the raw files that a store is made from."""
+        files = source_files(self.card(dataset), target)
+        return list(dict.fromkeys(str(file.name) for file in files.values()))
+
+    def raw_file(self, dataset: str, name: str) -> File:
+        """A raw file of a card by its name.
+
+        Raises:
+            ConfigError: the card has no such file; lists those it has.
+        """
+        _, source = card_source(self.card(dataset))
+        files = [*source.files.values()]
+        files += [source.indices.train, source.indices.test] if source.indices else []
+        for file in files:
+            if file.name == name:
+                return file
+        names = ", ".join(dict.fromkeys(str(file.name) for file in files))
+        raise ConfigError(f"dataset {dataset} has no raw file {name!r}; allowed: {names}")
+
+    def card_file(self, dataset: str, name: str) -> Json:
+        """The same as plain JSON, for a rule's parameters."""
+        found: Json = as_json(self.raw_file(dataset, name))
+        return found
+
+    def download_words(self, dataset: str, name: str) -> str:
+        """Size and source of a raw file, for a plan."""
+        return download_words(self.card_file(dataset, name), self.config.mirror)
+
+    def store(self, dataset: str, target: str) -> str:
+        """Folder of the store that holds a target's labels."""
+        base = paths.STORE.format(dataset=dataset)
+        return f"{base}/{target}" if self.card(dataset).store_per_file else base
+
+    def pretrain_store(self) -> str:
+        """Folder of the store that pre-training reads: every file of its dataset."""
+        return self.store(self.dataset_of(PRETRAIN), ALL)
+
+    # ---- splits ------------------------------------------------------------------------------
+
+    def split(self, dataset: str, target: str) -> str:
+        """Split file of a target."""
+        name = self.config.finetune.sets[self.part_of(dataset)].split.name
+        name = f"{target}_{name}" if self.card(dataset).store_per_file else name
+        return paths.SPLIT.format(dataset=dataset, split=name)
+
+    def pretrain_split(self) -> str:
+        """Split file of the pre-training set; what it leaves out depends on the edition."""
+        name = f"pretrain_{self.config.edition}"
+        return paths.SPLIT.format(dataset=self.dataset_of(PRETRAIN), split=name)
+
+    def split_plan(self, dataset: str, name: str) -> SplitPlan:
+        """How the split ``resources/splits/<dataset>/<name>.npz`` is made.
+
+        Raises:
+            ConfigError: the edition has no such split.
+        """
+        path = paths.SPLIT.format(dataset=dataset, split=name)
+        if path == self.pretrain_split():
+            return self._pretrain_plan(dataset)
+        if dataset in self.config.datasets:
+            for target in self.targets(dataset):
+                if path == self.split(dataset, target):
+                    return self._finetune_plan(dataset, target)
+        raise ConfigError(f"edition {self.config.edition!r} has no split {path}")
+
+    def _finetune_plan(self, dataset: str, target: str) -> SplitPlan:
+        split = self.config.finetune.sets[self.part_of(dataset)].split
+        card = self.card(dataset)
+        train, val = self._sizes(dataset, target)
+        files, indices = None, {}
+        if split.rule == "files" and (own := parts(card, target)) is not None:
+            gone = self.parts(dataset, target)
+            present = {name: role for name, role in own.test.items() if not gone[name]}
+            files = FileParts(train=own.train, test=present)
+        _, source = card_source(card)
+        if split.rule == "index" and source.indices is not None:
+            lists = {"train": source.indices.train, "test": source.indices.test}
+            indices = {part: _rows(file, split.number or 1) for part, file in lists.items()}
+        return SplitPlan(
+            rule=split.rule,
+            store=self.store(dataset, target),
+            seed=split.seed,
+            name=split.name,
+            number=split.number,
+            train=train,
+            val=val,
+            test=split.test,
+            files=files,
+            indices=indices,
+        )
+
+    def _sizes(self, dataset: str, target: str) -> _Sizes:
+        """Training and validation molecules; MD22's sizes are those of its own protocol."""
+        split = self.config.finetune.sets[self.part_of(dataset)].split
+        if split.val_fraction is None or split.train is not None:
+            return _Sizes(split.train, split.val)
+        total = self.card(dataset).target(target).train_val or 0
+        val = round(split.val_fraction * total)
+        return _Sizes(total - val, val)
+
+    def _pretrain_plan(self, dataset: str) -> SplitPlan:
+        """Pre-training leaves out what fine-tuning on the same set validates and tests on and,
+        with ``exclude_leaks``, every structure that any test set has.
+        """
+        section = self.config.pretrain
+        tests = [
+            TestSet(
+                store=self.store(name, target),
+                split=self.split(name, target),
+                same=name == dataset,
+            )
+            for name in dict.fromkeys(map(self.dataset_of, self.finetune_parts()))
+            for target in self.tested(name)
+        ]
+        wanted = [test for test in tests if section.exclude_leaks or test.same]
+        return SplitPlan(
+            rule="pretrain",
+            store=self.pretrain_store(),
+            seed=1,
+            val=section.validation,
+            tests=tuple({test.split: test for test in wanted}.values()),
+            exclude_leaks=section.exclude_leaks,
+        )
+
+
+def _rows(file: File, number: int) -> Rows:
+    names = [text and text.replace("{number}", str(number)) for text in (file.name, file.member)]
+    return Rows(name=str(names[0]), member=names[1])

@@ -1,0 +1,85 @@
+"""Methods and their variants: which rows of tables are pre-trained how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from georecon.errors import ConfigError
+from georecon.experiments.sections import Config, Method, Sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A method with one parameter changed by a sweep."""
+
+    method: str
+    parameter: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """Methods of a resolved configuration."""
+
+    config: Config
+
+    def names(self) -> list[str]:
+        """Methods that get a row in tables of all methods, in the order of methods.yaml."""
+        return [name for name, entry in self.config.methods.items() if entry.of is None]
+
+    def variants(self) -> dict[str, Variant]:
+        """Variants of sweeps by name, ``<method>__<sweep><value>``, and what they change."""
+        found: dict[str, Variant] = {}
+        for table in self.config.tables.values():
+            sweep = table.rows.sweep
+            for value in sweep.values if sweep else ():
+                assert sweep is not None
+                name = self.variant(sweep, value)
+                if name != sweep.method:
+                    found[name] = Variant(sweep.method, sweep.parameter, value)
+        return found
+
+    def variant(self, sweep: Sweep, value: float) -> str:
+        """Name of a sweep's run; the method itself where the value is the method's own."""
+        own = self.config.methods[sweep.method].params.get(sweep.parameter)
+        return sweep.method if value == own else f"{sweep.method}__{sweep.name}{value}"
+
+    def entry(self, name: str) -> Method:
+        """A method or variant with all its parameters: label and, unless from scratch, objective.
+
+        Raises:
+            ConfigError: there is no such method.
+        """
+        methods = self.config.methods
+        variant = self.variants().get(name)
+        base = variant.method if variant else name
+        if base not in methods:
+            known = [*methods, *self.variants()]
+            raise ConfigError(f"method is {name!r}; allowed: {', '.join(known)}")
+        entry = methods[base]
+        if entry.of is not None:
+            parent = methods[entry.of]
+            entry = replace(
+                entry,
+                objective=parent.objective,
+                params=_merged(parent.params, entry.params),
+                steps_factor=entry.steps_factor or parent.steps_factor,
+            )
+        if variant is None:
+            return entry
+        return replace(entry, params={**entry.params, variant.parameter: variant.value})
+
+    def is_pretrained(self, name: str) -> bool:
+        """Whether the method has a pre-trained encoder."""
+        return self.entry(name).objective is not None
+
+
+def _merged(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:
+    """Parameters laid over others, groups of parameters key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        before = merged.get(key)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(before, value) if both else value  # type: ignore[arg-type]
+    return merged

@@ -1,0 +1,231 @@
+"""What one section of the configuration says of another: names that exist, sizes that fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from georecon.data.card_checks import findings
+from georecon.data.cards import Card
+from georecon.errors import ConfigError
+from georecon.experiments.methods import Methods
+from georecon.experiments.objective_keys import check, parameters
+from georecon.experiments.sections import Config, Split, Sweep, Table, TableColumn
+from georecon.keys import choice, key_hints, refused
+
+PRETRAIN = "pretrain"
+"""The part whose dataset encoders are pre-trained on; all other parts are fine-tuned on."""
+_SCRATCH = "scratch"
+_VALUE = re.compile(r"[0-9.]+")
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+
+
+def check_references(config: Config) -> None:
+    """Check what no section can say of itself.
+
+    Raises:
+        ConfigError: all findings, one line each.
+    """
+    lines = [*_sets(config)]
+    for name in config.methods:
+        lines += _method(config, name)
+    if _SCRATCH not in config.methods:
+        lines.append(f"methods.{_SCRATCH}: missing")
+    for name, table in config.tables.items():
+        lines += _table(config, name, table)
+    lines += [line for card in config.datasets.values() for line in findings(card)]
+    lines += _splits(config)
+    if lines:
+        raise refused(dict.fromkeys(lines))
+
+
+# ---- parts -------------------------------------------------------------------------------------
+
+
+def _sets(config: Config) -> Iterator[str]:
+    """Parts: their datasets, and a section of fine-tuning for each that has data."""
+    if PRETRAIN not in config.sets:
+        yield f"sets.{PRETRAIN}: missing"
+    if len(config.sets) < 2:
+        yield "sets: has nothing but pretrain; must name a part to fine-tune on"
+    seen: dict[str, str] = {}
+    for name, role in config.sets.items():
+        if name == "seeds":
+            yield "sets.seeds: the name is taken: finetune.seeds is another key"
+        if role.dataset not in config.datasets:
+            yield f"sets.{name}.dataset: {choice(role.dataset, sorted(config.datasets))}"
+        elif name != PRETRAIN and role.missing is None:
+            if name not in config.finetune.sets:
+                yield f"finetune.{name}: missing (sets.{name} has data)"
+            if role.dataset in seen:
+                other = seen[role.dataset]
+                yield f"sets.{name}.dataset: is {role.dataset!r}, as sets.{other}; one part each"
+            seen[role.dataset] = name
+    usable = [name for name, role in config.sets.items() if name != PRETRAIN and not role.missing]
+    if config.smoothness.set not in usable:
+        yield f"smoothness.set: {choice(config.smoothness.set, usable)}"
+
+
+def _splits(config: Config) -> Iterator[str]:
+    """Datasets that cannot play their part, and splits larger than their dataset."""
+    for part, role in config.sets.items():
+        card = config.datasets.get(role.dataset)
+        if card is None or role.missing is not None or part == PRETRAIN:
+            continue
+        if card.kind == "geometries":
+            yield (
+                f"sets.{part}.dataset: {role.dataset} is of kind geometries; "
+                "allowed: forces, properties"
+            )
+        elif not card.targets:
+            yield f"datasets.{card.name}.targets: missing; sets.{part} is trained on them"
+        elif part in config.finetune.sets:
+            yield from _split(config.finetune.sets[part].split, card, part)
+
+
+def _split(split: Split, card: Card, part: str) -> Iterator[str]:
+    """Sizes against the counts that the card states; other counts are known at the split only."""
+    source = card.sources.get(card.default_source)
+    if source is None:
+        return
+    whole = source.expected_molecules or card.expected_molecules
+    if split.rule == "index" and source.indices is None:
+        yield f"finetune.{part}.split.rule: is 'index'; source {card.default_source} has no indices"
+    for target in card.targets or {}:
+        fixed = target in source.parts
+        if fixed != (split.rule == "files"):
+            yield (
+                f"finetune.{part}.split.rule: is {split.rule!r}; target {target} "
+                f"{'has files of its own to test on: files' if fixed else 'has one file: random'}"
+            )
+        role = source.parts[target].train if fixed else target
+        file = source.files.get(role) if card.store_per_file else None
+        count = (file and file.expected_molecules) or whole
+        sizes = (split.train, split.val, None if fixed else split.test)
+        wanted = sum(size or 0 for size in sizes)
+        if split.val_fraction is not None and split.train is None:
+            wanted = card.target(target).train_val or 0
+            if not wanted:
+                yield f"datasets.{card.name}.targets.{target}.train_val: missing"
+        if count is not None and wanted > count:
+            yield f"finetune.{part}.split: {wanted} molecules wanted, {target} has {count}"
+
+
+# ---- methods -----------------------------------------------------------------------------------
+
+
+def _method(config: Config, name: str) -> list[str]:
+    """An entry of ``methods``: its objective, or the method that it is a variant of."""
+    methods = config.methods
+    entry, place = methods[name], f"methods.{name}"
+    if entry.of is not None:
+        base = methods.get(entry.of)
+        if entry.objective is not None or base is None or base.objective is None:
+            bases = ", ".join(key for key, one in methods.items() if one.objective is not None)
+            return [f"{place}.of: is {entry.of!r}; allowed, instead of an objective: {bases}"]
+        entry = Methods(config).entry(name)
+    if entry.objective is None:
+        return [f"{place}.params: without an objective"] if entry.params else []
+    try:
+        check(entry.objective, entry.params, f"{place}.params")
+    except ConfigError as error:
+        head, *lines = str(error).splitlines()
+        return [line.strip() for line in lines] or [f"{place}.{head}"]
+    return []
+
+
+def _sweep(config: Config, sweep: Sweep, place: str) -> Iterator[str]:
+    """A sweep names a parameter and values that its objective takes."""
+    entry = config.methods.get(sweep.method)
+    if entry is None:
+        return  # said by the rows
+    if entry.objective is None:
+        yield f"{place}.method: is {sweep.method!r}, which has no objective of its own"
+        return
+    try:
+        known = key_hints(parameters(entry.objective))
+    except ConfigError:
+        return  # said by the method
+    if sweep.parameter not in known:
+        yield f"{place}.parameter: {choice(sweep.parameter, known)}"
+        return
+    for k, value in enumerate(sweep.values):
+        if not _VALUE.fullmatch(str(value)):
+            yield f"{place}.values.{k}: is {value!r}; its digits name a folder: only 0-9 and ."
+        try:
+            check(entry.objective, {**entry.params, sweep.parameter: value}, place)
+        except ConfigError as error:
+            wrong = f"{place}.{sweep.parameter}: "
+            lines = [line.strip() for line in str(error).splitlines()]
+            yield from (
+                f"{place}.values.{k}: {line.removeprefix(wrong)}"
+                for line in lines
+                if line.startswith(wrong)
+            )
+
+
+# ---- tables ------------------------------------------------------------------------------------
+
+
+def _table(config: Config, name: str, table: Table) -> Iterator[str]:
+    methods, place = sorted(config.methods), f"tables.{name}"
+    sweep = table.rows.sweep
+    wanted = [] if table.rows.methods == "all" else list(table.rows.methods)
+    if sweep is not None:
+        wanted.append(sweep.method)
+        yield from _sweep(config, sweep, f"{place}.rows.sweep")
+        yield from _placeholders(f"{place}.rows.sweep.label", sweep.label, "value")
+    for method in wanted:
+        if method not in methods:
+            yield f"{place}.rows: unknown method {method!r}; allowed: {', '.join(methods)}"
+    if len(set(wanted)) < len(wanted):
+        yield f"{place}.rows.methods: names a method twice"
+    yield from _placeholders(f"{place}.title", table.title, "title")
+    if "{title}" in table.title and not any(column.set for column in table.columns):
+        yield f"{place}.title: has {{title}}, and no column names a part"
+    for k, column in enumerate(table.columns):
+        yield from _column(config, table, column, f"{place}.columns.{k}")
+
+
+def _placeholders(place: str, text: str, allowed: str) -> Iterator[str]:
+    rest = _PLACEHOLDER.sub(lambda m: "" if m[1] == allowed else m[0], text)
+    if "{" in rest or "}" in rest:
+        yield f"{place}: is {text!r:.60}; braces are for {{{allowed}}} alone"
+
+
+def _measured(config: Config, table: Table, column: TableColumn, place: str) -> Iterator[str]:
+    """A column of pre-training or smoothness."""
+    for key in ("metric", "label"):
+        if not getattr(column, key):
+            yield f"{place}.{key}: missing"
+    maps = ("all", *config.smoothness.maps)
+    if column.source == "smoothness" and column.map not in maps and table.missing is None:
+        yield f"{place}.map: {choice(column.map, maps)} (smoothness.maps)"
+    if column.ratio_to is not None and column.ratio_to not in config.methods:
+        yield f"{place}.ratio_to: {choice(column.ratio_to, sorted(config.methods))}"
+
+
+def _column(config: Config, table: Table, column: TableColumn, place: str) -> Iterator[str]:
+    if column.source != "finetune":
+        yield from _measured(config, table, column, place)
+        return
+    sets = sorted(name for name in config.sets if name != PRETRAIN)
+    if column.set not in sets:
+        yield f"{place}.set: {choice(column.set, sets)}"
+        return
+    role = config.sets[column.set]
+    card = config.datasets.get(role.dataset)
+    if card is None or table.missing is not None or role.missing is not None:
+        return
+    targets = card.targets or {}
+    # a target of another dataset: the cells of this one stay empty and say so
+    known = {name for one in config.datasets.values() for name in one.targets or {}}
+    if column.targets != "all":
+        for k, target in enumerate(column.targets):
+            if target not in known:
+                yield f"{place}.targets.{k}: {choice(target, targets)}"
+    if not card.forces and (table.rows.quantities or column.quantity):
+        yield f"{place}.set: is {column.set!r}, of kind {card.kind}; energy and force need forces"
+    metrics = ("", "mae", "rmse")
+    if column.metric not in metrics:
+        yield f"{place}.metric: {choice(column.metric, metrics[1:])}"

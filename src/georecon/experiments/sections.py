@@ -1,0 +1,236 @@
+"""Sections of the resolved configuration: every key with its sentence, unit, range and default.
+
+They are the only place that says so: values are checked against them, ``config/schema.yaml`` and
+the tables of config/README.md are written from them (:mod:`georecon.experiments.schema`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+from georecon.data.cards import Card, Text
+from georecon.experiments.settings import MAPS, EncoderSettings, TrainSettings
+from georecon.keys import Key, KeysError
+
+_FOLDER = "letters, digits and _"
+Name = Annotated[str, Key("", pattern="[A-Za-z0-9_]+", words=_FOLDER)]
+MethodName = Annotated[str, Key("", pattern="[a-z0-9_]+", words="lower-case letters, digits and _")]
+Seed = Annotated[int, Key("", at_least=0, at_most=2**63 - 1)]
+SizeKey = Key("molecules", at_least=1)
+QUANTITIES = ("energy", "force")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Role:
+    """The dataset that plays a part."""
+
+    dataset: Annotated[str, Key("a name in `datasets`")]
+    label: Annotated[str, Key("what reports call the part; its name")] = ""
+    missing: Annotated[
+        str | None, Key("why this edition has no data for it: its cells stay empty")
+    ] = None
+
+    def words(self, name: str) -> str:
+        """What reports call it."""
+        return self.label or name.replace("_", " ")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pretrain:
+    """Pre-training."""
+
+    seed: Annotated[int, Key("of weights, batches and noise", at_least=0, at_most=2**63 - 1)]
+    validation: Annotated[int, Key("held-out molecules", at_least=2)]
+    exclude_leaks: Annotated[
+        bool, Key("leave out every molecule whose structure is in a test set of the edition")
+    ]
+    train: Annotated[TrainSettings, Key("length and rates")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """Sizes of a fine-tuning split and how it is drawn."""
+
+    name: Annotated[str, Key("of the split's file", pattern="[A-Za-z0-9_]+", words=_FOLDER)]
+    rule: Annotated[str, Key("see Splits", choices=("pvd", "random", "files", "index"))] = "random"
+    number: Annotated[
+        int | None, Key("of a published split, for rule `index`", at_least=1, at_most=5)
+    ] = None
+    train: Annotated[int | None, Key("training molecules", at_least=1)] = None
+    val: Annotated[int | None, Key("validation molecules", at_least=1)] = None
+    test: Annotated[int | None, Key("test molecules; all others", at_least=1)] = None
+    val_fraction: Annotated[
+        float | None,
+        Key("part of a target's `train_val` that validates", above=0, at_most=0.5),
+    ] = None
+    seed: Annotated[int, Key("of the permutation", at_least=0, at_most=2**63 - 1)] = 1
+
+    def __post_init__(self) -> None:
+        if self.val_fraction is None:
+            for name in ("train", "val"):
+                if getattr(self, name) is None:
+                    raise KeysError(name, "missing; give train and val, or val_fraction")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinetuneSet:
+    """Fine-tuning on one part's dataset."""
+
+    split: Annotated[Split, Key("training, validation and test set")]
+    noise_sigma: Annotated[float, Key("Noisy Nodes σ; 0 switches them off", "Å", at_least=0)]
+    evaluation_batch: Annotated[int, Key("molecules a batch where errors are taken", at_least=1)]
+    train: Annotated[TrainSettings, Key("length and rates")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finetune:
+    """Fine-tuning: seeds, and one section for each part of ``sets`` that has data.
+
+    In the files the sections stand beside ``seeds``: ``finetune.<part>``.
+    """
+
+    seeds: Annotated[
+        tuple[Seed, ...], Key("of weights, batches and noise; a run each", filled=True, unique=True)
+    ]
+    sets: Annotated[Mapping[Name, FinetuneSet], Key("one section for each part")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Smoothness:
+    """Lipschitz estimates of the encoders."""
+
+    set: Annotated[str, Key("part whose test molecules are taken")]
+    molecules: Annotated[int, Key("molecules", at_least=1)]
+    maps: Annotated[
+        tuple[Annotated[str, Key("", choices=MAPS)], ...],
+        Key("maps of the encoder", filled=True, unique=True),
+    ]
+    displacements: Annotated[
+        tuple[Annotated[float, Key("", above=0)], ...],
+        Key("standard deviations of the displacement", "Å", filled=True, unique=True),
+    ]
+    iterations: Annotated[int, Key("power iterations", at_least=1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """A pre-training method, or a variant of one."""
+
+    label: Annotated[str, Key("name in tables")]
+    objective: Annotated[
+        str | None, Key("a file of `src/georecon/objectives/`; none: from scratch")
+    ] = None
+    of: Annotated[
+        str | None, Key("method that this is a variant of: its entry with some keys changed")
+    ] = None
+    params: Annotated[Mapping[Text, object], Key("parameters of the objective")] = field(
+        default_factory=dict
+    )
+    steps_factor: Annotated[
+        float | None, Key("multiplies steps and warm-up of pre-training", above=0)
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """Rows that differ in one parameter of a method."""
+
+    method: Annotated[str, Key("a name in `methods`")]
+    parameter: Annotated[str, Key("of its objective")]
+    values: Annotated[
+        tuple[Annotated[float, Key("", at_least=0)], ...],
+        Key("a row each", filled=True, unique=True),
+    ]
+    name: Annotated[str, Key("in the variants' names", pattern="[a-z]+", words="letters a-z")]
+    label: Annotated[str, Key("of a row, with `{value}`")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableRows:
+    """Rows of a table."""
+
+    methods: Annotated[
+        tuple[Text, ...] | Literal["all"],
+        Key("names in `methods`; `all`: those that are no variants", word="all", filled=True),
+    ] = "all"
+    quantities: Annotated[
+        tuple[Annotated[str, Key("", choices=QUANTITIES)], ...],
+        Key("a block of rows each, for force sets", unique=True),
+    ] = ()
+    baseline: Annotated[str, Key("label of a row for the training mean")] = ""
+    sweep: Annotated[Sweep | None, Key("variants of a method in place of methods")] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableColumn:
+    """Columns of a table: where their numbers come from."""
+
+    source: Annotated[str, Key("stage of the runs", choices=("finetune", "pretrain", "smoothness"))]
+    set: Annotated[str, Key("finetune: a part in `sets`")] = ""
+    targets: Annotated[
+        tuple[Text, ...] | Literal["all"],
+        Key("finetune: targets of the part's dataset", word="all", filled=True),
+    ] = "all"
+    quantity: Annotated[
+        str | None, Key("finetune, force sets without rows of quantities", choices=QUANTITIES)
+    ] = None
+    map: Annotated[str, Key("smoothness: the map", choices=("all", *MAPS))] = "all"
+    metric: Annotated[
+        str, Key("the number; finetune: `mae`", pattern="[a-z0-9_]*", words="a name of a number")
+    ] = ""
+    label: Annotated[str, Key("of the column, finetune apart")] = ""
+    unit: Annotated[str, Key("of the number, finetune apart")] = ""
+    ratio_to: Annotated[str | None, Key("smoothness: divide by this method's")] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """One table: the jobs of a table are exactly the runs that its cells name."""
+
+    title: Annotated[
+        str, Key("with `{title}` for that of the first column's dataset, up to its comma")
+    ]
+    caption: Annotated[str, Key("what the numbers are; conditions are added")]
+    rows: Annotated[TableRows, Key("rows")]
+    columns: Annotated[tuple[TableColumn, ...], Key("columns", filled=True)]
+    missing: Annotated[str | None, Key("why all its cells are empty")] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """The resolved configuration: shared files, edition and the user's own merged."""
+
+    # pydantic's, for this class and all those in it
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    edition: Annotated[
+        str,
+        Key("a file of `editions/`", pattern="[a-z0-9_]+", words="lower-case letters, digits, _"),
+    ]
+    gpus: Annotated[int, Key("GPUs that a training job asks the scheduler for", at_least=0)]
+    sets: Annotated[
+        Mapping[Name, Role],
+        Key("which dataset plays which part: `pretrain`, and parts under any other names"),
+    ]
+    encoder: Annotated[EncoderSettings, Key("sizes of the equivariant transformer")]
+    pretrain: Annotated[Pretrain, Key("pre-training")]
+    finetune: Annotated[Finetune, Key("fine-tuning")]
+    smoothness: Annotated[Smoothness, Key("Lipschitz estimates")]
+    methods: Annotated[Mapping[MethodName, Method], Key("pre-training methods", filled=True)]
+    tables: Annotated[Mapping[Name, Table], Key("tables", filled=True)]
+    datasets: Annotated[Mapping[Name, Card], Key("dataset cards", filled=True)]
+    mirror: Annotated[
+        str | None, Key("folder or base address with copies of raw files, tried first")
+    ] = None
+    offline: Annotated[bool | None, Key("never use the network")] = None
+    bundle: Annotated[str | None, Key("for `verify_bundle`: the bundle")] = None
+    cell: Annotated[
+        str | None,
+        Key(
+            "for `rerun`: `<table>/<row>/<column>`",
+            pattern=r"(?!\.\.?/)[^/\s]+/(?!\.\.?/)[^/\s]+/(?!\.\.?$)[^/\s]+",
+            words="<table>/<row>/<column>",
+        ),
+    ] = None

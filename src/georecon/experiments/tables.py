@@ -1,0 +1,306 @@
+"""Which runs each cell of each table is made of.
+
+A function of the resolved configuration, like :mod:`georecon.experiments.runs`; the Snakefile, the
+tables and the figures all ask here, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from georecon import paths
+from georecon.data.cards import Target
+from georecon.errors import ConfigError
+from georecon.experiments.captions import conditions
+from georecon.experiments.data import Data
+from georecon.experiments.methods import Methods
+from georecon.experiments.runs import Runs
+from georecon.experiments.sections import Config, Sweep, Table, TableColumn
+from georecon.experiments.specs import CellSpec, Column, Row, TableSpec
+
+
+def _unit(entry: Target, quantity: str, *, shown: bool) -> str:
+    """Unit of a target's property or energy, or of its forces; stored, or as tables show it."""
+    if quantity == "force":
+        return entry.table_force_unit if shown else entry.force_unit
+    return entry.table_unit if shown else entry.unit
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Tables of a resolved configuration."""
+
+    config: Config
+    methods: Methods
+    data: Data
+    runs: Runs
+
+    def names(self) -> list[str]:
+        """All tables, in the order of tables.yaml."""
+        return list(self.config.tables)
+
+    def compares_methods(self, table: str) -> bool:
+        """Whether a table compares all methods, not variants of one."""
+        rows = self.config.tables[table].rows
+        return rows.sweep is None and rows.methods == "all"
+
+    # ---- rows --------------------------------------------------------------------------------
+
+    def rows(self, table: str) -> list[Row]:
+        """Rows of a table."""
+        entry = self.config.tables[table]
+        spec = entry.rows
+        if spec.sweep is not None:
+            return [self._sweep_row(spec.sweep, value) for value in spec.sweep.values]
+        methods = self.methods.names() if spec.methods == "all" else list(spec.methods)
+        rows = []
+        for quantity in spec.quantities or (None,):
+            prefix = f"{quantity}_" if quantity else ""
+            unit = self._quantity_unit(entry, quantity) if quantity else ""
+            words = f"{quantity.capitalize()} [{unit}], " if quantity else ""
+            if spec.baseline:
+                rows.append(
+                    Row(
+                        key=f"{prefix}baseline",
+                        label=words + spec.baseline,
+                        method=methods[0],
+                        unit=unit,
+                        quantity=quantity,
+                        baseline=True,
+                    )
+                )
+            rows += [
+                Row(
+                    key=f"{prefix}{name}",
+                    label=words + self.methods.entry(name).label,
+                    method=name,
+                    unit=unit,
+                    quantity=quantity,
+                )
+                for name in methods
+            ]
+        return rows
+
+    def _sweep_row(self, sweep: Sweep, value: float) -> Row:
+        label = sweep.label.replace("{value}", str(value))
+        return Row(key=str(value), label=label, method=self.methods.variant(sweep, value))
+
+    def _quantity_unit(self, entry: Table, quantity: str) -> str:
+        card = self.data.card(self.data.dataset_of(entry.columns[0].set))
+        return _unit(card.target(next(iter(card.targets or {}))), quantity, shown=True)
+
+    # ---- columns -----------------------------------------------------------------------------
+
+    def columns(self, table: str) -> list[Column]:
+        """Columns of a table."""
+        found: list[Column] = []
+        entry = self.config.tables[table]
+        for spec in entry.columns:
+            if spec.source == "finetune":
+                found += self._target_columns(spec, in_rows=bool(entry.rows.quantities))
+            elif spec.source == "smoothness":
+                found += self._smoothness_columns(spec)
+            else:
+                found.append(
+                    Column(
+                        key=spec.metric,
+                        label=spec.label,
+                        unit=spec.unit,
+                        source=spec.source,
+                        metric=spec.metric,
+                    )
+                )
+        return found
+
+    def _target_columns(self, spec: TableColumn, *, in_rows: bool) -> list[Column]:
+        """A column for each target, or each test part of it.
+
+        Args:
+            spec: of the configuration.
+            in_rows: quantities are rows, so the unit stands in the row's label.
+        """
+        dataset = self.data.dataset_of(spec.set)
+        card = self.data.card(dataset)
+        named = self.data.targets(dataset) if spec.targets == "all" else list(spec.targets)
+        found = []
+        for target in named:
+            # of another dataset's target: a column without data
+            entry = (card.targets or {}).get(target) or card.target(next(iter(card.targets or {})))
+            entry = entry if target in (card.targets or {}) else replace(entry, title="")
+            unit = "" if in_rows else _unit(entry, spec.quantity or "energy", shown=True)
+            title = entry.title or target
+            parts = self.data.parts(dataset, target)
+            for part in parts or [None]:
+                # A part says nothing where it is the only one, the target where it is.
+                names = [target] * (len(named) > 1 or len(parts) < 2) + [part] * (len(parts) > 1)
+                words = [title if name == target else str(name).replace("_", " ") for name in names]
+                key = (*map(str, names), spec.quantity, spec.metric)
+                label = (*words, spec.quantity, spec.metric.upper())
+                found.append(
+                    Column(
+                        key="_".join(filter(None, key)),
+                        label=" ".join(filter(None, label)),
+                        unit=unit,
+                        source=spec.source,
+                        metric=spec.metric,
+                        part=spec.set,
+                        target=target,
+                        test_part=part,
+                        quantity=spec.quantity,
+                    )
+                )
+        return found
+
+    def _smoothness_columns(self, spec: TableColumn) -> list[Column]:
+        """One column for each map (``map: all``) and displacement; labels say what varies."""
+        settings = self.config.smoothness
+        maps = settings.maps if spec.map == "all" else (spec.map,)
+        sizes = settings.displacements
+        return [
+            Column(
+                key=f"{spec.metric}{'' if spec.ratio_to is None else '_ratio'}"
+                f"{'' if name == 'mean' else '_' + name}_{size}",
+                label=spec.label
+                + ("" if len(maps) == 1 else f", {name.replace('_', ' ')}")
+                + ("" if len(sizes) == 1 else f" at {size} Å"),
+                unit=spec.unit,
+                source=spec.source,
+                metric=spec.metric,
+                map=name,
+                displacement=size,
+                ratio_to=spec.ratio_to,
+                title=spec.label,
+            )
+            for name in maps
+            for size in sizes
+        ]
+
+    def missing(self, table: str, column: Column) -> str | None:
+        """Why a column has no data in this edition, or None."""
+        reason = self.config.tables[table].missing
+        if reason is None and column.part:
+            reason = self.config.sets[column.part].missing
+            dataset = self.data.dataset_of(column.part)
+            if reason is None and column.target not in self.data.targets(dataset):
+                reason = f"{self.data.card(dataset).title.split(',')[0]} has no {column.target}"
+            elif reason is None and column.test_part is not None:
+                reason = self.data.parts(dataset, column.target)[column.test_part]
+        return reason
+
+    # ---- cells -------------------------------------------------------------------------------
+
+    def cell(self, table: str, row: Row, column: Column) -> CellSpec:
+        """What one cell is made of."""
+        reason = self.missing(table, column)
+        if reason is None and column.source == "pretrain":
+            reason = None if self.methods.is_pretrained(row.method) else "not pre-trained"
+        if reason is not None:
+            return CellSpec(row=row.key, column=column.key, reason=reason)
+        if column.source == "finetune":
+            return self._finetune_cell(row, column)
+        seed = self.config.pretrain.seed
+        if column.source == "pretrain":
+            return CellSpec(
+                row=row.key,
+                column=column.key,
+                files={seed: f"{self.runs.pretrain_folder(row.method)}/run.json"},
+                key=("final", column.metric),
+                unit=column.unit,
+            )
+        return CellSpec(
+            row=row.key,
+            column=column.key,
+            files={seed: self.smoothness_file(row.method)},
+            key=("estimates", f"{column.map}/{column.displacement}", column.metric),
+            unit=column.unit,
+            divide_by={seed: self.smoothness_file(column.ratio_to)} if column.ratio_to else {},
+        )
+
+    def smoothness_file(self, method: str) -> str:
+        """Estimates of a method's encoder."""
+        seed = self.config.pretrain.seed
+        return self.runs.folder(paths.SMOOTHNESS, method=method, seed=seed) + "/metrics.json"
+
+    def _finetune_cell(self, row: Row, column: Column) -> CellSpec:
+        dataset, target = self.data.dataset_of(column.part), column.target
+        where = {"dataset": dataset, "target": target, "method": row.method}
+        files = {
+            seed: f"{self.runs.folder(paths.FINETUNE, **where, seed=seed)}/metrics.json"
+            for seed in self.config.finetune.seeds
+        }
+        quantity = row.quantity or column.quantity or "property"
+        kind = "force" if quantity == "force" else "property"
+        metric = column.metric or "mae"
+        name = f"baseline_{metric}" if row.baseline else metric
+        return CellSpec(
+            row=row.key,
+            column=column.key,
+            files=files,
+            key=(*(("parts", column.test_part) if column.test_part else ()), kind, name),
+            unit=_unit(self.data.card(dataset).target(target), quantity, shown=False),
+        )
+
+    def spec(self, table: str) -> TableSpec:
+        """A whole table, ready to be filled: title, caption, rows, columns, cells."""
+        entry = self.config.tables[table]
+        rows, columns = self.rows(table), self.columns(table)
+        sets = [column.set for column in entry.columns if column.set]
+        title = self.data.card(self.data.dataset_of(sets[0])).title if sets else ""
+        words = conditions(self.config, self.data, columns, self._shown_parts(table))
+        return TableSpec(
+            table=table,
+            edition=self.config.edition,
+            title=entry.title.replace("{title}", title.split(",")[0]),
+            caption=f"{entry.caption} {words}",
+            rows=tuple(rows),
+            columns=tuple(columns),
+            cells=tuple(self.cell(table, row, column) for row in rows for column in columns),
+        )
+
+    def _shown_parts(self, table: str) -> list[str]:
+        """Parts whose fine-tuned errors a table shows."""
+        return sorted(
+            {
+                column.part
+                for column in self.columns(table)
+                if column.source == "finetune" and not self.missing(table, column)
+            }
+        )
+
+    def files(self, table: str) -> list[str]:
+        """All files that the cells of a table are read from."""
+        columns = self.columns(table)
+        cells = (self.cell(table, row, column) for row in self.rows(table) for column in columns)
+        found = list(cells)
+        files = [file for cell in found for file in cell.all_files()]
+        return list(dict.fromkeys(files))
+
+    def leaks(self, table: str) -> list[str]:
+        """Leak reports of the test sets behind a table, whose counts its caption gives."""
+        found = []
+        for column in self.columns(table):
+            if column.source == "finetune" and not self.missing(table, column):
+                dataset = self.data.dataset_of(column.part)
+                found.append(self.runs.leak(dataset, column.target))
+        return list(dict.fromkeys(found))
+
+    def named_cell(self, name: str) -> tuple[CellSpec, str]:
+        """The cell ``<table>/<row>/<column>`` and the unit it is shown in.
+
+        Raises:
+            ConfigError: there is no such cell, or this edition has no data for it.
+        """
+        table, row, column = name.split("/")
+        if table not in self.config.tables:
+            allowed = ", ".join(self.config.tables)
+            raise ConfigError(f"cell {name}: no table {table!r}; allowed: {allowed}")
+        spec = self.spec(table)
+        known = {"row": [r.key for r in spec.rows], "column": [c.key for c in spec.columns]}
+        for kind, key in (("row", row), ("column", column)):
+            if key not in known[kind]:
+                allowed = ", ".join(known[kind])
+                raise ConfigError(f"cell {name}: no {kind} {key!r}; allowed: {allowed}")
+        (found,) = (cell for cell in spec.cells if (cell.row, cell.column) == (row, column))
+        if found.reason is not None:
+            raise ConfigError(f"cell {name} is empty: {found.reason}")
+        return found, spec.unit(found)

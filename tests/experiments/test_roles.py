@@ -1,0 +1,152 @@
+"""Parts of an edition are names of one's own: two property sets and two force sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from georecon.errors import ConfigError
+from georecon.experiments.config import config_json, load_config
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.plan import trainings
+from georecon.reporting.figures.inputs import figure_spec
+from georecon.reporting.summary import banner
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+SMALL = {"rule": "random", "train": 30, "val": 10, "test": 20, "seed": 4}
+
+
+def given(**more: Any) -> dict[str, Any]:
+    """The tiny edition with a second property set and a second force set under own names."""
+    edition = config_json(load_config(CONFIG, {"edition": "tiny"}))
+    tuned = edition["finetune"]
+    polymers = {
+        "kind": "properties",
+        "units": {"gap": "eV", "mass": "1"},
+        "sources": {
+            "own": {
+                "reader": "frames",
+                "raw_units": {"gap": "eV", "mass": "1"},
+                "files": {"all_of_them": {"local": "polymers.xyz"}},
+            }
+        },
+        "targets": {"gap": {"table_unit": "meV"}, "mass": None},
+    }
+    energies = {"quantities": ["energy", "force"], "baseline": "Training mean"}
+    return {
+        "edition": "tiny",
+        "sets": {
+            "revised": {"dataset": "rmd17", "label": "revised forces"},
+            "polymers": {"dataset": "polymers"},
+        },
+        "datasets": {"polymers": polymers},
+        "finetune": {
+            "revised": {**tuned["force"], "split": {"name": "few", **SMALL, "train": 40}},
+            "polymers": {
+                **tuned["property"],
+                "noise_sigma": 0.0,
+                "split": {"name": "few", **SMALL},
+            },
+        },
+        "tables": {
+            "rmd17": {
+                "title": "{title}: errors",
+                "caption": "Errors.",
+                "rows": {"methods": "all", **energies},
+                "columns": [{"source": "finetune", "set": "revised", "targets": ["ethanol"]}],
+            },
+            "polymers": {
+                "title": "{title}: errors",
+                "caption": "Errors.",
+                "rows": {"methods": "all"},
+                "columns": [{"source": "finetune", "set": "polymers"}],
+            },
+        },
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def both() -> Experiments:
+    return Experiments.load(CONFIG, given())
+
+
+def test_each_set_has_its_split_recipe_and_table(both: Experiments) -> None:
+    assert both.data.finetune_parts() == ["property", "force", "revised", "polymers"]
+    few = both.data.split_plan("rmd17", "ethanol_few")
+    assert (few.train, few.val, few.test, few.seed) == (40, 10, 20, 4)
+    assert both.data.split_plan("polymers", "few").train == 30
+    assert both.data.split("xmd17", "ethanol") != both.data.split("rmd17", "ethanol")
+    assert both.runs.recipe("rmd17", "ethanol").forces
+    recipe = both.runs.recipe("polymers", "gap")
+    assert not recipe.forces
+    assert (recipe.noise_sigma, both.runs.recipe("qm9", "homo").noise_sigma) == (0.0, 0.005)
+    assert both.tables.spec("rmd17").title == "rMD17: errors"
+    assert [c.key for c in both.tables.columns("polymers")] == ["gap", "mass"]
+    files = both.tables.files("rmd17")
+    assert files
+    assert all("/finetune/rmd17/ethanol/" in file for file in files)
+    assert {run.dataset for run in trainings(both, "polymers") if run.target} == {"polymers"}
+
+
+def test_the_other_tables_stay_as_they_are(both: Experiments) -> None:
+    tiny = Experiments.load(CONFIG, {"edition": "tiny"})
+    for table in tiny.tables.names():
+        assert both.tables.spec(table) == tiny.tables.spec(table), table
+
+
+def test_reports_call_them_by_their_names(both: Experiments) -> None:
+    text = banner(both)
+    assert "- revised forces: rMD17" in text
+    assert "- polymers: polymers" in text
+    sets = {group["set"] for group in figure_spec(both, "predictions")["groups"]}
+    assert sets == {"property", "polymers"}
+
+
+def test_pretraining_looks_at_every_test_set() -> None:
+    found = Experiments.load(CONFIG, given(pretrain={"exclude_leaks": True}))
+    plan = found.data.split_plan("qm9", "pretrain_tiny")
+    assert {test.split.split("/")[2] for test in plan.tests} == {
+        "qm9", "xmd17", "rmd17", "polymers"
+    }  # fmt: skip
+
+
+BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "section of no part": (
+        {"finetune": {"revisd": {}}}, ["finetune.revisd: unknown key", "did you mean 'revised'?"]
+    ),
+    "two parts with one dataset": (
+        {"sets": {"again": {"dataset": "rmd17"}}}, ["sets.again.dataset: is 'rmd17'", "revised"]
+    ),
+    "part without a section": (
+        {"sets": {"large_force": {"missing": None}}}, ["finetune.large_force: missing"]
+    ),
+    "forces of a property set": (
+        {"tables": {"polymers": {"rows": {"quantities": ["energy", "force"]}}}},
+        ["tables.polymers.columns.0.set: is 'polymers', of kind properties"],
+    ),
+    "unknown target": (
+        {"tables": {"polymers": {"columns": [
+            {"source": "finetune", "set": "polymers", "targets": ["gab"]}]}}},
+        ["tables.polymers.columns.0.targets.0: is 'gab'", "did you mean 'gap'?"],
+    ),
+    "smoothness on a part without data": (
+        {"smoothness": {"set": "large_force"}}, ["smoothness.set: is 'large_force'", "polymers"]
+    ),
+    "a part called as a key": (
+        {"sets": {"seeds": {"dataset": "md17"}}}, ["sets.seeds: the name is taken"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_does_not_fit_is_refused(case: str) -> None:
+    change, words = BAD[case]
+    from georecon.experiments.config import merge
+
+    with pytest.raises(ConfigError) as error:
+        load_config(CONFIG, merge(given(), change))
+    for word in words:
+        assert word in str(error.value), f"{word!r} not in {error.value}"
