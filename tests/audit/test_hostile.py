@@ -135,7 +135,7 @@ BAD_CONFIG: dict[str, tuple[Callable[[Files], Files], str]] = {
                            "edition"),
     "path in a table's name": (lambda f: changed(f, CONFIG, lambda c: c["tables"].update(
                                {"../../../x": c["tables"]["qm9"]})),  # type: ignore[index]
-                               "out of the folder"),
+                               "letters, digits and _"),
 }  # fmt: skip
 
 

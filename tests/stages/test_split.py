@@ -86,7 +86,15 @@ def store_3bpa(cards: dict[str, Any], mirror: Path, folder: Path, *names: str) -
 
 def plan_3bpa(*names: str, **more: Any) -> dict[str, Any]:
     files = {"train": names[0], "test": {name: name for name in names[1:]}}
-    return {"rule": "files", "train": 450, "val": 50, "seed": 1, "files": files, **more}
+    return {
+        "rule": "files",
+        "store": "x",
+        "train": 450,
+        "val": 50,
+        "seed": 1,
+        "files": files,
+        **more,
+    }
 
 
 SLICES = (
@@ -176,7 +184,7 @@ def rmd17(mirror: Path, tmp_path: Path) -> Path:
 
 def index_plan(number: int, member: str = "rmd17/splits/index_{part}_0{n}.csv") -> dict[str, Any]:
     return {
-        "rule": "index", "train": 950, "val": 50, "test": None, "seed": 1,
+        "rule": "index", "store": "x", "train": 950, "val": 50, "test": None, "seed": 1,
         "indices": {
             part: {"name": "rmd17.tar.bz2", "member": member.format(part=part, n=number)}
             for part in ("train", "test")
@@ -243,7 +251,7 @@ def test_exclude_leaks_brings_the_count_to_zero(qm9: Molecules, tmp_path: Path) 
     test = write_store(tmp_path / "test", copies)
     write_split(tmp_path / "t.npz", Split(test.ids[:1], test.ids[1:2], test.ids[2:]), META)
     entry = {"store": str(test.path), "split": str(tmp_path / "t.npz"), "same": False}
-    plan = {"rule": "pretrain", "val": 10, "seed": 1, "tests": [entry]}
+    plan = {"rule": "pretrain", "store": "x", "val": 10, "seed": 1, "tests": [entry]}
     shared, described = {}, {}
     for exclude in (False, True):
         out = tmp_path / f"{exclude}.npz"
@@ -283,7 +291,14 @@ def test_pretraining_on_a_force_set_leaves_out_the_frames_it_is_tested_on(
         write_split(tmp_path / f"{name}.npz", split, META)
         path = str(tmp_path / f"{name}.npz")
         tests.append({"store": str(one.path), "split": path, "same": True})
-    plan = {"rule": "pretrain", "val": 20, "seed": 1, "tests": tests, "exclude_leaks": False}
+    plan = {
+        "rule": "pretrain",
+        "store": "x",
+        "val": 20,
+        "seed": 1,
+        "tests": tests,
+        "exclude_leaks": False,
+    }
     described = make_split(plan, tmp_path / "all", tmp_path / "s.npz", tmp_path)
     assert described["removed"]["validated_or_tested_on"] == 2 * 1900
     assert described["counts"] == {"train": 180, "val": 20, "test": 0}
