@@ -19,7 +19,7 @@ from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError, FetchError
 from georecon.experiments.config import load_config
 from georecon.experiments.experiments import Experiments
-from georecon.keys import key_hints
+from georecon.keys import as_json, key_hints
 from georecon.stages.preprocess import preprocess
 from georecon.units import BOHR_TO_ANGSTROM, EV_TO_KCAL_MOL, HARTREE_TO_EV, factor
 
@@ -90,7 +90,7 @@ def test_force_layouts(layout: str, mirror: Path, tmp_path: Path) -> None:
     columns = [c for c in found.tables.columns("md17") if c.key == "molecule"]
     assert columns
     recipe = found.runs.recipe("mine", "molecule")
-    assert (recipe["energy_weight"], recipe["force_weight"]) == (0.2, 0.8)
+    assert (recipe.energy_weight, recipe.force_weight) == (0.2, 0.8)
 
 
 @pytest.mark.parametrize("npz", [True, False])
@@ -196,7 +196,7 @@ def test_left_out_molecules_are_counted_as_rejected(mirror: Path, tmp_path: Path
     shutil.copy(raw / "gdb9_subset12000.sdf.csv", tmp_path)
     shutil.copy(raw / "gdb9_subset12000.sdf.gz", tmp_path)
     (tmp_path / "some.txt").write_text("list\n4 x\n9 y\n")
-    given = load_config(ROOT / "config", {"edition": "laptop"})["datasets"]["qm9"]
+    given = as_json(load_config(ROOT / "config", {"edition": "laptop"}).datasets["qm9"])
     files = {
         "sdf": {"name": "gdb9_subset12000.sdf.gz"},
         "csv": {"name": "gdb9_subset12000.sdf.csv"},
