@@ -135,6 +135,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "smoothness on a part without data": (
         {"smoothness": {"set": "large_force"}}, ["smoothness.set: is 'large_force'", "polymers"]
     ),
+    "a split called as pre-training's": (
+        {"finetune": {"property": {"split": {"name": "pretrain_tiny"}}}},
+        ["finetune.property.split.name: is 'pretrain_tiny'", "pre-training"],
+    ),
     "a part called as a key": (
         {"sets": {"seeds": {"dataset": "md17"}}}, ["sets.seeds: the name is taken"]
     ),

@@ -80,7 +80,10 @@ def _splits(config: Config) -> Iterator[str]:
         elif not card.targets:
             yield f"datasets.{card.name}.targets: missing; sets.{part} is trained on them"
         elif part in config.finetune.sets:
-            yield from _split(config.finetune.sets[part].split, card, part)
+            split = config.finetune.sets[part].split
+            if split.name == f"{PRETRAIN}_{config.edition}":
+                yield f"finetune.{part}.split.name: is {split.name!r}, that of pre-training's split"
+            yield from _split(split, card, part)
 
 
 def _split(split: Split, card: Card, part: str) -> Iterator[str]:
