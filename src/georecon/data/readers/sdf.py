@@ -34,7 +34,7 @@ def _blocks(file: Path, block_bytes: int) -> Iterator[memoryview]:
     """
     found = 0
     for name, stream in members(file, inspected=True):
-        if not name.lower().endswith(".sdf") or name.startswith("__MACOSX/"):
+        if not name.lower().endswith(".sdf"):
             continue
         found += 1
         if found == 1:
