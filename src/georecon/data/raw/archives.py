@@ -7,7 +7,7 @@ to more than ``MAX_RATIO`` times their size. A tar archive also needs its end ma
 one that breaks off between two members, or a damaged header, for the end.
 
 What macOS and Windows leave in archives (``._name``, ``.DS_Store``, ``__MACOSX/``) is checked like
-the rest, and passed over. Memory does not grow with the archive. Nothing is written but by
+the rest, and passed over by readers. Memory does not grow with the archive. Nothing is written but by
 ``extract``, which writes one file into the folder it is given, under the last part of the member's
 name.
 """
@@ -91,15 +91,16 @@ def inspect(path: str | Path, *, name: str | None = None) -> Iterator[Member]:
             yield member
 
 
-def members(path: str | Path, *, inspected: bool = False) -> Iterator[tuple[str, BinaryIO]]:
+def members(
+    path: str | Path, *, inspected: bool = False, litter: bool = True
+) -> Iterator[tuple[str, BinaryIO]]:
     """Stream the regular files of an archive, of a ``.gz`` or ``.bz2``, or a plain file as it is.
-
-    Litter of operating systems, such as ``._name``, is passed over.
 
     Args:
         path: the file; its ending tells the kind.
         inspected: this very content (same sha256) has passed ``inspect`` before, as fetched files
             have; saves the walk before the first member. Members are checked as they come anyhow.
+        litter: also what operating systems leave in archives, such as ``._name``.
 
     Yields:
         Name and binary stream of each member; a stream serves until the next member is asked for.
@@ -113,7 +114,7 @@ def members(path: str | Path, *, inspected: bool = False) -> Iterator[tuple[str,
             pass
     with _errors_named(file, None):
         for member, opener in _opened(file, file.name):
-            if _is_litter(file, member.name):
+            if not litter and _is_litter(file, member.name):
                 continue
             with opener() as raw:
                 stream = io.BufferedReader(_Named(raw, file, member.name), _BLOCK)

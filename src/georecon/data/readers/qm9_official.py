@@ -85,7 +85,7 @@ def read_qm9_xyz(
 
 
 def _texts(file: Path) -> Iterator[tuple[str, str]]:
-    for name, stream in members(file):
+    for name, stream in members(file, litter=False):
         try:
             yield name, stream.read().decode("ascii")
         except UnicodeDecodeError as error:

@@ -33,7 +33,7 @@ def _blocks(file: Path, block_bytes: int) -> Iterator[memoryview]:
     Members are checked as they come; nothing else in the archive is read or written.
     """
     found = 0
-    for name, stream in members(file, inspected=True):
+    for name, stream in members(file, inspected=True, litter=False):
         if not name.lower().endswith(".sdf"):
             continue
         found += 1
