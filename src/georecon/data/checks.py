@@ -133,6 +133,8 @@ def same_size_blocks(
     n_atoms: NDArray[np.int64], pairs: int = _PAIRS_PER_BLOCK
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Group molecules of equal size, so that a dense (B, n, n) array stays within ``pairs``."""
+    if not len(n_atoms):
+        return
     order = np.argsort(n_atoms, kind="stable")
     sizes, starts = np.unique(n_atoms[order], return_index=True)
     for size, group in zip(sizes, np.split(order, starts[1:]), strict=True):

@@ -7,9 +7,9 @@ to more than ``MAX_RATIO`` times their size. A tar archive also needs its end ma
 one that breaks off between two members, or a damaged header, for the end.
 
 What macOS and Windows leave in archives (``._name``, ``.DS_Store``, ``__MACOSX/``) is checked like
-the rest, and passed over by readers. Memory does not grow with the archive. Nothing is written but by
-``extract``, which writes one file into the folder it is given, under the last part of the member's
-name.
+the rest, and passed over by readers. Memory does not grow with the archive. Nothing is written but
+by ``extract``, which writes one file into the folder it is given, under the last part of the
+member's name.
 """
 
 from __future__ import annotations
