@@ -19,7 +19,8 @@ from georecon.data.molecules import MAX_Z, Float
 from georecon.data.readers.text import number
 
 _COUNTS = re.compile(rb"^.{34}V[23]000", re.DOTALL)
-_EXPONENT = re.compile(r"\d\.?(\*\^|[DdEeQq])")
+# Numbers of Fortran and Mathematica, whole: one damaged byte of F10.4 makes none of them.
+_EXPONENT = re.compile(r" *[+-]?\d*\.\d*([DdEe][+-]\d{2,3}|\*\^[+-]?\d+) *")
 _HEADER = 4  # lines from a title to its counts line
 _DRAWN = (5, 6, 7, 14, 15, 16)
 """B, C, N, Si, P, S: with four neighbours none of them is flat."""
@@ -143,10 +144,11 @@ def _coordinates(lines: list[str]) -> Float:
         line = lines[place]
         fields = [line[start : start + 10] for start in (0, 10, 20)]
         try:
-            rows.append([number(field) for field in fields])
+            read = [number if _EXPONENT.fullmatch(field) else float for field in fields]
+            rows.append([convert(field) for convert, field in zip(read, fields, strict=True)])
         except ValueError as error:
             raise ValueError(f"atom line {line!r} has no three coordinates") from error
-        if any(_EXPONENT.search(field) for field in fields):  # which RDKit does not read
+        if number in read:  # which RDKit does not take
             lines[place] = "".join(f"{value:10.4f}" for value in rows[-1]) + line[30:]
     pos = np.array(rows)
     if not np.isfinite(pos).all():
