@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 # Mathematica's 6.*^-6, Fortran's 1.0D-05, and its 1.0-105 where three digits leave no room for D.
 _FORTRAN = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:[DdQq]([+-]?\d+)|([+-]\d{3}))")
@@ -29,3 +33,14 @@ def number(word: str) -> float:
             except ValueError:
                 pass
     raise ValueError(f"{word!r} is not a number")
+
+
+def numbers(column: Any) -> NDArray[np.float64]:
+    """A column of a table, (M,): as it is where all of it is numbers, else word by word.
+
+    Raises:
+        ValueError: something is no number.
+    """
+    if column.dtype.kind in "iuf":
+        return np.asarray(column, dtype=np.float64)
+    return np.array([number(str(word)) for word in column], dtype=np.float64)
