@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from georecon.data.raw.fetch import fetch
+from georecon.data.raw.lock import RawLock, record_of
 from georecon.data.raw.transfer import Patience
 from georecon.errors import DataError, FetchError
 from tests.faults.faulty_server import FaultyServer, Page, serving
@@ -551,6 +552,20 @@ def test_neither_by_hand_nor_from_a_mirror(
     with pytest.raises(FetchError, match=r"holds an HTML page(.|\n)*mirror/a\.bin: holds an HTML"):
         fetch({**card_file, "urls": []}, dest, mirror=tmp_path / "mirror")
     assert fetch(card_file, dest, mirror=tmp_path / "mirror").read_bytes() == DATA
+
+
+def test_a_page_that_was_locked_once_is_found_out(server: FaultyServer, dest: Path) -> None:
+    page = INSTEAD["page"][0]
+    dest.parent.mkdir(parents=True)
+    dest.write_bytes(page)
+    record = record_of(dest, "http://example.org", inspected=False)
+    RawLock.of(dest).write("set/a.bin", record)
+    server.pages["/file"] = Page(data=DATA)
+    card_file = entry(server, bytes=None, sha256=None)
+    with pytest.raises(FetchError, match=r"holds an HTML page(.|\n)*remove 'set/a\.bin' from"):
+        fetch(card_file, dest, patience=QUICK)
+    (dest.parent.parent / "lock.json").unlink()
+    assert fetch(card_file, dest, patience=QUICK).read_bytes() == DATA
 
 
 # ---- addresses -----------------------------------------------------------------------------------

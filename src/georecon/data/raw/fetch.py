@@ -194,7 +194,7 @@ class _Job:
         if wrong is not None:
             self.problems.append(f"{self.dest}: {wrong}")
             return False
-        other = None if self.wanted.hashes else stands_for_another(head_of(self.dest))
+        other = None if self.wanted.published else stands_for_another(head_of(self.dest))
         if other is not None:
             self.problems.append(f"{self.dest}: holds {other}")
             return False
@@ -247,7 +247,7 @@ class _Job:
         wrong, other = self.wanted.wrong(file), stands_for_another(head_of(file))
         if wrong is not None:
             raise WrongFileError(f"{wrong}; it holds {other}" if other else wrong)
-        if other is not None and not self.wanted.hashes:
+        if other is not None and not self.wanted.published:
             raise WrongFileError(f"holds {other}")
         try:
             if is_archive(self.dest.name):
