@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ _BLOCK = 1 << 20
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success fsync it and rename it into place.
 
+    The file's mode is that of any new file here, whatever the program that wrote it made of it:
+    safetensors, for one, lets nobody else read its files.
+
     Args:
         path: final path of a single file; its folder is created.
 
@@ -29,6 +33,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         yield temporary
+        _follow_umask(temporary)
         descriptor = os.open(temporary, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -37,6 +42,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _follow_umask(path: Path) -> None:
+    """Give a file the mode that ``open`` gives a new one: what the umask, or the folder, allows."""
+    if stat.S_IMODE(path.stat().st_mode) != 0o600:  # mkstemp's mode; others come from open
+        return
+    probe = path.with_name(f"{path.name}.mode")
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        path.chmod(stat.S_IMODE(probe.stat().st_mode))
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

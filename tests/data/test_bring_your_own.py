@@ -108,6 +108,7 @@ def test_md22_npz_and_a_set_in_hartree_and_bohr(npz: bool, mirror: Path, tmp_pat
         np.savez(file, R=pos, z=real.z[:42], dft_E=energy, dft_F=forces)
     else:
         ase = pytest.importorskip("ase")
+        pytest.importorskip("ase.io")
         file, keys = tmp_path / "x.extxyz", {"energy": "dft_E", "forces": "dft_F"}
         frames = []
         for k in range(5):

@@ -33,7 +33,7 @@ def same(ours: Molecules, z: Any, pos: Any, energy: Any, forces: Any) -> None:
 
 
 def test_every_npz_equals_numpy(mirror: Path) -> None:
-    files = sorted(mirror.rglob("*.npz"))
+    files = [file for file in sorted(mirror.rglob("*.npz")) if "cases" not in file.parts]
     assert len(files) >= 26
     for file in files:
         with np.load(file, allow_pickle=False) as data:

@@ -242,3 +242,83 @@ def content(archive: Path) -> list[bytes] | None:
         return read(archive)
     except DataError:
         return None
+
+
+# ---- what operating systems and servers leave ----------------------------------------------------
+
+LITTER = ("._good.xyz", "data/._b.sdf", ".DS_Store", "data/.DS_Store", "__MACOSX/data/._b.sdf",
+          "__MACOSX/b.sdf", "Thumbs.db", "data/desktop.ini")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dot", ["", "./"])
+def test_litter_is_passed_over_in_every_kind(name: str, dot: str, tmp_path: Path) -> None:
+    source = tmp_path / name
+    if name == "t.zip":
+        zipped(source, [])
+        with zipfile.ZipFile(source, "a") as archive:
+            for litter in LITTER:
+                archive.writestr(dot + litter, b"\0\5\x16\7")
+            archive.writestr("data/b.sdf", DATA["b.sdf"])
+    else:
+        entries = [member(dot + litter, b"\0\5\x16\7") for litter in LITTER]
+        modes = {".tar": "w", ".bz2": "w:bz2"}
+        tar(source, [*entries, member("data/b.sdf", DATA["b.sdf"])],
+            modes.get(source.suffix, "w:gz"))  # fmt: skip
+    assert {found: stream.read() for found, stream in members(source, litter=False)} == {
+        INNOCENT[0]: INNOCENT[1],
+        "data/b.sdf": DATA["b.sdf"],
+    }
+    with open_member(source, suffix=".sdf") as stream:
+        assert stream.read() == DATA["b.sdf"]
+    # it is checked and listed all the same
+    assert len(list(inspect(source))) == len(list(members(source))) == 2 + len(LITTER)
+
+
+def test_names_that_only_look_like_litter_stay(tmp_path: Path) -> None:
+    names = ["a._b.xyz", "x__MACOSX/a.xyz", "DS_Store", ".hidden.xyz"]
+    source = tar(tmp_path / "t.tar", [member(name) for name in names], "w")
+    assert [name for name, _ in members(source, litter=False)] == [INNOCENT[0], *names]
+    hostile = tar(tmp_path / "u.tar", [member("../._a.xyz")], "w")
+    with pytest.raises(DataError, match="unsafe name"):
+        list(members(hostile))
+
+
+PLAIN = b"a title\n\n\n  1  0\n" * 30
+
+
+@pytest.mark.parametrize("name", ["a.sdf.gz", "a.tar.gz", "a.tgz", "a.tar.bz2", "a.zip", "a.bz2"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (PLAIN, r"it starts with b'a title"),
+        (b"<!DOCTYPE html>\n<html>" + PLAIN, "an HTML page"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            "a Git LFS pointer",
+        ),
+        (b"", "an empty file"),
+    ],
+)
+def test_what_is_not_compressed_is_called_so(
+    name: str, content: bytes, what: str, tmp_path: Path
+) -> None:
+    source = tmp_path / name
+    source.write_bytes(content)
+    kind = {"gz": "gzip", "tgz": "gzip", "bz2": "bzip2", "zip": "zip"}[name.rsplit(".", 1)[1]]
+    with pytest.raises(DataError, match=rf"{name}: is not {kind}, though its name says so: {what}"):
+        read(source)
+
+
+@pytest.mark.parametrize("garbage", [b"some trailing text\n", b"\xff" * 10, b"\0\0\0\0text", b"PK"])
+def test_what_follows_gzip_data_is_called_so(garbage: bytes, tmp_path: Path) -> None:
+    source = tmp_path / "a.sdf.gz"
+    source.write_bytes(gzip.compress(PLAIN) + garbage)
+    with pytest.raises(DataError, match=rf"{len(PLAIN)} bytes unpacked, then other bytes follow"):
+        read(source)
+    packed = tmp_path / "a.tar.gz"
+    packed.write_bytes(good(tmp_path / "t.tgz").read_bytes() + garbage)
+    with pytest.raises(DataError, match="then other bytes follow"):
+        read(packed)
+    source.write_bytes(gzip.compress(PLAIN) + b"\0" * 512)  # padding of tapes is allowed
+    assert read(source) == [PLAIN]

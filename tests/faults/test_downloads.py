@@ -21,7 +21,9 @@ from typing import Any
 
 import pytest
 
-from georecon.data.raw.fetch import Patience, fetch
+from georecon.data.raw.fetch import fetch
+from georecon.data.raw.lock import RawLock, record_of
+from georecon.data.raw.transfer import Patience
 from georecon.errors import DataError, FetchError
 from tests.faults.faulty_server import FaultyServer, Page, serving
 from tests.faults.hostile_archives import INNOCENT, member, tar
@@ -106,7 +108,7 @@ def test_cut_once_is_mended_within_the_call(cut: float, server: FaultyServer, de
 
 
 def test_last_modified_serves_only_when_old_enough(server: FaultyServer, dest: Path) -> None:
-    from georecon.data.raw.fetch import _validator
+    from georecon.data.raw.transfer import _validator
 
     changed = {"Last-Modified": "Fri, 14 Jul 2017 02:40:00 GMT"}
     assert _validator({**changed, "Date": "Fri, 14 Jul 2017 02:41:00 GMT"}) is not None
@@ -503,3 +505,93 @@ def test_a_callers_order_of_sources(server: FaultyServer, dest: Path, tmp_path: 
     first, second = itertools.islice((line for line in text.splitlines() if "  - " in line), 2)
     assert hashlib.sha256(OTHER).hexdigest() in first
     assert "404" in second
+
+
+# ---- what a server sends in place of a file ------------------------------------------------------
+
+INSTEAD = {
+    "page": (b"<!DOCTYPE html>\n<html><body>Please log in</body></html>", "an HTML page"),
+    "page after blanks": (b"\xef\xbb\xbf \n <HTML>\n<head>", "an HTML page"),
+    "page in XML": (b'<?xml version="1.0"?>\n<!DOCTYPE html>\n<html xmlns="x">', "an error page"),
+    "error of a bucket": (
+        b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>",
+        "an error page",
+    ),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", "Git LFS pointer"),
+    "nothing": (b"", "an empty file"),
+}
+
+
+@pytest.mark.parametrize("case", INSTEAD)
+@pytest.mark.parametrize("known", [True, False])
+def test_what_stands_for_a_file_is_neither_kept_nor_locked(
+    case: str, known: bool, server: FaultyServer, dest: Path
+) -> None:
+    content, what = INSTEAD[case]
+    server.pages["/bad"], server.pages["/good"] = Page(data=content), Page(data=DATA)
+    card_file = entry(server, "/bad", **({} if known else {"bytes": None, "sha256": None}))
+    said = refused(card_file, dest)
+    assert known or f"/bad: holds {'a ' if 'Git' in what else ''}{what}" in said
+    assert left(dest) == []
+    assert not (dest.parent.parent / "lock.json").exists()
+    # the next address is asked, and its file kept
+    card_file["urls"].append(server.url("/good"))
+    assert fetch(card_file, dest, patience=QUICK).read_bytes() == DATA
+
+
+def test_neither_by_hand_nor_from_a_mirror(
+    server: FaultyServer, dest: Path, tmp_path: Path
+) -> None:
+    page = INSTEAD["page"][0]
+    card_file = entry(server, bytes=None, sha256=None)
+    dest.parent.mkdir(parents=True)
+    dest.write_bytes(page)
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/a.bin").write_bytes(page)
+    server.pages["/file"] = Page(data=DATA)
+    with pytest.raises(FetchError, match=r"holds an HTML page(.|\n)*mirror/a\.bin: holds an HTML"):
+        fetch({**card_file, "urls": []}, dest, mirror=tmp_path / "mirror")
+    assert fetch(card_file, dest, mirror=tmp_path / "mirror").read_bytes() == DATA
+
+
+def test_a_page_that_was_locked_once_is_found_out(server: FaultyServer, dest: Path) -> None:
+    page = INSTEAD["page"][0]
+    dest.parent.mkdir(parents=True)
+    dest.write_bytes(page)
+    record = record_of(dest, "http://example.org", inspected=False)
+    RawLock.of(dest).write("set/a.bin", record)
+    server.pages["/file"] = Page(data=DATA)
+    card_file = entry(server, bytes=None, sha256=None)
+    with pytest.raises(FetchError, match=r"holds an HTML page(.|\n)*remove 'set/a\.bin' from"):
+        fetch(card_file, dest, patience=QUICK)
+    (dest.parent.parent / "lock.json").unlink()
+    assert fetch(card_file, dest, patience=QUICK).read_bytes() == DATA
+
+
+# ---- addresses -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["http://[::1", "http://127.0.0.1:notaport/x", "http://127.0.0.1:99999999/x", "http:///x",
+     "http://", "//[", "ftp://127.0.0.1/x", "file:///etc/passwd", "https://", "http://.bad../x",
+     "http://exa mple/x", "http://" + "a" * 70 + ".invalid/x", "http://\x01/"],
+)  # fmt: skip
+def test_a_redirect_to_a_malformed_address_tries_the_next_one(
+    location: str, server: FaultyServer, dest: Path
+) -> None:
+    server.pages["/moved"], server.pages["/file"] = Page(location=location), Page(data=DATA)
+    assert fetch(entry(server, "/moved", "/file"), dest, patience=QUICK).read_bytes() == DATA
+    assert [one.path for one in server.asked].count("/file") == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://127.0.0.1:x/a", "gopher://a/b", "", "a.bin", "http://\ud800/"]
+)
+def test_a_malformed_address_of_a_card_tries_the_next_one(
+    url: str, server: FaultyServer, dest: Path
+) -> None:
+    server.pages["/file"] = Page(data=DATA)
+    card_file = entry(server, "/file")
+    card_file["urls"].insert(0, url)
+    assert fetch(card_file, dest, patience=QUICK).read_bytes() == DATA

@@ -51,7 +51,7 @@ def unknown(text: str) -> list[str]:
     found = []
     for command in COMMAND.findall(text):
         if command.startswith("python"):
-            module = command.split()[2].removeprefix("georecon.")
+            module = command.split()[2].removeprefix("georecon.").replace(".", "/")
             if not (PACKAGE / f"{module}.py").is_file():
                 found.append(command)
         elif not set(wanted(command)) <= known:

@@ -6,20 +6,26 @@ QM9 and MD17. It also runs against an installed torchmd-net, where there is one.
 """
 
 import argparse
+import datetime
 import json
 import re
 import sys
 import types
+from collections import defaultdict
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pytest
 import torch
 
 from georecon.errors import CheckpointError
 from georecon.graph import make_graph
+from georecon.models.encoder import EncoderSettings
 from georecon.models.encoder_file import load_encoder, save_encoder
+from georecon.models.stand_ins import read_checkpoint
 from georecon.models.torchmdnet import from_lightning, from_torchmdnet, to_torchmdnet
+from georecon.models.torchmdnet_options import FIXED, OTHER, READ
 from tests import torchmdnet_peer as peer
 from tests.torchmdnet_peer import formula_state, make_encoder
 
@@ -203,6 +209,7 @@ def lightning_content(encoder, **options):
         "model.pos_normalizer.acc_sum": torch.zeros(3),
         "model.pos_normalizer.acc_count": torch.zeros(1),
     }
+    norm = "whitened" if encoder.settings.vector_norm == "whitened" else None
     return {
         "epoch": 8,
         "global_step": 400000,
@@ -212,7 +219,7 @@ def lightning_content(encoder, **options):
         "optimizer_states": [{"state": {0: {"step": 3}}, "param_groups": [{"lr": 1e-4}]}],
         "lr_schedulers": [{"last_epoch": 3}],
         "hparams_name": "hparams",
-        "hyper_parameters": OPTIONS | options,
+        "hyper_parameters": OPTIONS | {"layernorm_on_vec": norm} | options,
     }, list(others)
 
 
@@ -226,6 +233,7 @@ def lightning(tmp_path, monkeypatch):
             for name in names:
                 patch.setitem(sys.modules, name, types.ModuleType(name))
             sys.modules[names[-1]].ModelCheckpoint = ModelCheckpoint
+            sys.modules[names[-1]].AttributeDict = AttributeDict
             torch.save(content, tmp_path / "denoised.ckpt")
         return tmp_path / "denoised.ckpt"
 
@@ -283,13 +291,139 @@ def test_the_payload_is_live(tmp_path):
         ({"num_heads": 3}, "multiple of heads"),
         ({"rbf_type": "gauss"}, "hyper-parameter rbf_type is 'gauss'; needed: 'expnorm'"),
         ({"distance_influence": "keys"}, "distance_influence is 'keys'"),
-        ({"hyper": argparse.Namespace(a=1)}, "refers to code.*argparse.Namespace"),
+        ({"hyper": argparse.Namespace(a=1)}, "hyper-parameter 'hyper' .* is unknown"),
+        ({"distance_influence": "none"}, "distance_influence is 'none'; needed: 'both'"),
+        ({"attn_activation": "tanh"}, "attn_activation is 'tanh'; needed: 'silu'"),
+        ({"neighbor_embedding": 1}, "neighbor_embedding is 1; needed: True"),
+        ({"atom_filter": 1}, "atom_filter is 1; needed: -1 or None"),
+        ({"aggr": "mean"}, "aggr is 'mean'; needed: 'add'"),
+        ({"box_vecs": [1.0]}, r"box_vecs is \[1.0\]; needed: None"),
+        ({"cutoff_lower": 0.5}, "cutoff_lower is 0.5; needed: 0"),
+        ({"layernorm_on_vec": "max_min"}, "layernorm_on_vec is 'max_min'"),
+        ({"layernorm_on_vec": "whitened"}, "layernorm_on_vec is 'whitened', but the file lacks"),
+        ({"vector_cutoff": "yes"}, "vector_cutoff is 'yes'; needed: True or False"),
+        ({"vector_cutoff": 1}, "vector_cutoff is 1; needed: True or False"),
+        ({"num_heads": 2.5}, "num_heads is 2.5; needed: a whole number"),
+        ({"max_num_neighbors": None}, "max_num_neighbors is None"),
+        ({"num_layers": 3}, "num_layers is 3, the tensors have 2"),
+        ({"embedding_dimension": 16}, "embedding_dimension is 16, the tensors have 8"),
+        ({"smoothing": 0.1}, "'smoothing' .* is unknown"),
     ],
 )
 def test_lightning_options_our_encoder_does_not_have_are_refused(lightning, change, message):
     content, _ = lightning_content(make_encoder(), **change)
     with pytest.raises(CheckpointError, match=message):
         from_lightning(lightning(content))
+
+
+@pytest.mark.parametrize("name", ["num_heads", "cutoff_upper", "max_num_neighbors", "max_z"])
+def test_an_option_that_is_not_there_is_not_guessed(lightning, name):
+    content, _ = lightning_content(make_encoder())
+    del content["hyper_parameters"][name]
+    with pytest.raises(CheckpointError, match=f"hyper-parameter {name} is missing"):
+        from_lightning(lightning(content))
+
+
+def test_vector_cutoff_of_the_file_is_the_encoders(lightning):
+    """It changes the vectors and stands in no tensor."""
+    z, pos = MOLECULE()
+    graph = make_graph(z, pos.float(), torch.tensor([len(z)]), torch.tensor([0]))
+    vectors = {}
+    for smooth in (True, False):
+        encoder = make_encoder(vector_cutoff=smooth)
+        from_torchmdnet(formula_state(torchmdnet_shapes(encoder)), encoder)
+        content, _ = lightning_content(encoder, vector_cutoff=smooth)
+        found = from_lightning(lightning(content)).encoder
+        assert found.settings.vector_cutoff is smooth
+        vectors[smooth] = found(graph)[1]
+        assert torch.equal(vectors[smooth], encoder.float()(graph)[1])
+    assert (vectors[True] - vectors[False]).abs().max() > 0.01 * vectors[True].abs().max()
+
+
+def test_a_state_dict_with_its_options_is_compared_with_the_encoder():
+    encoder = make_encoder(vector_cutoff=True)
+    state = to_torchmdnet(encoder)
+    options = OPTIONS | {"layernorm_on_vec": None, "vector_cutoff": True}
+    from_torchmdnet(state, make_encoder(vector_cutoff=True), options)
+    for change, message in (
+        ({"vector_cutoff": False}, "vector_cutoff is False, the encoder has True"),
+        ({"cutoff_upper": 6.0}, "cutoff_upper is 6.0, the encoder has 5.0"),
+        ({"num_heads": 4}, "num_heads is 4, the encoder has 2"),
+        ({"max_num_neighbors": 64}, "max_num_neighbors is 64, the encoder has 32"),
+        ({"activation": "ssp"}, "activation is 'ssp'"),
+        ({"who_knows": 1}, "'who_knows' .* is unknown"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            from_torchmdnet(state, make_encoder(vector_cutoff=True), options | change)
+    del options["vector_cutoff"]  # as older programs do
+    with pytest.raises(CheckpointError, match="vector_cutoff is False"):
+        from_torchmdnet(state, make_encoder(vector_cutoff=True), options)
+
+
+def test_every_option_is_in_one_table():
+    tables = [set(READ), set(FIXED), set(OTHER), {"layernorm_on_vec"}]
+    assert sum(map(len, tables)) == len(set().union(*tables))
+    assert set(OPTIONS) <= set().union(*tables)
+    assert {option.setting for option in READ.values()} | {"vector_norm"} == set(
+        EncoderSettings.__slots__
+    )
+
+
+class AttributeDict(dict):
+    """Stands for Lightning's class of hyper-parameters."""
+
+
+AttributeDict.__module__ = ModelCheckpoint.__module__
+
+
+def harmless():
+    return {
+        "numpy float": np.float64(5.0),
+        "numpy ints": [np.int32(3), np.uint8(7), np.bool_(True), np.float32(0.1)],
+        "array": np.arange(3),
+        "paths": {Path("/tmp/x"): PurePosixPath("a/b")},
+        "namespaces": [argparse.Namespace(a=1, b=[2]), types.SimpleNamespace(c=3)],
+        "defaultdicts": [defaultdict(list, a=[1]), defaultdict(int)],
+        "time": datetime.timedelta(hours=1),
+    }
+
+
+@pytest.mark.parametrize("name", [*harmless(), "lightning dict"])
+def test_harmless_objects_become_stand_ins(lightning, name):
+    content, _ = lightning_content(make_encoder())
+    content["extra"] = harmless().get(name)
+    if name == "lightning dict":
+        content["hyper_parameters"] = AttributeDict(content["hyper_parameters"])
+    assert from_lightning(lightning(content)).encoder.settings == make_encoder().settings
+
+
+def test_options_may_be_a_namespace_of_numpy_scalars(lightning):
+    content, _ = lightning_content(make_encoder(), cutoff_upper=np.float64(5.0))
+    options = {**content["hyper_parameters"], "num_heads": np.int64(2)}
+    options["vector_cutoff"] = np.bool_(True)
+    content["hyper_parameters"] = argparse.Namespace(**options)
+    settings = from_lightning(lightning(content)).encoder.settings
+    assert settings == make_encoder(vector_cutoff=True).settings
+
+
+@pytest.mark.parametrize(
+    "value", [np.float64(0.1), np.float32(0.1), np.int8(-3), np.uint16(60000), np.bool_(False),
+              np.dtype(">f8").type(2.5)],
+)  # fmt: skip
+def test_numpy_scalars_keep_their_value(tmp_path, value):
+    torch.save({"value": value}, tmp_path / "a.ckpt")
+    found = read_checkpoint(tmp_path / "a.ckpt")["value"]
+    assert type(found) in (int, float, bool)
+    assert found == value.item()
+
+
+def test_the_old_format_of_torch_is_refused_with_advice(lightning, tmp_path):
+    content, _ = lightning_content(make_encoder())
+    path = lightning(content)
+    content["callbacks"] = {}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match=r"denoised\.ckpt: .*before 1\.6.*torch\.save"):
+        from_lightning(path)
 
 
 @pytest.mark.parametrize(

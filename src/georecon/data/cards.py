@@ -183,8 +183,8 @@ class Card:
         Mapping[Text, tuple[Number, Number]] | None,
         Key(
             "plausible lowest and highest value of a label, `nearest_neighbour` [Å], `bond_ratio`, "
-            "`energy_per_atom`, `force_rms`; `bond_ratio: [0.55, 1.4]`, the shortest distance over "
-            "the sum of covalent radii"
+            "`largest_gap` [Å], `energy_per_atom`, `force_rms`; `bond_ratio: [0.55, 1.4]`, the "
+            "shortest distance over the sum of covalent radii"
         ),
     ] = None
     outliers: Annotated[

@@ -3,8 +3,9 @@
 Ranges come from the dataset card (``ranges:``), in the units of the store, and are wide enough for
 every real record and too narrow for the same record in another common unit. Keys are label names
 or one of ``nearest_neighbour`` [Å], ``bond_ratio`` (shortest distance over the sum of covalent
-radii, for any elements), ``energy_per_atom`` and ``force_rms``. A single record in another unit is
-noticed by its distance from all others (``outliers:``).
+radii, for any elements), ``largest_gap`` [Å] (longest link of the shortest tree that joins all
+atoms), ``energy_per_atom`` and ``force_rms``. A single record in another unit is noticed by its
+distance from all others (``outliers:``), a molecule in pieces by :mod:`georecon.data.pieces`.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 
 from georecon.data.elements import BOND_FACTOR, bond_lengths_squared
 from georecon.data.molecules import Molecules, check_molecules
+from georecon.data.pairs import same_size_blocks, squared_distances
+from georecon.data.pieces import largest_gap, pieces
 from georecon.errors import DataError
 
 Ranges = Mapping[str, Sequence[float]]
-
-_PAIRS_PER_BLOCK = 1_000_000
 
 
 def check(
@@ -36,12 +37,16 @@ def check(
         hints: what the raw unit of a quantity should be, named in the error.
 
     Raises:
-        DataError: unusable arrays (see ``check_molecules``), or a value outside its range; names
-            the first molecule id at fault and the expected range.
+        DataError: unusable arrays (see ``check_molecules``), a molecule in pieces unless ``ranges``
+            say which gaps there are, or a value outside its range; names the first molecule id at
+            fault and the expected range.
     """
     check_molecules(molecules, file)
     for row, reason in faults(molecules, ranges, hints):
         raise DataError(file, int(molecules.ids[row]), reason)
+    if "largest_gap" not in ranges:
+        for row, reason in pieces(molecules):
+            raise DataError(file, int(molecules.ids[row]), reason)
     return molecules
 
 
@@ -115,6 +120,8 @@ def _quantity(molecules: Molecules, name: str) -> NDArray[np.float64] | None:
         return nearest_neighbour(molecules)
     if name == "bond_ratio":
         return nearest_neighbour(molecules, relative=True)
+    if name == "largest_gap":
+        return largest_gap(molecules)
     if name == "energy_per_atom":
         energy = molecules.labels.get("energy")
         if energy is None:
@@ -127,18 +134,6 @@ def _quantity(molecules: Molecules, name: str) -> NDArray[np.float64] | None:
         squares = np.add.reduceat((molecules.forces**2).mean(axis=1), molecules.offsets[:-1])
         return np.asarray(np.sqrt(squares / molecules.n_atoms()))
     return molecules.labels.get(name)
-
-
-def same_size_blocks(
-    n_atoms: NDArray[np.int64], pairs: int = _PAIRS_PER_BLOCK
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Group molecules of equal size, so that a dense (B, n, n) array stays within ``pairs``."""
-    order = np.argsort(n_atoms, kind="stable")
-    sizes, starts = np.unique(n_atoms[order], return_index=True)
-    for size, group in zip(sizes, np.split(order, starts[1:]), strict=True):
-        step = max(1, pairs // int(size) ** 2)
-        for first in range(0, len(group), step):
-            yield int(size), group[first : first + step]
 
 
 def nearest_neighbour(molecules: Molecules, *, relative: bool = False) -> NDArray[np.float64]:
@@ -159,13 +154,3 @@ def nearest_neighbour(molecules: Molecules, *, relative: bool = False) -> NDArra
         squares[:, np.arange(size), np.arange(size)] = np.inf
         nearest[rows] = np.sqrt(squares.min(axis=(1, 2)))
     return nearest
-
-
-def squared_distances(pos: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Squared distances [Å²] of all pairs, (B, n, 3) → (B, n, n), in float32."""
-    squares = np.zeros((*pos.shape[:2], pos.shape[1]), dtype=np.float32)
-    for axis in range(3):
-        x = pos[:, :, axis]
-        difference = x[:, :, None] - x[:, None, :]
-        squares += difference * difference
-    return squares

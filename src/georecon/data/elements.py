@@ -1,4 +1,4 @@
-"""Element symbols, and covalent radii for telling bonded atoms from others."""
+"""Element symbols as files write them; covalent radii for telling bonded atoms from others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,24 @@ _SYMBOLS = (
 SYMBOLS = tuple(_SYMBOLS.split())
 
 ATOMIC_NUMBER: dict[str, int] = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
+ISOTOPES = {"D": 1, "T": 1}
+"""Symbols of their own for isotopes; an isotope is the same element to the model."""
+
+
+def atomic_number(word: str) -> int:
+    """Atomic number of a species as text files give it: a symbol, ``D``, ``T``, or the number.
+
+    Raises:
+        ValueError: no element of Z 1 to 100.
+    """
+    symbol = word.strip().capitalize()
+    number = ATOMIC_NUMBER.get(symbol) or ISOTOPES.get(symbol)
+    if number is None and word.isascii() and word.isdecimal() and 1 <= int(word) <= len(SYMBOLS):
+        number = int(word)
+    if number is None:
+        raise ValueError(f"unknown element {word!r}, expected a symbol or a number 1..100")
+    return number
+
 
 # Single-bond covalent radii [Å]: B. Cordero et al., Dalton Trans. 2832 (2008), Z 1..96; the last
 # four elements repeat curium's. Index 0 is unused.

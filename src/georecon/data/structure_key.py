@@ -16,9 +16,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from georecon.data.checks import same_size_blocks, squared_distances
 from georecon.data.elements import bond_lengths_squared
 from georecon.data.molecules import Molecules
+from georecon.data.pairs import same_size_blocks, squared_distances
 
 KEY_RULE = "Weisfeiler-Lehman hash, 5 rounds, elements and ring counts, bonds at 1.3 x radii"
 _ROUNDS = 5

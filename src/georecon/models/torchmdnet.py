@@ -8,7 +8,6 @@ the final vector norm ``out_norm_vec``; TorchMD-NET 3 has none.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,8 @@ from torch import Tensor
 from georecon.errors import CheckpointError
 from georecon.experiments.settings import EncoderSettings
 from georecon.models.encoder import EquivariantTransformer
+from georecon.models.stand_ins import plain_options, read_checkpoint
+from georecon.models.torchmdnet_options import READ, check_against, settings_of
 
 _REORDERED = (".v_proj.", ".dv_proj.")
 _BASIS = ("distance_expansion.means", "distance_expansion.betas")
@@ -26,31 +27,29 @@ _CONSTANTS = ("distance.", *_BASIS)
 _WHITENED = "vec_norm."
 _PVD_NORM = "out_norm_vec."
 _ENCODER_PREFIX = "model.representation_model."
-_LIBRARIES = ("pytorch_lightning.", "lightning.", "torchmdnet.")
-# Hyper-parameters that no tensor's shape tells, and what our encoder can do.
-_FIXED = {
-    "model": "equivariant-transformer",
-    "rbf_type": "expnorm",
-    "activation": "silu",
-    "attn_activation": "silu",
-    "neighbor_embedding": True,
-    "distance_influence": "both",
-    "cutoff_lower": 0.0,
-}
 
 
-def from_torchmdnet(state: Mapping[str, Tensor], encoder: EquivariantTransformer) -> None:
+def from_torchmdnet(
+    state: Mapping[str, Tensor],
+    encoder: EquivariantTransformer,
+    hyper_parameters: Mapping[str, Any] | None = None,
+) -> None:
     """Load a TorchMD-NET (or PVD) ET state dict into an encoder of the same sizes, in place.
 
     Args:
         state: ``TorchMD_ET.state_dict()``; its radial basis must be the encoder's.
         encoder: encoder whose ``vec_norm`` is left as it is where the state dict has none.
+        hyper_parameters: of the same file. Options such as ``vector_cutoff`` are in no tensor:
+            without this, that the encoder has the right ones is the caller's word.
 
     Raises:
         CheckpointError: the first tensor that is missing, unknown, of another shape or, for the
-            radial basis, of other values (trained, or for another cutoff).
+            radial basis, of other values (trained, or for another cutoff); a hyper-parameter that
+            is unknown, or that the encoder does not have.
     """
     heads = encoder.settings.heads
+    if hyper_parameters is not None:
+        check_against(hyper_parameters, encoder.settings, _vector_norm(state))
     expected = encoder.state_dict()
     _check_basis(state, encoder)
     given = {
@@ -109,7 +108,7 @@ class LightningEncoder(NamedTuple):
     """What :func:`from_lightning` found.
 
     Attributes:
-        encoder: the encoder, its sizes taken from the tensors.
+        encoder: the encoder, with the sizes and options of the file.
         dropped: names of the tensors that are not the encoder's: heads, noise normaliser.
     """
 
@@ -120,23 +119,26 @@ class LightningEncoder(NamedTuple):
 def from_lightning(path: Path) -> LightningEncoder:
     """Encoder of a PVD checkpoint, e.g. the public Coord weights ``denoised-pcqm4mv2.ckpt``.
 
-    Nothing in the file is run: it is read with ``weights_only``, and classes of Lightning or
-    TorchMD-NET that it mentions are replaced by empty ones, not imported.
+    Nothing in the file is run, see ``georecon.models.stand_ins``. Every hyper-parameter that
+    changes the encoder's function is read or refused, see ``georecon.models.torchmdnet_options``.
 
     Raises:
         CheckpointError: not such a file, a reference to any other code, an option that our
             encoder does not have, or the first tensor that does not fit.
     """
-    content = _read_tensors(path)
+    content = read_checkpoint(path)
     try:
-        tensors, options = content["state_dict"], content["hyper_parameters"]
+        tensors = content["state_dict"]
+        options = plain_options(content["hyper_parameters"])
         state = {
             name.removeprefix(_ENCODER_PREFIX): tensor
             for name, tensor in tensors.items()
             if name.startswith(_ENCODER_PREFIX)
         }
         dropped = [name for name in tensors if not name.startswith(_ENCODER_PREFIX)]
-        encoder = EquivariantTransformer(_sizes(state, options))
+        settings = settings_of(options, _vector_norm(state))
+        _check_sizes(state, settings)
+        encoder = EquivariantTransformer(settings)
         from_torchmdnet(state, encoder)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
@@ -146,36 +148,19 @@ def from_lightning(path: Path) -> LightningEncoder:
     return LightningEncoder(encoder, dropped)
 
 
-def _read_tensors(path: Path) -> Any:
-    """A ``torch.save`` file's tensors and plain values; its library classes become empty ones."""
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        foreign = [name for name in names if not name.startswith(_LIBRARIES)]
-        if foreign:
-            raise CheckpointError(f"{path}: refers to code, which is not run: {foreign[0]}")
-        empty: list[Any] = [(type(name.split(".")[-1], (), {}), name) for name in names]
-        with torch.serialization.safe_globals(empty):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a whole torch checkpoint ({reason})") from None
+def _vector_norm(state: Mapping[str, Tensor]) -> str:
+    whitened = any(name.startswith((_PVD_NORM, _WHITENED)) for name in state)
+    return "whitened" if whitened else "none"
 
 
-def _sizes(state: Mapping[str, Tensor], options: Mapping[str, Any]) -> EncoderSettings:
-    """Sizes from shapes; heads, cutoff and neighbour cap from the hyper-parameters."""
-    for name, only in _FIXED.items():
-        if options.get(name, only) != only:
-            raise CheckpointError(f"hyper-parameter {name} is {options[name]!r}; needed: {only!r}")
+def _check_sizes(state: Mapping[str, Tensor], settings: EncoderSettings) -> None:
+    """Refuse hyper-parameters that are not those of the tensors, before any memory is taken."""
     max_z, channels = state["embedding.weight"].shape
     layers = {name.split(".")[1] for name in state if name.startswith("attention_layers.")}
-    whitened = any(name.startswith(_PVD_NORM) for name in state)
-    return EncoderSettings(
-        channels=channels,
-        layers=len(layers),
-        heads=int(options["num_heads"]),
-        rbf=state["neighbor_embedding.distance_proj.weight"].shape[1],
-        cutoff=float(options["cutoff_upper"]),
-        max_neighbors=int(options["max_num_neighbors"]),
-        max_z=max_z,
-        vector_norm="whitened" if whitened else "none",
-    )
+    rbf = state["neighbor_embedding.distance_proj.weight"].shape[1]
+    found = {"max_z": max_z, "channels": channels, "layers": len(layers), "rbf": rbf}
+    for name, option in READ.items():
+        size = found.get(option.setting)
+        if size is not None and size != getattr(settings, option.setting):
+            value = getattr(settings, option.setting)
+            raise CheckpointError(f"hyper-parameter {name} is {value}, the tensors have {size}")

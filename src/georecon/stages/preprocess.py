@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from georecon.data.manifest import Source as StoreSource
 from georecon.data.molecules import Molecules, Rejected
 from georecon.data.raw.lock import Checked
 from georecon.data.raw.unpack import unpacked
-from georecon.data.readers.extxyz import read_extxyz
+from georecon.data.readers.extxyz import ISOLATED_ATOM, read_extxyz
 from georecon.data.readers.md17 import read_md17
 from georecon.data.readers.qm9_official import (
     UNCHARACTERIZED,
@@ -88,17 +89,21 @@ def _gdb9(job: _Job) -> Parsed:
 
 def _frames(job: _Job) -> Parsed:
     path, card = job.only_path(), job.card
-    read = read_md17 if path.suffix == ".npz" else read_extxyz
     wanted = quantities(card)
-    yield read(
-        path,
-        ranges=(card.ranges or {}),
-        units=card.units,
-        raw_units=job.source.raw_units,
-        keys=job.source.keys,
-        labels=[name for name in wanted if name not in ("pos", "forces")],
-        forces="forces" in wanted,
-    )
+    options: dict[str, Any] = {
+        "ranges": card.ranges or {},
+        "units": card.units,
+        "raw_units": job.source.raw_units,
+        "keys": job.source.keys,
+        "labels": [name for name in wanted if name not in ("pos", "forces")],
+        "forces": "forces" in wanted,
+    }
+    if path.suffix.lower() == ".npz":
+        yield read_md17(path, **options)
+        return
+    isolated: list[Rejected] = []
+    yield read_extxyz(path, on_reject=isolated.append, **options)
+    yield from isolated
 
 
 def _sdf(job: _Job) -> Parsed:
@@ -139,7 +144,7 @@ def _checked(job: _Job) -> Parsed:
     for item in READERS[job.source.reader](job):
         if isinstance(item, Rejected):
             records += 1
-            by_list += item.reason == UNCHARACTERIZED
+            by_list += item.reason == UNCHARACTERIZED or item.reason.startswith(ISOLATED_ATOM)
         else:
             records += len(item)
             refuse_outliers(item, job.card.outliers, next(iter(job.paths.values())))

@@ -89,3 +89,68 @@ def test_from_package(tmp_path: Path, cards: dict[str, Any]) -> None:
     assert dest.stat().st_size == files["part1"]["bytes"]
     with pytest.raises(FetchError, match="Python package no_such: not installed"):
         fetch({**files["part1"], "package": "no_such"}, tmp_path / "other/qm9/b.csv", offline=True)
+
+
+NAMES = ("*.bin", "a?.bin", "[ab].bin", "a#b.bin", "50%25.bin", "~a.bin", "-a.bin", "a b.bin", "**",
+         "ü.bin", "a@3.bin", "a&b=c.bin", "a;b.bin")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_taken_as_they_are(name: str, tmp_path: Path) -> None:
+    """No pattern: with only other files there, nothing is found."""
+    mirror = tmp_path / "mirror/deep"
+    mirror.mkdir(parents=True)
+    for other in ("x.bin", "ab.bin", "a.bin", "50%.bin"):
+        (mirror / other).write_bytes(DATA)
+    dest = tmp_path / "raw/set" / name
+    with pytest.raises(FetchError, match="holds no "):
+        fetch(entry(name=name), dest, mirror=tmp_path / "mirror")
+    (mirror / name).write_bytes(DATA)
+    assert fetch(entry(name=name), dest, mirror=tmp_path / "mirror") == dest
+    # the file of another dataset, by the same name
+    (mirror / name).unlink()
+    again = tmp_path / "raw/other" / name
+    assert fetch(entry(name=name), again, mirror=tmp_path / "mirror").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("name", [*NAMES, "~", "~nobody"])
+def test_own_paths_are_taken_as_they_are(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(DATA)
+    assert fetch(entry(local=name), tmp_path / "raw/set/a.bin").read_bytes() == DATA
+
+
+def test_the_home_folder_is_meant_by_a_tilde_and_a_slash_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.bin").write_bytes(DATA)
+    assert fetch(entry(local="~/own.bin"), tmp_path / "raw/set/a.bin").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "chain"])
+def test_links_that_leave_the_mirror_are_not_followed(kind: str, tmp_path: Path) -> None:
+    outside, mirror = tmp_path / "outside", tmp_path / "mirror"
+    outside.mkdir()
+    mirror.mkdir()
+    (outside / "a.bin").write_bytes(DATA)
+    if kind == "folder":
+        (mirror / "deep").symlink_to(outside)
+    else:
+        (mirror / "a.bin").symlink_to(mirror / "b" if kind == "chain" else outside / "a.bin")
+        (mirror / "b").symlink_to(outside / "a.bin")
+    said = r"mirror/a\.bin: a link out of the mirror" if kind != "folder" else "holds no a.bin"
+    with pytest.raises(FetchError, match=said):
+        fetch(entry(), tmp_path / "raw/set/a.bin", mirror=mirror)
+
+
+def test_links_within_the_mirror_and_to_it_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real/deep").mkdir(parents=True)
+    (tmp_path / "real/data").write_bytes(DATA)
+    (tmp_path / "real/deep/a.bin").symlink_to("../data")
+    (tmp_path / "mirror").symlink_to("real")
+    dest = tmp_path / "raw/set/a.bin"
+    assert fetch(entry(), dest, mirror=tmp_path / "mirror").read_bytes() == DATA
+    assert not dest.is_symlink()

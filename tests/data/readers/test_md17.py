@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,16 @@ def test_unusable_arrays_are_refused(tmp_path: Path, ethanol: dict[str, Any]) ->
         ({"R": nan}, r"a\.npz, record 3: positions contain NaN"),
         ({"E": infinite}, r"a\.npz, record 4: label energy is inf"),
         ({"z": np.array([6, 6, 0, 1, 1, 1, 1, 1, 1])}, "unknown element"),
-        ({"z": ethanol["z"].astype(float)}, "unknown element"),
+        ({"z": ethanol["z"] + 0.5}, r"record 0: z = .* holds no whole numbers"),
+        ({"z": np.array([6, 6, 101, 1, 1, 1, 1, 1, 1])}, "unknown element in z"),
+        ({"z": np.array([6, 6, np.nan, 1, 1, 1, 1, 1, 1])}, "holds no whole numbers"),
+        (
+            {"z": np.array(["C", "C", "Xx", "H", "H", "H", "H", "H", "H"])},
+            "z: unknown element 'Xx'",
+        ),
+        ({"z": ethanol["z"] > 0}, "z holds bool"),
+        ({"E": ethanol["E"].astype(str)}, "array E holds <U"),
+        ({"F": ethanol["F"] + 0j}, "array F holds complex128"),
         ({"F": ethanol["F"][:10]}, "do not fit 9 atoms"),
         ({"E": ethanol["E"][:10]}, "do not fit 9 atoms"),
         ({"original_index": np.zeros(20)}, "frame index has 1 of 20"),
@@ -121,6 +131,76 @@ def test_pickles_are_refused_unread(tmp_path: Path, ethanol: dict[str, Any]) -> 
         with pytest.raises(DataError, match=rf"{name}: not a usable .npz archive"):
             read_md17(tmp_path / name, ranges={})
     assert not sprung.exists()
+
+
+@pytest.mark.parametrize("name", ["R", "E", "F", "z", "original_index"])
+def test_an_array_of_objects_that_is_needed_is_named(
+    name: str, tmp_path: Path, ethanol: dict[str, Any]
+) -> None:
+    array = np.empty(3, dtype=object)
+    file = save(tmp_path / "a.npz", ethanol, **{name: array})
+    with pytest.raises(DataError, match=rf"a\.npz: .*array {name} holds Python objects"):
+        read_md17(file, ranges={})
+
+
+def test_arrays_that_nothing_needs_are_not_read(tmp_path: Path, ethanol: dict[str, Any]) -> None:
+    sprung = tmp_path / "sprung"
+    more = {
+        "notes": np.array([Trap(sprung)], dtype=object),
+        "metadata": np.array({"a": 1}, dtype=object),
+        "cell": np.array(None),
+        "old_energies": ethanol["E"].astype(str),
+    }
+    file = save(tmp_path / "a.npz", ethanol, **more)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("__MACOSX/._R.npy", b"\0\5\x16\7")
+        archive.writestr("README.txt", "about these frames")
+    plain = read_md17(save(tmp_path / "b.npz", ethanol), ranges={})
+    assert np.array_equal(read_md17(file, ranges={}).pos, plain.pos)
+    assert not sprung.exists()
+    energies = save(tmp_path / "c.npz", ethanol, F=np.array([None]))
+    assert len(read_md17(energies, ranges={}, forces=False)) == 20
+
+
+@pytest.mark.parametrize(
+    "z", [np.float32, np.float64, np.int64, np.uint64, lambda z: np.array(list("CCOHHHHHH")),
+          lambda z: np.array(list("CCODTHHHH"), dtype="S2"),
+          lambda z: np.array(["6", "6", "8", "1", "1", "1", "1", "1", "1"])],
+)  # fmt: skip
+def test_elements_of_any_type(z: Any, tmp_path: Path, ethanol: dict[str, Any]) -> None:
+    ethanol = ethanol | {"z": np.array([6, 6, 8, 1, 1, 1, 1, 1, 1])}
+    file = save(tmp_path / "a.npz", ethanol, z=z(ethanol["z"]))
+    assert np.array_equal(read_md17(file, ranges={}).z[:9], ethanol["z"])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"pbc": np.array([True, True, True])}, "pbc = .*a periodic set"),
+        ({"pbc": np.array([0, 0, 1])}, "pbc = .*a periodic set"),
+        ({"lattice": 7 * np.eye(3)}, "array lattice is a box"),
+        ({"cell": np.tile(7 * np.eye(3), (20, 1, 1))}, "array cell is a box"),
+        ({"Box": np.array([7.0, 7.0, 7.0])}, "array Box is a box"),
+    ],
+)
+def test_a_periodic_set_is_refused(
+    more: dict[str, Any], message: str, tmp_path: Path, ethanol: dict[str, Any]
+) -> None:
+    with pytest.raises(DataError, match=rf"a\.npz: {message}"):
+        read_md17(save(tmp_path / "a.npz", ethanol, **more), ranges={})
+    whole = {"pbc": np.zeros(3, bool), "cell": 50 * np.eye(3), "lattice": np.zeros((3, 3))}
+    assert len(read_md17(save(tmp_path / "b.npz", ethanol, **whole), ranges={})) == 20
+
+
+def test_a_unit_that_the_file_names_is_the_cards(tmp_path: Path, ethanol: dict[str, Any]) -> None:
+    for more in ({"r_unit": "Angstrom"}, {"e_unit": np.array(b"kcal/mol")}, {"r_unit": "furlong"}):
+        assert len(read_md17(save(tmp_path / "a.npz", ethanol, **more), ranges={})) == 20
+    for more, message in (
+        ({"r_unit": "bohr"}, "r_unit says a0, the card Å"),
+        ({"e_unit": np.array(b"eV")}, "e_unit says eV, the card kcal/mol"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_md17(save(tmp_path / "a.npz", ethanol, **more), ranges={})
 
 
 def test_truncated_or_absent_file_is_refused(tmp_path: Path, mirror: Path) -> None:

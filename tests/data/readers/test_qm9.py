@@ -15,7 +15,13 @@ import pytest
 from georecon.data.molecules import Molecules, Rejected
 from georecon.data.readers import qm9_official
 from georecon.data.readers.qm9_official import read_uncharacterized
-from georecon.data.readers.qm9_package import LABELS, PACK_FILES, find_qm9pack, read_qm9pack
+from georecon.data.readers.qm9_package import (
+    LABELS,
+    PACK_FILES,
+    _parse_positions,
+    find_qm9pack,
+    read_qm9pack,
+)
 from georecon.errors import DataError
 from georecon.units import HARTREE_TO_EV
 
@@ -192,6 +198,43 @@ def tar_of(path: Path, members: dict[str, str], link: bool = False) -> Path:
 
 
 NAME = "dsgdb9nsd_000001.xyz"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("2.765748*^-4", "2.765748D-04"), ("2.765748*^-4", "0.0002765748"), ("35.3641", "3.53641d+01"),
+     ("H\t", "D\t"), ("H\t", "1\t"), ("C\t-", "6\t-"), ("H\t 0", "T\t 0")],
+)  # fmt: skip
+def test_xyz_record_in_the_forms_of_other_programs(tmp_path: Path, old: str, new: str) -> None:
+    assert old in METHANE
+    plain = qm9_official.parse_xyz(METHANE, tmp_path, "dsgdb9nsd_000001.xyz")
+    assert (
+        qm9_official.parse_xyz(METHANE.replace(old, new), tmp_path, "dsgdb9nsd_000001.xyz") == plain
+    )
+    with pytest.raises(DataError, match=r"unknown element 'Si', expected H C N O F"):
+        qm9_official.parse_xyz(METHANE.replace("H\t 0", "Si\t 0"), tmp_path, "dsgdb9nsd_000001.xyz")
+
+
+def test_tables_in_the_forms_of_other_programs(tmp_path: Path, mirror: Path) -> None:
+    csv = (mirror / "qm9/raw/gdb9_subset12000.sdf.csv").read_text()
+    sdf = mirror / "qm9/raw/gdb9_subset12000.sdf.gz"
+    changed = tmp_path / "a.csv"
+    row = csv.splitlines()[1].split(",")
+    changed.write_text(csv.replace(row[-1], f"{float(row[-1]):.10E}".replace("E", "D"), 1))
+    got = read_gdb9(sdf, changed, NONE, ranges={})
+    plain = read_gdb9(sdf, mirror / "qm9/raw/gdb9_subset12000.sdf.csv", NONE, ranges={})
+    for name in LABELS:
+        assert np.array_equal(got.labels[name], plain.labels[name]), name
+
+
+@pytest.mark.parametrize(("old", "new"), [("e-0", "*^-0"), ("e-0", "D-0"), ("E-0", "d-0")])
+def test_positions_of_qm9pack_in_the_forms_of_other_programs(old: str, new: str) -> None:
+    text = f"[[0.5,1{old}5,-2.25{old}3],[1.0,2.0,3.0]]"
+    counts, ids = np.array([2]), np.array([7])
+    got = _parse_positions([text.replace(old, new)], counts, ids, Path("a.csv"))
+    assert np.array_equal(got, np.float32([[0.5, 1e-5, -2.25e-3], [1, 2, 3]]))
+    with pytest.raises(DataError, match=r"record 7: coordinate '1\*2' is not a number"):
+        _parse_positions([text.replace("2.0", "1*2")], counts, ids, Path("a.csv"))
 
 
 def test_xyz_record_with_star_exponent(tmp_path: Path, cards: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,3 +233,148 @@ def test_what_is_no_element_is_rejected(symbol: str) -> None:
     block = parse_block((WATER.replace("O  ", symbol) + WATER).encode())
     assert block.row.tolist() == [1]
     assert len(block.rejected) == 1
+
+
+# ---- records by their grammar --------------------------------------------------------------------
+
+BODY = WATER.removesuffix("$$$$\n")
+MOLFILE = "\n".join(["ligand", "  by hand", "about it", *BODY.split("\n")[3:]])
+ODD_TITLE = f"{'a title of thirty-four characters':<34}V2000 and more"
+
+
+def _rdkit_all(text: str) -> list[tuple[list[int], np.ndarray]]:
+    chem = pytest.importorskip("rdkit.Chem")
+    supplier = chem.ForwardSDMolSupplier(io.BytesIO(text.encode()), sanitize=False, removeHs=False)
+    return [([a.GetAtomicNum() for a in m.GetAtoms()], m.GetConformer().GetPositions())
+            for m in supplier]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        BODY.replace("water 3", ODD_TITLE),
+        BODY.replace("  by hand           3D", " " * 34 + "V2000"),
+        BODY.replace("3D\n\n", "3D\n" + " " * 34 + "V3000 in a comment\n"),
+        BODY.replace("water 3", "M  END"),
+        BODY.replace("water 3", "> <title>"),
+        BODY + f"> <ligand>\n{MOLFILE}\n\n",
+        BODY + f"> <ligand>\n{BODY}\n> <name>\nwater\n\n",
+        BODY + f"> <ligand>\n\n{BODY.split(chr(10), 1)[1]}\n",
+        BODY + f"> <name>\nwater\n\n> <two>\n{MOLFILE}{MOLFILE}\n",
+        BODY + f"> <line>\n{' ' * 34}V2000\nM  END\n\n> <empty>\n\n",
+        BODY + "> <V2000>\n" + "x" * 34 + "V3000\n\n",
+        BODY.replace("M  END", "A    1\n" + " " * 34 + "V2000\nM  END"),
+    ],
+)
+def test_nothing_in_a_record_is_taken_for_another(record: str) -> None:
+    text = WATER + record + "$$$$\n" + WATER
+    block = parse_block(text.encode())
+    expected = _rdkit_all(text)
+    assert block.rows == len(expected) == 3
+    assert block.row.tolist() == [0, 1, 2]
+    assert block.rejected == []
+    assert block.z.tolist() == [z for one, _ in expected for z in one]
+    assert same_bits(block.pos, np.concatenate([pos for _, pos in expected]))
+
+
+@pytest.mark.parametrize(
+    "items", ["", "> <name>\nwater\n\n", f"> <a>\n{MOLFILE}\n\n> <b>\n1\n\n", "> <empty>\n\n"]
+)
+@pytest.mark.parametrize("title", ["water 4", "", ODD_TITLE])
+def test_a_missing_end_is_noticed_behind_any_data(items: str, title: str) -> None:
+    """The next molecule begins where the grammar lets it, so both rows are used up."""
+    pytest.importorskip("rdkit.Chem")
+    text = BODY + items + WATER.replace("water 3", title) + WATER
+    block = parse_block(text.encode())
+    assert block.rows == 3
+    assert block.row.tolist() == [2]
+    assert [row for row, _, _ in block.rejected] == [0, 1]
+    assert "2 molecules before one $$$$" in block.rejected[0][2]
+
+
+def _flat(text: str, header: str = "3D") -> str:
+    """The same record with all z at 0."""
+    lines = text.replace("3D", header).split("\n")
+    return "\n".join(
+        line[:20] + "    0.0000" + line[30:] if len(line) > 31 and line[30] == " " else line
+        for line in lines
+    )
+
+
+def _molecule(smiles: str, *, three: bool = True, hydrogens: bool = True) -> str:
+    chem = pytest.importorskip("rdkit.Chem")
+    from rdkit.Chem import AllChem
+
+    molecule = chem.MolFromSmiles(smiles)
+    molecule = chem.AddHs(molecule) if hydrogens else molecule
+    if three:
+        AllChem.EmbedMolecule(molecule, randomSeed=1)
+    else:
+        AllChem.Compute2DCoords(molecule)
+    return str(chem.MolToMolBlock(molecule)) + "$$$$\n"
+
+
+@pytest.mark.parametrize("smiles", ["CCO", "c1ccccc1", "O", "C1CCCCC1", "[NH4+]", "N#N"])
+@pytest.mark.parametrize("hydrogens", [True, False])
+def test_drawings_are_refused_by_their_record(smiles: str, hydrogens: bool) -> None:
+    drawing = _molecule(smiles, three=False, hydrogens=hydrogens)
+    block = parse_block((WATER + drawing + WATER).encode())
+    if smiles in ("O", "[NH4+]") and not hydrogens:  # one atom is no drawing
+        assert block.row.tolist() == [0, 1, 2]
+        return
+    assert block.row.tolist() == [0, 2]
+    assert [row for row, _, _ in block.rejected] == [1]
+    assert "a 2D drawing (its second line says 2D" in block.rejected[0][2]
+    # where the header does not tell, four neighbours in a plane do
+    untold = parse_block(drawing.replace("2D", "  ").encode())
+    saturated = smiles == "C1CCCCC1" or (hydrogens and smiles in ("CCO", "[NH4+]"))
+    assert len(untold.rejected) == saturated
+    if saturated:
+        assert "all z are 0, though" in untold.rejected[0][2]
+
+
+@pytest.mark.parametrize("header", ["3D", "  "])
+@pytest.mark.parametrize("smiles", ["c1ccccc1", "O", "C=C", "FC(F)=C(F)F", "[CH3]", "O=C=O"])
+def test_planar_molecules_are_no_drawings(smiles: str, header: str) -> None:
+    text = _flat(_molecule(smiles), header)
+    block = parse_block(text.encode())
+    assert block.rejected == []
+    ((z, pos),) = _rdkit_all(text)
+    assert block.z.tolist() == z
+    assert same_bits(block.pos, pos)
+    assert not block.pos[:, 2].any()
+
+
+def test_a_header_that_says_2d_over_three_dimensions_is_read() -> None:
+    text = _molecule("CCO").replace("3D", "2D")
+    block = parse_block(text.encode())
+    assert len(block.row) == 1
+    assert same_bits(block.pos, _rdkit_all(text)[0][1])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1.0D-02", 0.01), ("1.5d+00", 1.5), ("6.4*^-2", 0.064), ("0.25E+00", 0.25)],
+)
+def test_numbers_in_the_forms_of_other_programs(text: str, value: float) -> None:
+    pytest.importorskip("rdkit.Chem")
+    block = parse_block((WATER.replace("    0.0648", text.rjust(10)) + WATER).encode())
+    assert block.rejected == []
+    assert block.pos[1, 0] == value
+    assert same_bits(block.pos[3:], WATER_POS)
+
+
+@pytest.mark.parametrize("name", [name for name, fault in FAULTS.items() if fault.z is None])
+@pytest.mark.parametrize("ranges", [RANGES, {"bond_ratio": [0.55, 1.4]}, {}])
+def test_a_file_without_one_usable_record(
+    tmp_path: Path, name: str, ranges: dict[str, list[float]]
+) -> None:
+    pytest.importorskip("rdkit.Chem")
+    if name == "coincident atoms" and not ranges:
+        return  # nothing then says what is too near
+    file = put(tmp_path / "a.sdf", FAULTS[name].record)
+    rejected: list[Rejected] = []
+    assert list(iter_sdf(file, ranges=ranges, on_reject=rejected.append)) == []
+    assert len(rejected) == FAULTS[name].rows
+    with pytest.raises(DataError, match=r"a\.sdf, record 0: "):
+        list(iter_sdf(file, ranges=ranges))

@@ -1,4 +1,4 @@
-"""Archives as streams: the one place that opens ``.gz``, ``.tar`` (plain, gz, bz2) and ``.zip``.
+"""Archives as streams: the one place that opens ``.gz``, ``.bz2``, ``.tar`` and ``.zip``.
 
 An archive comes from the network, so it is an enemy until looked through. ``inspect`` reads its
 headers only and refuses, before a byte is parsed or written: names that leave the folder, links,
@@ -6,8 +6,10 @@ devices and other special members, names given twice, encrypted members, and arc
 to more than ``MAX_RATIO`` times their size. A tar archive also needs its end mark: tarfile takes
 one that breaks off between two members, or a damaged header, for the end.
 
-Memory does not grow with the archive. Nothing is written but by ``extract``, which writes one file
-into the folder it is given, under the last part of the member's name.
+What macOS and Windows leave in archives (``._name``, ``.DS_Store``, ``__MACOSX/``) is checked like
+the rest, and passed over by readers. Memory does not grow with the archive. Nothing is written but
+by ``extract``, which writes one file into the folder it is given, under the last part of the
+member's name.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, Protocol, cast
 
+from georecon.data.raw.content import not_compressed
 from georecon.errors import DataError
 from georecon.files import atomic_path
 
@@ -40,6 +43,7 @@ _META = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
+_LITTER = re.compile(r"(^|/)(__MACOSX(/|$)|\._|\.DS_Store$|Thumbs\.db$|desktop\.ini$)")
 _UNUSABLE_NAME = re.compile(r"^$|^[/~]|^[A-Za-z]:|\\|[\x00-\x1f\x7f]|(^|/)\.\.(/|$)")
 _BROKEN = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, struct.error)
 _UNREADABLE = (*_BROKEN, tarfile.TarError, zipfile.BadZipFile, zlib.error)
@@ -58,6 +62,8 @@ class Member:
     size: int | None
 
 
+_SINGLE = ("plain", "gz", "bz2")  # kinds without members of their own names
+_COMPRESSION = {"gz": "gzip", "bz2": "bzip2", "zip": "zip"}
 Opened = Iterator[tuple[Member, Callable[[], IO[bytes]]]]
 
 
@@ -85,13 +91,16 @@ def inspect(path: str | Path, *, name: str | None = None) -> Iterator[Member]:
             yield member
 
 
-def members(path: str | Path, *, inspected: bool = False) -> Iterator[tuple[str, BinaryIO]]:
-    """Stream the regular files of an archive, of a ``.gz``, or a plain file as it is.
+def members(
+    path: str | Path, *, inspected: bool = False, litter: bool = True
+) -> Iterator[tuple[str, BinaryIO]]:
+    """Stream the regular files of an archive, of a ``.gz`` or ``.bz2``, or a plain file as it is.
 
     Args:
         path: the file; its ending tells the kind.
         inspected: this very content (same sha256) has passed ``inspect`` before, as fetched files
             have; saves the walk before the first member. Members are checked as they come anyhow.
+        litter: also what operating systems leave in archives, such as ``._name``.
 
     Yields:
         Name and binary stream of each member; a stream serves until the next member is asked for.
@@ -105,6 +114,8 @@ def members(path: str | Path, *, inspected: bool = False) -> Iterator[tuple[str,
             pass
     with _errors_named(file, None):
         for member, opener in _opened(file, file.name):
+            if not litter and _is_litter(file, member.name):
+                continue
             with opener() as raw:
                 stream = io.BufferedReader(_Named(raw, file, member.name), _BLOCK)
                 yield member.name, cast(BinaryIO, stream)
@@ -129,7 +140,8 @@ def open_member(
     if inspected and name is not None:
         wanted = name
     else:
-        wanted = _choose(file, [member.name for member in inspect(file)], name, suffix)
+        names = [member.name for member in inspect(file)]
+        wanted = _choose(file, [one for one in names if not _is_litter(file, one)], name, suffix)
     for found, stream in members(file, inspected=True):
         if _plain_name(found) == _plain_name(wanted):
             yield stream
@@ -158,16 +170,17 @@ def _choose(file: Path, names: list[str], name: str | None, suffix: str) -> str:
         fitting = [one for one in names if _plain_name(one) == _plain_name(name)]
         asked = "is not in the archive"
     else:
-        fitting = [
-            one
-            for one in names
-            if one.lower().endswith(suffix.lower()) and not one.startswith("__MACOSX/")
-        ]
+        fitting = [one for one in names if one.lower().endswith(suffix.lower())]
         asked = f"expected one member *{suffix}, found {len(fitting)} in the archive"
     if len(fitting) != 1:
         there = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
         raise DataError(file, name, f"{asked}, which holds {there or 'nothing'}")
     return fitting[0]
+
+
+def _is_litter(file: Path, name: str) -> bool:
+    """Whether a member is what an operating system put beside the files of an archive."""
+    return _kind(file.name) not in _SINGLE and _LITTER.search(_plain_name(name)) is not None
 
 
 def _plain_name(name: str) -> str:
@@ -182,6 +195,7 @@ def _kind(name: str) -> str:
         ("tar.bz2", (".tar.bz2", ".tbz2")),
         ("zip", (".zip", ".npz")),
         ("gz", (".gz",)),
+        ("bz2", (".bz2",)),
     ):
         if name.endswith(endings):
             return kind
@@ -193,8 +207,12 @@ def _opened(file: Path, name: str) -> Opened:
     kind = _kind(name)
     if kind == "plain":
         return iter([(Member(name, file.stat().st_size), lambda: open(file, "rb"))])
-    if kind == "gz":
-        return _gz_member(file, name)
+    compression = next((word for end, word in _COMPRESSION.items() if kind.endswith(end)), None)
+    wrong = not_compressed(file, compression) if compression else None
+    if wrong is not None:
+        raise DataError(file, None, wrong)
+    if kind in _SINGLE:
+        return _single_member(file, name, kind)
     return _checked(file, _zip_members(file) if kind == "zip" else _tar_members(file, kind))
 
 
@@ -220,17 +238,29 @@ def _bomb(file: Path, record: str | None, size: int) -> DataError:
     return DataError(file, record, reason)
 
 
-def _gz_member(file: Path, name: str) -> Opened:
-    with open(file, "rb") as handle:
-        size = handle.seek(0, io.SEEK_END)
-        if size < 18:
-            raise DataError(file, None, f"{size} bytes are no gzip file")
-        handle.seek(-4, io.SEEK_END)
-        (announced,) = struct.unpack("<I", handle.read(4))
-    if announced > _limit(file):  # may lie: what is read is counted as well
-        raise _bomb(file, None, announced)
-    inner = name[: -len(".gz")]
-    yield Member(inner, None), lambda: cast(IO[bytes], _Counted(gzip.GzipFile(file), file))
+def _single_member(file: Path, name: str, kind: str) -> Opened:
+    """The content of a ``.gz`` or ``.bz2``."""
+
+    def opener() -> IO[bytes]:
+        return cast(IO[bytes], _Counted(_decompressed(file, kind), file))
+
+    if kind == "gz":
+        with open(file, "rb") as handle:
+            size = handle.seek(0, io.SEEK_END)
+            if size < 18:
+                raise DataError(file, None, f"{size} bytes are no whole gzip file")
+            handle.seek(-4, io.SEEK_END)
+            (announced,) = struct.unpack("<I", handle.read(4))
+        if announced > _limit(file):
+            # may lie, or be of other bytes after the end: reading tells which, within the limit
+            with opener() as stream:
+                while stream.read(_BLOCK):
+                    pass
+    yield Member(name[: -len(kind) - 1], None), opener
+
+
+def _decompressed(file: Path, kind: str) -> _Readable:
+    return _Gzip(file) if kind.endswith("gz") else bz2.BZ2File(file, "rb")
 
 
 def _zip_members(file: Path) -> Opened:
@@ -276,9 +306,8 @@ class _Header(tarfile.TarInfo):
 
 
 def _tar_members(file: Path, kind: str) -> Opened:
-    decompress: Any = {"tar": open, "tar.gz": gzip.GzipFile, "tar.bz2": bz2.BZ2File}[kind]
     with (
-        cast(IO[bytes], decompress(file, "rb")) as plain,
+        closing(open(file, "rb") if kind == "tar" else _decompressed(file, kind)) as plain,
         tarfile.open(
             fileobj=_Counted(plain, file), mode="r|", bufsize=_BLOCK, tarinfo=_Header
         ) as archive,
@@ -305,6 +334,24 @@ def _tar_opener(archive: tarfile.TarFile, header: tarfile.TarInfo) -> Callable[[
 class _Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
     def close(self) -> object: ...
+
+
+class _Gzip(gzip.GzipFile):
+    """Gzip data to the file's end; says so if something else follows them."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As ``GzipFile.read``.
+
+        Raises:
+            ValueError: the file goes on after its gzip data.
+        """
+        try:
+            return super().read(size)
+        except gzip.BadGzipFile as error:
+            if not str(error).startswith("Not a gzipped file"):
+                raise  # a checksum
+            reason = f"{self.tell()} bytes unpacked, then other bytes follow the gzip data"
+            raise ValueError(reason) from error
 
 
 class _Counted(io.RawIOBase):

@@ -117,6 +117,11 @@ class Wanted:
             )
         return cls(key, size, hashes, hint)
 
+    @property
+    def published(self) -> bool:
+        """Whether the card gives a hash, rather than the first fetch or nobody."""
+        return bool(self.hashes) and not self.hint
+
     def words(self) -> str:
         """Size and hashes as an error names them."""
         parts = [f"{self.size} bytes"] if self.size else []

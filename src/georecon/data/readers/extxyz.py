@@ -1,17 +1,20 @@
-"""Extended XYZ (3BPA, MD22, a set of one's own): frames with labels and forces, through ASE."""
+"""Extended XYZ (3BPA, MD22, a set of one's own): molecules with labels and forces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from georecon.data.checks import Ranges, check
-from georecon.data.molecules import Molecules
+from georecon.data.elements import SYMBOLS
+from georecon.data.molecules import Molecules, Rejected
+from georecon.data.readers.extxyz_frames import Frame, read_frames
 from georecon.data.readers.md17 import raw_hints
+from georecon.data.readers.text import number
 from georecon.errors import DataError
 from georecon.units import convert
 
@@ -19,6 +22,20 @@ _KEYS = {
     "energy": ("energy", "Energy", "REF_energy", "E"),
     "forces": ("forces", "force", "Forces", "REF_forces"),
 }
+ISOLATED_ATOM = "isolated atom, no molecule; for the card's atomrefs"
+"""Start of the reason for which a frame of a single atom is left out."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the frames of a file hold, in the file's units."""
+
+    ids: list[int] = field(default_factory=list)
+    z: list[list[int]] = field(default_factory=list)
+    pos: list[NDArray[np.float64]] = field(default_factory=list)
+    forces: list[NDArray[np.float64]] = field(default_factory=list)
+    values: dict[str, list[float]] = field(default_factory=dict)
+    atoms: list[Rejected] = field(default_factory=list)
 
 
 def read_extxyz(
@@ -30,8 +47,12 @@ def read_extxyz(
     keys: Mapping[str, str] | None = None,
     labels: Sequence[str] = ("energy",),
     forces: bool = True,
+    on_reject: Callable[[Rejected], None] | None = None,
 ) -> Molecules:
     """Read every frame; id = frame row, from 0.
+
+    Frames with ``config_type=IsolatedAtom`` are no molecules: they are left out, and their energies
+    told to ``on_reject``.
 
     Args:
         path: extended XYZ file.
@@ -41,84 +62,110 @@ def read_extxyz(
         keys: names in the file of ``forces`` or a label, where they are not the customary ones.
         labels: labels to read; none for geometries alone.
         forces: whether to read forces.
+        on_reject: called with each frame left out.
 
     Returns:
         Frames with the labels and, if asked for, forces.
 
     Raises:
-        DataError: unreadable or truncated file, a frame without a label or forces, not finite, or
-            implausible units; names the file, the frame and the keys it has.
+        DataError: unreadable or truncated file, a periodic frame, a frame without a label or
+            forces or with two that differ, not finite, or implausible units; names the file, the
+            frame and the keys it has.
     """
     file = Path(path)
     names = {name: (keys[name],) if keys and name in keys else _KEYS.get(name, (name,))
              for name in (*labels, "forces")}  # fmt: skip
-    z, pos, force = [], [], []
-    values: dict[str, list[float]] = {name: [] for name in labels}
-    for row, frame in enumerate(_frames(file)):
-        z.append(frame.numbers)
-        pos.append(frame.positions)
-        for name in labels:
-            values[name].append(_number(frame, names[name], file, row))
-        if forces:
-            force.append(_forces(frame, names["forces"], file, row))
-    if not z:
-        raise DataError(file, None, "holds no frames, expected at least one")
     raw = {**units, **(raw_units or {})}
+    found = _Found(values={name: [] for name in labels})
+    for row, frame in enumerate(read_frames(file)):
+        try:
+            _add(found, row, frame, names, forces, raw)
+        except ValueError as error:
+            raise DataError(file, row, str(error)) from error
+    if not found.ids:
+        some = f"holds {len(found.atoms)} isolated atoms only" if found.atoms else "holds no frames"
+        raise DataError(file, None, f"{some}, expected at least one molecule")
     molecules = Molecules.from_list(
-        np.arange(len(z)),
-        z,
-        [convert(one, raw["pos"], units["pos"]) for one in pos],
-        {name: convert(one, raw[name], units[name]) for name, one in values.items()},
-        [convert(one, raw["forces"], units["forces"]) for one in force] if forces else None,
+        found.ids,
+        found.z,
+        [convert(one, raw["pos"], units["pos"]) for one in found.pos],
+        {name: convert(one, raw[name], units[name]) for name, one in found.values.items()},
+        [convert(one, raw["forces"], units["forces"]) for one in found.forces] if forces else None,
     )
+    for atom in found.atoms:
+        if on_reject is not None:
+            on_reject(atom)
     return check(molecules, ranges, file, raw_hints(raw))
 
 
-def _frames(file: Path) -> Iterator[Any]:
-    from ase.io import iread
+def _add(
+    found: _Found,
+    row: int,
+    frame: Frame,
+    names: Mapping[str, Sequence[str]],
+    forces: bool,
+    raw: Mapping[str, str],
+) -> None:
+    """Put one frame to the others.
 
-    frames = iread(str(file), index=":", format="extxyz")
-    row = 0
-    while True:
-        try:
-            frame = next(frames)
-        except StopIteration:
-            return
-        except (OSError, ValueError, KeyError, IndexError, AssertionError) as error:
-            reason = f"not a whole extended XYZ frame: {type(error).__name__}: {error}"
-            raise DataError(file, row, reason) from error
-        yield frame
-        row += 1
-
-
-def _number(frame: Any, names: Sequence[str], file: Path, row: int) -> float:
-    """A label of the comment line, under the first of ``names`` that the frame has."""
-    results = frame.calc.results if frame.calc is not None else {}
-    for source in (results, frame.info):
-        for key in names:
-            if key in source:
-                try:
-                    return float(source[key])
-                except (TypeError, ValueError) as error:
-                    raise DataError(file, row, f"{key} is {source[key]!r}, no number") from error
-    raise DataError(file, row, f"has no {_absent(names, {**results, **frame.info})}")
-
-
-def _forces(frame: Any, names: Sequence[str], file: Path, row: int) -> NDArray[np.float64]:
-    results = frame.calc.results if frame.calc is not None else {}
-    for source in (results, frame.arrays):
-        for key in names:
-            if key in source:
-                values = np.asarray(source[key])
-                if values.shape != (len(frame), 3) or values.dtype.kind not in "fi":
-                    reason = f"{key} has shape {values.shape}, expected 3 numbers for each atom"
-                    raise DataError(file, row, reason)
-                return values.astype(np.float64)
-    raise DataError(file, row, f"has no {_absent(names, {**results, **frame.arrays})}")
+    Raises:
+        ValueError: it cannot be used; says why.
+    """
+    z, pos = frame.numbers(), frame.positions()
+    if len(z) == 1 and _is_isolated(frame):
+        texts = []
+        for name in found.values:
+            if (value := _label(frame, name, names[name], needed=False)) is not None:
+                texts.append(f"{name}: {{{SYMBOLS[z[0] - 1]}: {value!r}}} {raw[name]}")
+        found.atoms.append(Rejected(str(row), f"{ISOLATED_ATOM}: {', '.join(texts) or 'none'}"))
+        return
+    for name, values in found.values.items():
+        value = _label(frame, name, names[name])
+        assert value is not None
+        values.append(value)
+    if forces:
+        found.forces.append(_forces(frame, names["forces"]))
+    found.ids.append(row)
+    found.z.append(z)
+    found.pos.append(pos)
 
 
-def _absent(names: Sequence[str], found: Mapping[str, Any]) -> str:
+def _is_isolated(frame: Frame) -> bool:
+    kind = frame.get("config_type") or ""
+    return kind.lower().replace("_", "").replace(" ", "").rstrip("s") in ("isolatedatom", "isoatom")
+
+
+def _label(frame: Frame, label: str, names: Sequence[str], needed: bool = True) -> float | None:
+    """A label of the comment line; None if it is not there and not needed."""
+    values = {}
+    for name in names:
+        if name in frame.info:
+            try:
+                values[name] = number(frame.info[name])
+            except ValueError:
+                raise ValueError(f"{name} is {frame.info[name]!r:.60}, no number") from None
+    if not values and needed:
+        raise ValueError(f"has no {_absent(names, frame)}")
+    if len(set(values.values())) > 1:
+        words = " and ".join(f"{name} = {value!r}" for name, value in values.items())
+        raise ValueError(f"has {words}, which differ; say which in `keys: {{{label}: …}}`")
+    return next(iter(values.values()), None)
+
+
+def _forces(frame: Frame, names: Sequence[str]) -> NDArray[np.float64]:
+    there = [name for name in names if name in frame.columns]
+    if not there:
+        raise ValueError(f"has no {_absent(names, frame)}")
+    first = frame.vectors(there[0])
+    for other in there[1:]:
+        if not np.array_equal(frame.vectors(other), first, equal_nan=True):
+            reason = f"has {there[0]} and {other}, which differ; say which in `keys: {{forces: …}}`"
+            raise ValueError(reason)
+    return first
+
+
+def _absent(names: Sequence[str], frame: Frame) -> str:
     return (
         f"{names[0]}, expected one of {', '.join(names)} or a name given in `keys:`; "
-        f"it has: {', '.join(sorted(found))}"
+        f"it has: {', '.join(sorted({**frame.info, **frame.columns}))}"
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georecon.data.checks import Ranges, check
-from georecon.data.molecules import Molecules
-from georecon.errors import DataError
-from georecon.units import convert
+from georecon.data.elements import atomic_number
+from georecon.data.molecules import MAX_Z, Molecules
+from georecon.errors import ConfigError, DataError
+from georecon.units import convert, unit_name
 
 _LAYOUTS: tuple[dict[str, str], ...] = (
     {"pos": "R", "energy": "E", "forces": "F", "z": "z", "index": "original_index"},
@@ -31,25 +33,58 @@ _LAYOUTS: tuple[dict[str, str], ...] = (
         "index": "old_indices",
     },
 )
+_CELLS = ("lattice", "cell", "unit_cell", "box")
+_UNIT_OF = {"r_unit": "pos", "e_unit": "energy"}
+"""Arrays in which sGDML's files may name their units."""
 FORCE_UNITS = {"energy": "kcal/mol", "forces": "kcal/mol/Å", "pos": "Å"}
 
 
-def load_npz(file: str | Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an ``.npz`` archive; anything pickled is refused.
+Arrays = dict[str, NDArray[Any]]
+_PERIODIC = ("pbc", "lattice", "cell", "unit_cell", "box")
+_UNIT_OF = {"r_unit": "pos", "e_unit": "energy"}  # as sGDML's files may say them
 
-    Raises:
-        DataError: missing, truncated, not an archive, or holding Python objects.
-    """
+
+@contextmanager
+def _opened(file: str | Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """An ``.npz`` archive, whatever its name; what goes wrong with it names the file."""
     try:
         with open(file, "rb") as handle:
             archive = np.load(handle, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, expected an .npz archive")
-            return {name: archive[name] for name in archive.files}
+            yield archive
     except (OSError, EOFError, ValueError, AttributeError) as error:
         raise DataError(file, None, f"not a usable .npz archive ({error})") from error
     except (zipfile.BadZipFile, zlib.error) as error:
         raise DataError(file, None, f"damaged or truncated .npz archive ({error})") from error
+
+
+def npz_names(file: str | Path) -> list[str]:
+    """Names of the arrays in an ``.npz`` archive; none of them is read.
+
+    Raises:
+        DataError: missing or not an archive.
+    """
+    with _opened(file) as archive:
+        return list(archive.files)
+
+
+def load_npz(file: str | Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Arrays of an ``.npz`` archive, all or some; anything pickled is refused, unread.
+
+    Raises:
+        DataError: missing, truncated, not an archive, or holding Python objects; names the array.
+    """
+    found = {}
+    with _opened(file) as archive:
+        for name in archive.files if names is None else names:
+            try:
+                found[name] = archive[name]
+            except (OSError, EOFError, ValueError) as error:
+                objects = "Object arrays" in str(error)
+                advice = "holds Python objects, which are not loaded; save it as plain numbers"
+                raise ValueError(f"array {name} {advice if objects else error}") from error
+    return found
 
 
 def read_md17(
@@ -71,7 +106,7 @@ def read_md17(
         units: units of each label, of ``forces`` and of ``pos`` in the store.
         raw_units: units in the file where they differ from the store's.
         keys: names in the file of ``pos``, ``z``, ``forces``, ``index`` or a label, where they
-            are not those of the two known layouts.
+            are not those of the two known layouts. Arrays that are not asked for are not read.
         labels: labels to read; none for geometries alone.
         forces: whether to read forces.
 
@@ -83,12 +118,17 @@ def read_md17(
             names the file and the frame's id.
     """
     file = Path(path)
-    data = load_npz(file)
-    layout = _layout(data, keys, labels, forces, file)
+    raw = {**units, **(raw_units or {})}
+    names = npz_names(file)
+    layout = _layout(names, keys, labels, forces, file)
+    wanted = ["pos", "z", *labels, *(["forces"] if forces else []), "index"]
+    data = load_npz(file, [layout[name] for name in wanted if layout[name] in names])
+    data[layout["z"]] = _elements(data[layout["z"]], layout["z"], file)
     _check_arrays(data, layout, labels, forces, file)
+    _refuse_periodic(file, names)
+    _check_units(file, names, raw)
     z, pos = data[layout["z"]], data[layout["pos"]]
     frames, atoms = len(pos), z.size
-    raw = {**units, **(raw_units or {})}
     values = {name: data[layout[name]].reshape(-1) for name in labels}
     molecules = Molecules(
         ids=_frame_ids(data.get(layout["index"]), frames, file),
@@ -104,24 +144,46 @@ def read_md17(
 
 
 def _layout(
-    data: Mapping[str, NDArray[Any]],
+    names: Sequence[str],
     keys: Mapping[str, str] | None,
     labels: Sequence[str],
     forces: bool,
     file: Path,
 ) -> dict[str, str]:
     """Name in the file of everything that is to be read, and of ``index``."""
-    known = next((one for one in _LAYOUTS if one["pos"] in data), _LAYOUTS[0])
+    known = next((one for one in _LAYOUTS if one["pos"] in names), _LAYOUTS[0])
     layout = {**known, **{name: name for name in labels if name not in known}, **(keys or {})}
     wanted = ["pos", "z", *labels, *(["forces"] if forces else [])]
-    missing = [layout[name] for name in wanted if layout[name] not in data]
+    missing = [layout[name] for name in wanted if layout[name] not in names]
     if missing:
         raise DataError(
-            file, None, f"has no {', '.join(missing)}; it has: {', '.join(sorted(data))}. "
+            file, None, f"has no {', '.join(missing)}; it has: {', '.join(sorted(names))}. "
             "Expected " + " or ".join(", ".join(one.values()) for one in _LAYOUTS)
             + ", or names given in `keys:`",
         )  # fmt: skip
     return layout
+
+
+def _elements(z: NDArray[Any], name: str, file: Path) -> NDArray[np.int64]:
+    """Atomic numbers from whole numbers of any type, or from symbols."""
+    reason = f"unknown element in {name} = {z}, expected Z 1..100"
+    try:
+        if z.dtype.kind in "US":
+            words = [
+                str(one, "ascii") if z.dtype.kind == "S" else str(one) for one in z.reshape(-1)
+            ]
+            return np.array([atomic_number(word) for word in words], np.int64).reshape(z.shape)
+        if z.dtype.kind not in "iuf":
+            raise ValueError(f"{name} holds {z.dtype}, expected whole numbers or symbols")
+        if not np.isfinite(z).all() or (z != np.floor(z)).any():
+            raise ValueError(f"{name} = {z} holds no whole numbers, expected Z 1..100")
+        if z.size and (z.min() < 1 or z.max() > MAX_Z):
+            raise ValueError(reason)
+    except ValueError as error:
+        raise DataError(
+            file, 0, f"{name}: {error}" if name not in str(error) else str(error)
+        ) from error
+    return z.astype(np.int64)
 
 
 def _check_arrays(
@@ -131,8 +193,11 @@ def _check_arrays(
     forces: bool,
     file: Path,
 ) -> None:
+    for name, array in data.items():
+        if array.dtype.kind not in "iuf":
+            raise DataError(file, None, f"array {name} holds {array.dtype}, expected numbers")
     z, pos = data[layout["z"]], data[layout["pos"]]
-    frames, atoms = len(pos), z.size
+    frames, atoms = len(pos) if pos.ndim else 0, z.size
     wrong = [pos.shape != (frames, atoms, 3), forces and data[layout["forces"]].shape != pos.shape]
     wrong += [data[layout[name]].size != frames for name in labels]
     if any(wrong):
@@ -146,8 +211,45 @@ def _check_arrays(
         )
     if not frames or not atoms:
         raise DataError(file, None, "holds no frames, expected at least one")
-    if not (np.issubdtype(z.dtype, np.integer) and z.min() >= 1 and z.max() <= 100):
-        raise DataError(file, 0, f"unknown element in {layout['z']} = {z}, expected Z 1..100")
+
+
+def _refuse_periodic(file: Path, names: Sequence[str]) -> None:
+    """Positions in a box may be wrapped through its walls: they are no molecule's."""
+    advice = "a periodic set, not molecules; unwrap it and remove this array"
+    flags = _some(file, names, ("pbc",))
+    for name, array in flags.items():
+        if np.any(array.astype(np.bool_)):
+            raise DataError(file, None, f"{name} = {array.reshape(-1)[:3]}: {advice}")
+    for name, array in _some(file, names, () if flags else _CELLS).items():
+        if np.any(array != 0):
+            raise DataError(file, None, f"array {name} is a box: {advice}")
+
+
+def _check_units(file: Path, names: Sequence[str], raw: Mapping[str, str]) -> None:
+    """Refuse a file that names another unit than the card does."""
+    for name, quantity in _UNIT_OF.items():
+        if name not in names or quantity not in raw:
+            continue
+        try:
+            value = load_npz(file, [name])[name].reshape(-1)[0]
+            said = unit_name(value.decode() if isinstance(value, bytes) else str(value))
+        except (DataError, ConfigError, IndexError, UnicodeDecodeError):
+            continue  # no unit that is known here
+        if said != raw[quantity]:
+            reason = f"{name} says {said}, the card {raw[quantity]}: sources.…raw_units.{quantity}"
+            raise DataError(file, None, reason)
+
+
+def _some(file: Path, names: Sequence[str], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Arrays of numbers under some names, in any case; others are passed over."""
+    found = {}
+    for name in names:
+        if name.lower() in wanted:
+            with suppress(DataError):  # Python objects, as of None: not loaded
+                array = load_npz(file, [name])[name]
+                if array.dtype.kind in "biuf":
+                    found[name] = array
+    return found
 
 
 def raw_hints(raw: Mapping[str, str]) -> dict[str, str]:

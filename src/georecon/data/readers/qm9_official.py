@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georecon.data.checks import Ranges
+from georecon.data.elements import atomic_number
 from georecon.data.molecules import Molecules, Rejected
-from georecon.data.raw.archives import members, open_member
+from georecon.data.raw.archives import is_archive, members, open_member
 from georecon.data.readers.qm9_package import ELEMENTS, LABELS, finish, first_not_number
 from georecon.data.readers.sdf import iter_sdf
+from georecon.data.readers.text import number, numbers
 from georecon.errors import DataError
 
 # Columns of gdb9.sdf.csv, in the order of LABELS.
@@ -85,7 +87,7 @@ def read_qm9_xyz(
 
 
 def _texts(file: Path) -> Iterator[tuple[str, str]]:
-    for name, stream in members(file):
+    for name, stream in members(file, litter=False):
         try:
             yield name, stream.read().decode("ascii")
         except UnicodeDecodeError as error:
@@ -97,7 +99,7 @@ def parse_xyz(text: str, file: Path, name: str) -> tuple[int, list[int], Any, li
     match = _XYZ_NAME.fullmatch(Path(name).name)
     if match is None:
         raise DataError(file, name, "unexpected name, expected dsgdb9nsd_NNNNNN.xyz")
-    lines = text.replace("*^", "e").splitlines()
+    lines = text.splitlines()
     try:
         count = int(lines[0])
         head = lines[1].split()
@@ -108,18 +110,26 @@ def parse_xyz(text: str, file: Path, name: str) -> tuple[int, list[int], Any, li
             raise ValueError(f"expected 17 properties and {count} atom lines of 5 fields")
         if head[0] != "gdb" or int(head[1]) != int(match[1]):
             raise ValueError(f"index {head[1]} differs from the one in its name")
-        unknown = [atom[0] for atom in atoms if atom[0] not in ELEMENTS]
-        if unknown:
-            raise ValueError(f"unknown element {unknown[0]!r}, expected {' '.join(ELEMENTS)}")
-        positions = [[float(atom[1]), float(atom[2]), float(atom[3])] for atom in atoms]
         return (
             int(head[1]),
-            [ELEMENTS[atom[0]] for atom in atoms],
-            positions,
-            [float(value) for value in head[5:]],
+            [_element(atom[0]) for atom in atoms],
+            [[number(atom[1]), number(atom[2]), number(atom[3])] for atom in atoms],
+            [number(value) for value in head[5:]],
         )
     except (ValueError, IndexError) as error:
         raise DataError(file, name, f"not a QM9 record: {error}") from error
+
+
+def _element(word: str) -> int:
+    z = ELEMENTS.get(word)
+    if z is None:
+        try:
+            z = atomic_number(word)
+        except ValueError:
+            z = 0
+        if z not in ELEMENTS.values():
+            raise ValueError(f"unknown element {word!r}, expected {' '.join(ELEMENTS)}")
+    return z
 
 
 def _read_gdb9_csv(csv: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -131,9 +141,9 @@ def _read_gdb9_csv(csv: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         with open_member(csv, suffix=".csv") as handle:
             table = pd.read_csv(handle, usecols=columns)
         ids = table["mol_id"].str.removeprefix("gdb_").to_numpy(dtype=np.int64)
-        return ids, table[_GDB9_COLUMNS].to_numpy(dtype=np.float64)
+        return ids, np.stack([numbers(table[name]) for name in _GDB9_COLUMNS], axis=1)
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        record = None if csv.suffix == ".zip" else first_not_number(csv, "mol_id", _GDB9_COLUMNS)
+        record = None if is_archive(csv.name) else first_not_number(csv, "mol_id", _GDB9_COLUMNS)
         raise DataError(csv, record, f"not a gdb9.sdf.csv table ({error})") from error
 
 

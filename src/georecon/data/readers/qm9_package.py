@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from georecon.data.checks import Ranges, check
 from georecon.data.molecules import Molecules
+from georecon.data.readers.text import number
 from georecon.errors import DataError
 from georecon.units import convert
 
@@ -170,8 +171,8 @@ def _parse_elements(
     """Atomic numbers, (N,), from texts such as ``['C','H','H','H','H']``."""
     letters = np.frombuffer("".join(texts).translate(_NOT_ELEMENT).encode(), dtype=np.uint8)
     table = np.zeros(256, dtype=np.uint8)
-    for symbol, number in ELEMENTS.items():
-        table[ord(symbol)] = number
+    for symbol, atomic_number in ELEMENTS.items():
+        table[ord(symbol)] = atomic_number
     z = table[letters]
     if len(z) == n_atoms.sum() and z.all():
         return z
@@ -186,14 +187,6 @@ def _parse_elements(
     raise DataError(file, None, "element lists cannot be parsed")
 
 
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
 def _parse_positions(
     texts: list[str], n_atoms: NDArray[np.int64], ids: NDArray[np.int64], file: Path
 ) -> NDArray[np.float32]:
@@ -203,14 +196,19 @@ def _parse_positions(
     if len(bad):
         reason = f"{commas[bad[0]] + 1} coordinates, expected 3 x {n_atoms[bad[0]]}"
         raise DataError(file, int(ids[bad[0]]), reason)
+    joined = ",".join(texts).translate(_NOT_NUMBER)
+    if "*^" in joined or "D" in joined or "d" in joined:  # exponents of other programs
+        joined = joined.replace("*^", "e").replace("D", "e").replace("d", "e")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.4 only warns
-            flat = np.fromstring(",".join(texts).translate(_NOT_NUMBER), sep=",")
+            flat = np.fromstring(joined, sep=",")
     except (ValueError, DeprecationWarning) as error:
         for text, index in zip(texts, ids, strict=True):
             for word in text.translate(_NOT_NUMBER).split(","):
-                if not _is_number(word):
+                try:
+                    number(word)
+                except ValueError:
                     reason = f"coordinate {word!r} is not a number"
                     raise DataError(file, int(index), reason) from error
         raise DataError(file, None, f"coordinates cannot be parsed ({error})") from error

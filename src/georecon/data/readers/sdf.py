@@ -33,8 +33,8 @@ def _blocks(file: Path, block_bytes: int) -> Iterator[memoryview]:
     Members are checked as they come; nothing else in the archive is read or written.
     """
     found = 0
-    for name, stream in members(file, inspected=True):
-        if not name.lower().endswith(".sdf") or name.startswith("__MACOSX/"):
+    for name, stream in members(file, inspected=True, litter=False):
+        if not name.lower().endswith(".sdf"):
             continue
         found += 1
         if found == 1:

@@ -152,6 +152,7 @@ def parse_block(data: bytes | memoryview) -> Block:
     offsets = _offsets(n_atoms)
     z, pos, good = _atoms(lines, _ranges(first + 4, n_atoms))
     plain[np.searchsorted(offsets, np.flatnonzero(~good), side="right") - 1] = False
+    plain &= ~_flat(pos, offsets)  # a drawing? its header and bonds tell
     found = _Found(np.arange(len(first)), n_atoms, z, pos)
     rows = np.ones(len(first), dtype=np.int64)
     rejected: list[tuple[int, str, str]] = []
@@ -250,6 +251,12 @@ def _atoms(lines: _Lines, atom_lines: Int) -> tuple[NDArray[np.uint8], Float, Ma
     good &= (atom["blank"] == ord(" ")) & (atom["third"] == ord(" "))
     good &= lines.length(atom_lines) >= _ATOM.itemsize
     return z, pos, good
+
+
+def _flat(pos: Float, offsets: Int) -> Mask:
+    """Records of two atoms or more whose z are all 0, (R,)."""
+    before = np.concatenate([[0], np.cumsum(pos[:, 2] != 0)])
+    return (before[offsets[1:]] == before[offsets[:-1]]) & (np.diff(offsets) > 1)
 
 
 def _read_unusual(
