@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_a_key_given_twice_stops_the_run_that_a_user_starts(
 ) -> None:
     path = tmp_path / "my.yaml"
     path.write_text("gpus: 0\ngpus: 1\n")
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # prepare changes it
     monkeypatch.setattr("sys.argv", ["snakemake", "--configfile", str(path)])
     given = {"edition": "tiny", "gpus": 1}
     with pytest.raises(SystemExit):

@@ -95,12 +95,12 @@ def test_plan_of_the_paper_shows_bytes_and_source_of_each_fetch(
     seen = set()
     for match in re.finditer(pattern, plans["paper", "all"].stdout):
         dataset, name, resources = match.groups()
-        entry = runs.data.card_file(dataset, name)
-        size = f"{entry['bytes']} bytes" if entry["bytes"] else "size unknown"
-        assert f"download={size} from {entry['urls'][0]}" in resources
+        entry = runs.data.raw_file(dataset, name)
+        size = f"{entry.bytes} bytes" if entry.bytes else "size unknown"
+        assert f"download={size} from {entry.urls[0]}" in resources
         disk = re.search(r"disk_mb=(\d+)", resources)
         assert disk is not None
-        assert int(disk[1]) * 10**6 >= (entry["bytes"] or 10**9)
+        assert int(disk[1]) * 10**6 >= (entry.bytes or 10**9)
         seen.add((dataset, name))
     assert ("pcqm4mv2", "pcqm4m-v2-train.sdf.tar.gz") in seen
     counts = Counter(rule for rule, _ in jobs_of(plans["paper", "all"].stdout))

@@ -103,7 +103,7 @@ def test_points_and_bars_are_the_tables_mean_and_deviation(
 
     for (row, column), cell in cells.items():
         scratch = cells["scratch", column]["value"]
-        if row in experiments.methods():
+        if row in experiments.methods.names():
             for height in (cell["value"], cell["value"] - cell["std"], cell["value"] + cell["std"]):
                 assert shown(height / scratch), (row, column)
             assert not shown((cell["value"] + 0.9 * cell["std"]) / scratch)  # the twin
