@@ -65,10 +65,10 @@ def test_two_energies_that_differ(cases: Path, tmp_path: Path) -> None:
 def test_isolated_atoms(cases: Path, tmp_path: Path) -> None:
     store = frames(cases / "xyz/isolated_atoms_first.xyz", tmp_path, expected_molecules=12)
     assert_plain(store, cases, tmp_path)
-    left_out = store.manifest["rejected"]
-    assert [one["record"] for one in left_out] == ["0", "1", "2"]
-    assert all(one["reason"].startswith(ISOLATED_ATOM) for one in left_out)
-    assert left_out[0]["reason"].endswith("energy: {H: -13.587222780835477} eV")
+    left_out = store.manifest.rejected
+    assert [one.record for one in left_out] == ["0", "1", "2"]
+    assert all(one.reason.startswith(ISOLATED_ATOM) for one in left_out)
+    assert left_out[0].reason.endswith("energy: {H: -13.587222780835477} eV")
     assert store.ids.tolist() == list(range(3, 15))
 
 
@@ -109,7 +109,7 @@ def test_eight_records(cases: Path, tmp_path: Path, name: str) -> None:
     assert store.ids.tolist() == list(range(8))
     assert np.array_equal(store.z, good.z)
     assert np.array_equal(store.pos, good.pos)
-    assert store.manifest["counts"]["rejected"] == 0
+    assert store.manifest.counts.rejected == 0
 
 
 def test_flat_and_bad_records(cases: Path, tmp_path: Path) -> None:

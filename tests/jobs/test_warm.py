@@ -191,7 +191,8 @@ def finetune(
         "noise_weight": 0.1, "energy_weight": 0.2, "force_weight": 0.8,
     }  # fmt: skip
     settings = {"name": "toy", "encoder": SIZES, "train": train, "seed": seed, "label": "energy"}
-    settings |= {"recipe": recipe, "evaluation_batch": 2}
+    settings |= {"recipe": recipe, "evaluation_batch": 2, "dataset": "toy", "target": "toy"}
+    settings |= {"method": "scratch", "code": "c" * 16}
     names = ("model.safetensors", "outputs.safetensors", "curve.csv", "run.json")
     (run.folder / "made").mkdir(exist_ok=True)
     return run.write(
@@ -242,8 +243,9 @@ def test_errors_end_the_job_as_ever(run: Run, toy_store: Path, split: Path) -> N
     assert "gone.npz" in errors
     script = finetune(run, toy_store, split, precision="none")
     code, _, errors = run.do(script)
-    assert (code, len(errors.splitlines())) == (1, 1), errors
-    assert errors.startswith("    error: precision is 'none'")
+    assert (code, len(errors.splitlines())) == (1, 2), errors
+    assert errors.startswith("    error: configuration refused:\n")
+    assert "train.precision: is 'none'; allowed: float32, bf16" in errors
     assert (run.folder / "log.txt").read_text() == errors.strip() + "\n"
     text = "from georecon.jobs.job import job\nwith job('log.txt'):\n    1 / 0\n"
     code, _, errors = run.do(run.write(HAND_OVER + text))

@@ -10,7 +10,6 @@ import pytest
 
 from georecon.data.raw.fetch import fetch
 from georecon.errors import FetchError
-from georecon.stages.preprocess import source_files
 
 DATA = b"forty-two molecules" * 1000
 
@@ -81,7 +80,7 @@ def test_offline_says_what_was_wanted_and_how_to_give_it(tmp_path: Path) -> None
 
 def test_from_package(tmp_path: Path, cards: dict[str, Any]) -> None:
     pytest.importorskip("pandas")
-    files = source_files(cards["qm9"])
+    files = cards["qm9"]["sources"]["qm9pack"]["files"]
     try:
         dest = fetch(files["part1"], tmp_path / "raw/qm9" / files["part1"]["name"], offline=True)
     except FetchError as error:
