@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from georecon.errors import ConfigError
 
-Json = dict[str, Any]
-"""A JSON object, as it is read or written."""
+Json = dict[str, object]
+"""A JSON object; what it holds is known once :func:`from_json` has read it."""
 T = TypeVar("T")
 
 _WORDS = {int: "integer", float: "number", str: "text", bool: "boolean", types.NoneType: "null"}

@@ -490,7 +490,7 @@ def test_what_triton_lacks_is_named(
 def test_several_processes_compile_at_the_same_time(
     fresh: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    command = [sys.executable, "-c", "from georecon.models import native; print(native.kernel())"]
+    command = [sys.executable, "-c", "from georecon.kernels import native; print(native.kernel())"]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
         for _ in range(2)

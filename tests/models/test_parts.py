@@ -49,7 +49,7 @@ def test_defaults_are_the_papers_sizes() -> None:
     ("changes", "words"),
     [
         ({"channels": 15, "heads": 2}, "multiple of heads"),
-        ({"vector_norm": "svd"}, "'whitened', 'none'"),
+        ({"vector_norm": "svd"}, "whitened, none"),
     ],
 )
 def test_impossible_sizes_are_refused(changes: dict[str, object], words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,23 @@ from tests.training.toy_run import run
 PACKAGE = Path(georecon.__file__).parent
 ENGINE = [
     *sorted((PACKAGE / "training").glob("*.py")),
-    *(PACKAGE / f"{name}.py" for name in ("pretrain", "finetune", "torchrun", "progress", "watch")),
+    *sorted((PACKAGE / "stages").glob("*.py")),
+    *(PACKAGE / f"jobs/{name}.py" for name in ("progress", "watch")),
 ]
 NEW = """
+from dataclasses import dataclass
+from typing import Annotated
+
 import torch
 
+from georecon.keys import Key
 from georecon.graph import pool_mean
 from georecon.objectives import PretrainingObjective
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameters:
+    width: Annotated[int, Key("outputs", at_least=1)]
 
 
 class Objective(PretrainingObjective):
@@ -35,9 +46,9 @@ class Objective(PretrainingObjective):
 
     mean_over = "molecules"
 
-    def __init__(self, encoder, *, width):
+    def __init__(self, encoder, parameters):
         super().__init__(encoder)
-        self.head = torch.nn.Linear(encoder.settings.channels, width)
+        self.head = torch.nn.Linear(encoder.settings.channels, parameters.width)
 
     def forward(self, graph, noise):
         counts = (graph.ptr[1:] - graph.ptr[:-1]).to(graph.pos.dtype) / 10.0
@@ -51,6 +62,9 @@ def test_a_new_objective_is_one_file(
     toy_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "count_atoms.py").write_text(NEW)
+    for path in Path(objectives.__path__[0]).glob("*.py"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr("georecon.experiments.objective_keys.FOLDER", tmp_path)
     monkeypatch.setattr(objectives, "__path__", [*objectives.__path__, str(tmp_path)])
     assert "count_atoms" in objectives.available()
     torch.manual_seed(1)

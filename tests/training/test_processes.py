@@ -61,14 +61,16 @@ def order(stage: str, store: Path, split: Path, folder: Path, **resources: int) 
     """A job as a workflow script gives it."""
     folder.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"name": f"toy {stage}", "encoder": SIZES, "train": TRAIN, "seed": 1}
+    settings |= {"method": "coord", "code": "c" * 16}
     paths = {"store_path": store, "split_path": split, "output": folder, "state": folder / "state"}
     if stage == "pretrain":
-        settings |= {"objective": "denoise", "params": PARAMS["denoise"], "method": "coord"}
+        settings |= {"objective": "denoise", "params": PARAMS["denoise"]}
     else:
         recipe = {"head": "scalar", "loss": "mse", "standardize": True, "atomref": {}}
         recipe |= {"noise_sigma": 0.005, "noise_weight": 0.1}
         recipe |= {"energy_weight": 0.2, "force_weight": 0.8}
         settings |= {"label": "energy", "recipe": recipe, "evaluation_batch": 2}
+        settings |= {"dataset": "toy", "target": "toy"}
         paths |= {"encoder_path": None}
     return {
         "stage": stage,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from georecon import paths
 from georecon.errors import DataError
@@ -70,7 +71,7 @@ def compare(published: Experiments, again: Experiments, cell: str) -> Comparison
     spec, unit = again.tables.named_cell(cell)
     place = (spec.row, spec.column)
     (old,) = (c for c in read_json(table)["cells"] if (c["row"], c["column"]) == place)
-    new = fill_cell(spec, unit)
+    new: Any = fill_cell(spec, unit)
     numbers = {"value": Pair.of(old["value"], new["value"])}
     numbers |= {f"seed {s}": Pair.of(old["values"].get(s), v) for s, v in new["values"].items()}
     return Comparison(

@@ -52,11 +52,11 @@ def check_table(context: Context, table: str) -> Iterator[Finding]:
 
 def _frame(context: Context, table: str) -> Mapping[str, object]:
     """All of a table's JSON but its cells, as the configuration has it."""
-    spec = context.experiments.tables.spec(table).as_json()
+    spec = context.experiments.tables.spec(table)
     leaks = [str(context.root / path) for path in context.experiments.tables.leaks(table)]
-    caption = " ".join([spec["caption"], *leak_sentences(leaks)])
-    names = ("table", "edition", "title", "rows", "columns")
-    return {name: spec[name] for name in names} | {"caption": caption}
+    caption = " ".join([spec.caption, *leak_sentences(leaks)])
+    names, said = ("table", "edition", "title", "rows", "columns"), spec.as_json()
+    return {name: said[name] for name in names} | {"caption": caption}
 
 
 def _other_cells(context: Context, table: str) -> Iterator[tuple[str, str]]:

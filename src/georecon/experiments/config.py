@@ -96,11 +96,10 @@ def config_of(document: Mapping[str, Any], *, sound: bool = False) -> Config:
 def config_json(config: Config) -> Json:
     """A resolved configuration as plain JSON that :func:`config_of` reads again."""
     found: Json = as_json(config)
-    sections = found["finetune"].pop("sets")
-    return found | {
-        "finetune": {**found["finetune"], **sections},
-        "encoder": encoder_json(config.encoder),
-    }
+    finetune: Json = as_json(config.finetune)
+    sections: Json = as_json(config.finetune.sets)
+    del finetune["sets"]
+    return found | {"finetune": finetune | sections, "encoder": encoder_json(config.encoder)}
 
 
 def _other_keys(value: Any, place: str = "") -> Iterator[str]:

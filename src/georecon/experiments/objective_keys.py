@@ -72,9 +72,9 @@ def check(name: str, given: Mapping[str, object], place: str) -> None:
     from_json(parameters(name), given, place)
 
 
-def describe(kind: type) -> Json:
+def describe(kind: type) -> dict[str, Json]:
     """A class of parameters as JSON."""
-    found: Json = {}
+    found: dict[str, Json] = {}
     for name, (annotation, key) in key_hints(kind).items():
         kinds = scalar_kinds(annotation)
         if kinds:
@@ -91,12 +91,11 @@ def describe(kind: type) -> Json:
 
 
 @functools.cache
-def _descriptions() -> Json:
+def _descriptions() -> Any:
     try:
-        found: Json = read_json(DESCRIPTIONS)
+        return read_json(DESCRIPTIONS)
     except (OSError, ValueError):
         return {}  # each is imported then
-    return found
 
 
 def _class(description: Mapping[str, Any]) -> type:

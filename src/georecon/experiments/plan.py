@@ -17,6 +17,7 @@ from georecon.experiments.references import PRETRAIN
 from georecon.experiments.sections import Config
 from georecon.experiments.settings import FinetuneSettings, PretrainSettings
 from georecon.files import read_json, sha256_json
+from georecon.keys import as_json
 
 RATES = "rates-*.json"
 Rates = dict[str, dict[str, dict[str, float]]]
@@ -46,8 +47,8 @@ class Training:
         in the encoder they start from or in their number of steps.
         """
         names = ("objective", "params", "encoder", "recipe", "label", "evaluation_batch")
-        given = self.settings.as_json()
-        train = {name: given["train"].get(name) for name in ("batch_size", "precision")}
+        given, settings = self.settings.as_json(), as_json(self.settings.train)
+        train = {name: settings.get(name) for name in ("batch_size", "precision")}
         kept = {name: given[name] for name in names if name in given}
         place = {"stage": self.stage, "dataset": self.dataset, "target": self.target}
         return sha256_json({**kept, **train, **place})[:16]

@@ -77,7 +77,7 @@ class _Dumper(yaml.SafeDumper):
 
 def schema() -> Json:
     """JSON schema of the configuration as people write it."""
-    found: Json = adapter().json_schema()
+    found: Any = adapter().json_schema()
     definitions = found["$defs"]
     finetune = definitions["Finetune"]
     sections = finetune["properties"].pop("sets")  # beside the seeds, in the files

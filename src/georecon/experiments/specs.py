@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from georecon.keys import Json
 
@@ -85,7 +86,7 @@ class CellSpec:
 
     def as_json(self) -> Json:
         """For a rule's parameters."""
-        place = {"row": self.row, "column": self.column}
+        place: Json = {"row": self.row, "column": self.column}
         if self.reason is not None:
             return place | {"reason": self.reason}
         found: Json = place | {"files": dict(self.files), "key": [*self.key], "unit": self.unit}
@@ -123,7 +124,7 @@ class TableSpec:
         }
 
     @classmethod
-    def from_json(cls, document: Json) -> TableSpec:
+    def from_json(cls, document: Any) -> TableSpec:
         """From what :meth:`as_json` gave; where its numbers come from is in the cells alone."""
         return cls(
             **{name: document[name] for name in ("table", "edition", "title", "caption")},
@@ -133,6 +134,6 @@ class TableSpec:
         )
 
 
-def cell_of(document: Json) -> CellSpec:
+def cell_of(document: Any) -> CellSpec:
     """A cell from what :meth:`CellSpec.as_json` gave."""
     return CellSpec(**{**document, "key": tuple(document.get("key", ()))})

@@ -75,7 +75,7 @@ class RuleValues:
         names = self.experiments.data.raw_names(dataset, target)
         return [f"{paths.RAW}/{dataset}/{name}" for name in names]
 
-    def raw_identity(self, dataset: str, file: str) -> Json:
+    def raw_identity(self, dataset: str, file: str) -> dict[str, str | int]:
         """Which file a fetch job brings, not from where: a new address fetches nothing again."""
         return identity(self.experiments.data.card_file(dataset, file))
 

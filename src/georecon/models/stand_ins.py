@@ -113,7 +113,8 @@ def read_checkpoint(path: Path) -> Any:
         TypeError,
         pickle.UnpicklingError,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = next((line.strip() for line in lines if "WeightsUnpickler" in line), lines[0])
         raise CheckpointError(f"{path}: not a whole torch checkpoint ({reason})") from None
 
 
