@@ -26,7 +26,8 @@ import torch
 from georecon.errors import GeoreconError
 
 _FOLDER = Path(__file__).parent
-_SOURCES = ("attention.cpp", "filters.cpp", "norm.cpp", "update.cpp", "whiten.cpp")
+_SOURCES = ("attention.cpp", "filters.cpp", "neighbors.cpp", "norm.cpp", "update.cpp",
+            "whiten.cpp")  # fmt: skip
 TYPES = {torch.float32: 0, torch.float64: 1}
 _FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno",
@@ -57,6 +58,11 @@ _FIELDS = {
         ("atoms", "channels", "threads", "kind", "type"),
         ("o", "p", "o_t", "p_t", "grad_dx", "grad_dvec", "dx", "dvec", "grad_o", "grad_p"),
     ),
+    "neighbors": (
+        ("molecules", "threads", "most", "kind", "type"),
+        ("cutoff", "pos", "atoms", "rows", "pairs", "source", "target", "pair", "first", "second",
+         "ways"),
+    ),
     "whitened_norm": (
         ("atoms", "channels", "threads", "kind", "type", "parts"),
         ("eps", "vec", "weight", "vec_t", "weight_t", "grad_y", "y", "grad_vec", "grad_weight"),
@@ -64,13 +70,9 @@ _FIELDS = {
 }  # fmt: skip
 
 
-def _structure(integers: tuple[str, ...], pointers: tuple[str, ...]) -> type[ctypes.Structure]:
-    fields = [(name, ctypes.c_int64) for name in integers]
-    fields += [(name, ctypes.c_void_p) for name in pointers]  # type: ignore[misc]
-    return type("Arguments", (ctypes.Structure,), {"_fields_": fields})
-
-
-_STRUCTURES = {entry: _structure(*fields) for entry, fields in _FIELDS.items()}
+# all of them are 64 bits wide, so that a call's structure is an array
+_NAMES = {entry: integers + pointers for entry, (integers, pointers) in _FIELDS.items()}
+_ARRAYS = {entry: ctypes.c_int64 * len(names) for entry, names in _NAMES.items()}
 
 
 @functools.cache
@@ -142,12 +144,19 @@ def run(entry: str, **arguments: torch.Tensor | int | None) -> None:
     """Call a native function; tensors must be contiguous, and None stands for an array left out."""
     loaded = library()
     assert loaded is not None, "only called where the kernels are there"
-    struct = _STRUCTURES[entry]()
-    for name, value in arguments.items():
-        assert not isinstance(value, torch.Tensor) or value.is_contiguous(), name
-        setattr(struct, name, value.data_ptr() if isinstance(value, torch.Tensor) else value)
-    if loaded[entry](ctypes.byref(struct)):
+    names = _NAMES[entry]
+    assert arguments.keys() <= set(names), set(arguments) - set(names)
+    values = [_number(name, arguments.get(name)) for name in names]
+    if getattr(loaded, entry)(_ARRAYS[entry](*values)):
         raise ValueError(f"{entry} has no type {arguments['type']}")
+
+
+def _number(name: str, value: torch.Tensor | int | None) -> int:
+    """Address of an array, or the number itself."""
+    if isinstance(value, torch.Tensor):
+        assert value.is_contiguous(), name
+        return value.data_ptr()
+    return value or 0
 
 
 def _compiled() -> Path:
