@@ -82,9 +82,11 @@ class _Kernel(Operation):
         }
 
     def _parts(self, table: Tensor) -> int:
-        """A power of two: threads share parts evenly. Each has as many pairs as the table rows."""
+        """A power of two: threads share parts evenly. Each has twice as many pairs as the table
+        rows, which are cleared and summed for every part.
+        """
         pairs = self.neighbors.first.shape[0]
-        most = min(PARTS, PART_BYTES // table.nbytes, pairs // table.shape[0])
+        most = min(PARTS, PART_BYTES // table.nbytes, pairs // (2 * table.shape[0]))
         return 1 << max(0, most.bit_length() - 1)
 
     def outputs(self, *inputs: Any) -> Arrays:

@@ -1,38 +1,30 @@
-"""Which kernels a layer runs on; those for CPUs, ``*.cpp``, are compiled here.
+"""Which kernels a layer runs on, and calls of those for CPUs, ``*.cpp``.
 
-They are compiled once on each kind of machine and called by ctypes; this needs a C++17 compiler
-(``CXX``, else c++, g++ or clang++). GPUs use ``attention_triton.py``, if triton (a part of torch's
-CUDA builds) and what it needs are there: a C compiler (``CC``, else gcc or clang) and Python's
-headers. Where they are not, and with ``GEORECON_KERNEL=reference``, the equations run as torch
-operations: the same numbers but for rounding, several times slower.
+Those are compiled by :mod:`georecon.kernels.build` and called by ctypes. GPUs use
+``attention_triton.py``, if triton (a part of torch's CUDA builds) and what it needs are there: a C
+compiler (``CC``, else gcc or clang) and Python's headers. Where they are not, and with
+``GEORECON_KERNEL=reference``, the equations run as torch operations: the same numbers but for
+rounding, several times slower.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import importlib.util
 import os
-import platform
 import shutil
 import subprocess
 import sysconfig
-import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from georecon.errors import GeoreconError
+from georecon.kernels import build
 
-_FOLDER = Path(__file__).parent
-_SOURCES = ("attention.cpp", "filters.cpp", "neighbors.cpp", "norm.cpp", "update.cpp",
-            "whiten.cpp")  # fmt: skip
 TYPES = {torch.float32: 0, torch.float64: 1}
-_FLAGS = (
-    "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno",
-    "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
-)  # fmt: skip
 KERNELS = ("native", "triton", "reference")
 # fields of the native functions' ``struct Arguments``: integers, then pointers
 _FIELDS = {
@@ -75,9 +67,16 @@ _NAMES = {entry: integers + pointers for entry, (integers, pointers) in _FIELDS.
 _ARRAYS = {entry: ctypes.c_int64 * len(names) for entry, names in _NAMES.items()}
 
 
+class Library(NamedTuple):
+    """The compiled kernels, and the instruction set that they are for."""
+
+    functions: ctypes.CDLL
+    instruction_set: str
+
+
 @functools.cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernel, or None where the equations run as torch operations.
+def library() -> Library | None:
+    """The compiled kernels, or None where the equations run as torch operations.
 
     Raises:
         GeoreconError: ``GEORECON_KERNEL`` is not one of ``KERNELS``, or it is "native" and the
@@ -87,7 +86,8 @@ def library() -> ctypes.CDLL | None:
     if wanted not in (None, "native"):
         return None
     try:
-        return ctypes.CDLL(str(_compiled()))
+        path, instruction_set = build.obtain()
+        return Library(ctypes.CDLL(str(path)), instruction_set)
     except (OSError, subprocess.CalledProcessError) as error:
         if wanted is None:
             return None
@@ -115,6 +115,12 @@ def kernel(device: str = "cpu") -> str:
     if missing and wanted:
         raise GeoreconError(f"GEORECON_KERNEL is 'triton', but: {missing}")
     return "reference" if missing else "triton"
+
+
+def instruction_set(device: str = "cpu") -> str | None:
+    """What the kernels that a type of device uses are compiled for; None where they are not."""
+    loaded = library() if kernel(device) == "native" else None
+    return None if loaded is None else loaded.instruction_set
 
 
 def _wanted() -> str | None:
@@ -147,7 +153,7 @@ def run(entry: str, **arguments: torch.Tensor | int | None) -> None:
     names = _NAMES[entry]
     assert arguments.keys() <= set(names), set(arguments) - set(names)
     values = [_number(name, arguments.get(name)) for name in names]
-    if getattr(loaded, entry)(_ARRAYS[entry](*values)):
+    if getattr(loaded.functions, entry)(_ARRAYS[entry](*values)):
         raise ValueError(f"{entry} has no type {arguments['type']}")
 
 
@@ -157,76 +163,3 @@ def _number(name: str, value: torch.Tensor | int | None) -> int:
         assert value.is_contiguous(), name
         return value.data_ptr()
     return value or 0
-
-
-def _compiled() -> Path:
-    """The shared library for this source, compiler and processor; compiled if it is not there."""
-    compiler = _compiler()
-    version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    code = [(_FOLDER / name).read_text(encoding="utf-8") for name in ("numbers.h", *_SOURCES)]
-    parts = (*code, version, " ".join(_FLAGS), _processor(),
-             torch.__version__)  # fmt: skip
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    target = _cache() / f"kernels-{digest}.so"
-    if not target.exists():
-        _compile(compiler, target)
-    return target
-
-
-def _compiler() -> str:
-    names = [os.environ.get("CXX"), "c++", "g++", "clang++"]
-    found = next((path for name in names if name and (path := shutil.which(name))), None)
-    if found is None:
-        raise OSError("no C++ compiler: looked for CXX, c++, g++ and clang++")
-    return found
-
-
-def _compile(compiler: str, target: Path) -> None:
-    """Compile and link under a temporary name, then rename: processes may do so at the same time.
-
-    The OpenMP of torch's package is linked, if it brings its own: two of them in one process would
-    compete for the cores.
-    """
-    openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
-    runtime = [str(openmp[0])] if openmp else ["-fopenmp"]
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        linked = f"{folder}/kernels.so"
-        objects = [f"{folder}/{name}.o" for name in _SOURCES]
-        commands = [
-            [compiler, *_FLAGS, "-c", str(_FOLDER / name), "-o", code]
-            for name, code in zip(_SOURCES, objects, strict=True)
-        ]
-        for command in (*commands, [compiler, "-shared", *objects, *runtime, "-o", linked]):
-            subprocess.run(command, capture_output=True, text=True, check=True)
-        os.replace(linked, target)
-
-
-def _cache() -> Path:
-    """``$XDG_CACHE_HOME/georecon``, by default ~/.cache/georecon; a temporary folder if that
-    cannot be written.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "georecon"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    folder = Path(tempfile.gettempdir()) / f"georecon-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise OSError(f"{folder} belongs to someone else")
-    return folder
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = ("model name", "flags", "Features", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.startswith(names)}))

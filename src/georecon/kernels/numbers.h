@@ -161,12 +161,14 @@ template <class S> void join(void* sums, Index parts, Index n, Index threads) {
     if (!sums) return;
     S* first = static_cast<S*>(sums);
 #pragma omp parallel for num_threads(threads) if (n > BLOCK)
-    for (Index from = 0; from < n; from += BLOCK)
+    for (Index from = 0; from < n; from += BLOCK) {
+        const Index last = std::min(n, from + BLOCK);
         for (Index part = 1; part < parts; ++part) {
             const S* more = first + part * n;
 #pragma GCC ivdep
-            for (Index f = from; f < std::min(n, from + BLOCK); ++f) first[f] += more[f];
+            for (Index f = from; f < last; ++f) first[f] += more[f];
         }
+    }
 }
 
 template <class S> struct Plain {

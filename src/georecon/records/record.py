@@ -88,7 +88,9 @@ def file_records(files: Mapping[str, str | Path]) -> dict[str, dict[str, Any]]:
 
 
 def compute_device() -> dict[str, Any]:
-    """Processor or GPU that this process computes on, its threads and, once used, its kernel."""
+    """Processor or GPU that this process computes on, its threads and, once used, its kernel and
+    the instruction set that the kernel was compiled for (null for one that is not).
+    """
     torch: Any = sys.modules.get("torch")
     threads = 1 if torch is None else torch.get_num_threads()
     forced = os.environ.get("GEORECON_DEVICE")
@@ -96,7 +98,10 @@ def compute_device() -> dict[str, Any]:
     device = "cuda" if cuda else "cpu"
     name = torch.cuda.get_device_name() if cuda else _processor()
     native = sys.modules.get("georecon.kernels.native")
-    kernel = {} if native is None else {"kernel": native.kernel(device)}
+    kernel = {}
+    if native is not None:
+        sets = native.instruction_set(device)
+        kernel = {"kernel": native.kernel(device), "instruction_set": sets}
     return {"device": device, "name": name, "threads": threads, **kernel}
 
 
