@@ -324,15 +324,18 @@ template <class M, int DEPTH> struct Part {
 
     void embed(Index i, Index j) {
         const auto x = qkv.at(j * F);
-        const Sum<S> message{static_cast<S*>(a.message)}, grad_x{static_cast<S*>(a.grad_qkv)};
+        if (forwards) {
+            const Sum<S> message{static_cast<S*>(a.message) + i * F};
+#pragma GCC ivdep
+            for (Index f = 0; f < F; ++f) message.add(f, x[f] * filter[f]);
+        }
+        if (!backwards) return;
+        const Sum<S> grad_x{static_cast<S*>(a.grad_qkv) + j * F};
+        const S* grad = grad_message + i * F;
 #pragma GCC ivdep
         for (Index f = 0; f < F; ++f) {
-            const T d = filter[f];
-            if (forwards) message.add(i * F + f, x[f] * d);
-            if (!backwards) continue;
-            const S grad = grad_message[i * F + f];
-            grad_x.add(j * F + f, grad * d);
-            grad_filter.add(f, grad * x[f]);
+            grad_x.add(f, grad[f] * filter[f]);
+            grad_filter.add(f, grad[f] * x[f]);
         }
     }
 
