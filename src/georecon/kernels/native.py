@@ -64,6 +64,7 @@ _FIELDS = {
 
 # all of them are 64 bits wide, so that a call's structure is an array
 _NAMES = {entry: integers + pointers for entry, (integers, pointers) in _FIELDS.items()}
+_ALLOWED = {entry: frozenset(names) for entry, names in _NAMES.items()}
 _ARRAYS = {entry: ctypes.c_int64 * len(names) for entry, names in _NAMES.items()}
 
 
@@ -117,6 +118,12 @@ def kernel(device: str = "cpu") -> str:
     return "reference" if missing else "triton"
 
 
+@functools.cache
+def number(value: float) -> torch.Tensor:
+    """A number that a native function is given by address."""
+    return torch.tensor(value, dtype=torch.float64)
+
+
 def instruction_set(device: str = "cpu") -> str | None:
     """What the kernels that a type of device uses are compiled for; None where they are not."""
     loaded = library() if kernel(device) == "native" else None
@@ -150,16 +157,16 @@ def run(entry: str, **arguments: torch.Tensor | int | None) -> None:
     """Call a native function; tensors must be contiguous, and None stands for an array left out."""
     loaded = library()
     assert loaded is not None, "only called where the kernels are there"
-    names = _NAMES[entry]
-    assert arguments.keys() <= set(names), set(arguments) - set(names)
-    values = [_number(name, arguments.get(name)) for name in names]
+    assert arguments.keys() <= _ALLOWED[entry], arguments.keys() - _ALLOWED[entry]
+    numbers = {name: _number(name, value) for name, value in arguments.items() if value is not None}
+    values = [numbers.get(name, 0) for name in _NAMES[entry]]
     if getattr(loaded.functions, entry)(_ARRAYS[entry](*values)):
         raise ValueError(f"{entry} has no type {arguments['type']}")
 
 
-def _number(name: str, value: torch.Tensor | int | None) -> int:
+def _number(name: str, value: torch.Tensor | int) -> int:
     """Address of an array, or the number itself."""
     if isinstance(value, torch.Tensor):
         assert value.is_contiguous(), name
         return value.data_ptr()
-    return value or 0
+    return value

@@ -66,6 +66,7 @@ template <class S> struct Molecule {
 
     void write(Index b) const {
         std::vector<std::pair<S, Index>> found;    // by distance, then as they come
+        found.reserve(size * (size - 1) / 2);
         for (Index i = 0; i < size; ++i)
             for (Index j = i + 1; j < size; ++j)
                 if (paired(i, j)) found.push_back({squared[i * size + j], i * size + j});

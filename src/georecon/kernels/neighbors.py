@@ -24,7 +24,7 @@ def _find(graph: MolGraph, cutoff: float, max_neighbors: int) -> FoundEdges:
         "threads": torch.get_num_threads(),
         "molecules": graph.num_graphs,
         "most": max_neighbors,
-        "cutoff": torch.tensor(cutoff, dtype=torch.float64),
+        "cutoff": native.number(cutoff),
         "pos": graph.pos.detach().contiguous(),
         "atoms": graph.ptr.contiguous(),
         "rows": rows,
