@@ -20,7 +20,6 @@ from georecon.kernels.autograd import only
 from georecon.kernels.filters import Filters, Places
 from georecon.kernels.reference import Neighbors, reference_attention, reference_update
 from georecon.kernels.update import layer_update
-from georecon.models import radial
 from georecon.models.encoder import EncoderSettings
 from georecon.models.potential import PropertyModel
 from georecon.models.radial import ExpNormalBasis
@@ -274,24 +273,6 @@ def test_steps_of_a_table_are_more_exact_than_its_differences() -> None:
     compare({"steps": found["steps"]}, {"steps": expected}, 1e-7)
     with pytest.raises(AssertionError, match="relative error"):
         compare({"steps": rounded}, {"steps": expected}, 1e-7)
-
-
-@needs_kernel
-def test_rows_of_a_table_are_the_same_beside_any_others() -> None:
-    """To the last bit. Steps over a gap, which no pair reads, are others."""
-    rbf, *_ = radial._nodes(5.0, 32)
-    generator = torch.Generator().manual_seed(5)
-    weight, bias = torch.randn(72, 32, generator=generator), torch.randn(72, generator=generator)
-    kept = torch.cat([torch.arange(31, 100), torch.arange(105, 384)])
-    places = Places(torch.zeros(1, dtype=torch.int64), torch.zeros(1))
-    rows, steps = Filters(rbf, weight, bias, places).table()
-    found, found_steps = Filters(rbf[kept], weight, bias, places).table()
-    assert steps is not None
-    assert found_steps is not None
-    assert torch.equal(found, rows[kept])
-    inside = kept.diff(prepend=kept[:1] - 2) == 1  # the row before is there
-    assert torch.equal(found_steps[inside], steps[kept][inside])
-    assert not torch.equal(found_steps, steps[kept])
 
 
 # ---- update of a layer ------------------------------------------------------------------------

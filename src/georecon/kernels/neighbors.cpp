@@ -6,8 +6,6 @@
 
 #include "numbers.h"
 
-#include <utility>
-
 namespace {
 
 // What the caller passes; native.py has the same fields in the same order.
@@ -53,6 +51,15 @@ template <class S> struct Molecule {
         for (Index j = 0; j < size; ++j) near[i * size + j] &= squared[i * size + j] <= sorted[a.most - 1];
     }
 
+    // A pair; by distance, then as they come.
+    struct Found {
+        S squared;
+        std::int32_t i, j;
+        bool operator<(const Found& other) const {
+            return squared != other.squared ? squared < other.squared : i != other.i ? i < other.i : j < other.j;
+        }
+    };
+
     bool paired(Index i, Index j) const { return near[i * size + j] || near[j * size + i]; }
 
     void count(Index b) const {
@@ -65,16 +72,16 @@ template <class S> struct Molecule {
     }
 
     void write(Index b) const {
-        std::vector<std::pair<S, Index>> found;    // by distance, then as they come
+        std::vector<Found> found;
         found.reserve(size * (size - 1) / 2);
         for (Index i = 0; i < size; ++i)
             for (Index j = i + 1; j < size; ++j)
-                if (paired(i, j)) found.push_back({squared[i * size + j], i * size + j});
+                if (paired(i, j)) found.push_back({squared[i * size + j], std::int32_t(i), std::int32_t(j)});
         std::sort(found.begin(), found.end());
         std::vector<Index> place(size * size, a.pairs[b]);
         set(a.pairs[b], 0, 0);
         for (std::size_t k = 0; k < found.size(); ++k) {
-            const Index i = found[k].second / size, j = found[k].second % size;
+            const Index i = found[k].i, j = found[k].j;
             place[i * size + j] = place[j * size + i] = a.pairs[b] + 1 + k;
             set(a.pairs[b] + 1 + k, i, j);
         }
