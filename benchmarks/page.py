@@ -18,7 +18,8 @@ def steps(report: dict[str, Any]) -> list[str]:
     compute = report["compute"]
     lines = [
         f"Training steps, {compute['name']}, {compute['threads']} threads, kernel "
-        f"{compute['kernel']}, torch {report['torch']}; large matrix products run at "
+        f"{compute['kernel']} ({compute.get('instruction_set')}), torch {report['torch']}; "
+        "large matrix products run at "
         f"{report['product_ceiling_gflops']:.0f} GFLOP/s here, a large copy at "
         f"{report['memory_ceiling_gbs']:.0f} GB/s.",
         "",

@@ -27,7 +27,9 @@ STAMP = "georecon-stamp.json"
 MIN_DISK_GB = 6.0
 CUDA_DISK_GB = 12.0
 IMPORT_CHECK = "import torch, numpy, safetensors, yaml, snakemake, georecon"
-KERNEL_CHECK = "from georecon.kernels import native; assert native.library() is not None"
+KERNEL_BUILD = (
+    "from georecon.kernels import build, native; build.install(); assert native.library()"
+)
 
 
 class SetupError(Exception):
@@ -298,7 +300,7 @@ def setup(root: Path = ROOT, interpreter: str = sys.executable) -> None:
         link_project(root)
         venv_python = str(root / ".venv/bin/python")
         run_quiet("check that they import", [venv_python, "-c", IMPORT_CHECK])
-        kernel = [venv_python, "-c", KERNEL_CHECK]
+        kernel = [venv_python, "-c", KERNEL_BUILD]
         if not run_quiet("CPU kernel (C++ compiler)", kernel, may_fail=True):
             print("  Training will take longer; g++ or clang++ helps.", file=sys.stderr)
         temporary = root / ".venv" / f"{STAMP}.tmp"

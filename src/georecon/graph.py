@@ -137,6 +137,19 @@ class Edges(NamedTuple):
     unit: Tensor
 
 
+class FoundEdges(NamedTuple):
+    """Edges and pairs before they are measured; attributes as of :class:`Edges`."""
+
+    source: Tensor
+    target: Tensor
+    pair: Tensor
+    rows: Tensor
+    pairs: Tensor
+    first: Tensor
+    second: Tensor
+    ways: Tensor
+
+
 class _Block(NamedTuple):
     """Edges and pairs of consecutive molecules; pairs are counted from the block's first."""
 
@@ -161,17 +174,27 @@ def radius_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
         cutoff: largest distance [Å].
         max_neighbors: cap on edges per target atom, self loop included.
     """
-    found = _blocks(graph, cutoff, max_neighbors)
+    return measure_edges(graph, find_edges(graph, cutoff, max_neighbors))
+
+
+def measure_edges(graph: MolGraph, found: FoundEdges) -> Edges:
+    """Lengths and unit vectors of pairs; gradients flow through ``graph.pos``."""
     vector = graph.pos[found.second] - graph.pos[found.first]  # (P, 3)
-    pairs = _starts(found.pairs_of_molecule)
     real = torch.ones_like(found.first, dtype=vector.dtype)
-    real[pairs[:-1]] = 0.0
+    real[found.pairs[:-1]] = 0.0
     length = vector.square().sum(-1).clamp(min=MIN_DISTANCE**2).sqrt()  # (P,)
     # A self loop's unit vector is cut off before the division: its derivatives of ±1e6 would cancel
     # on paper and drown all others in float32.
     unit = vector * (real / length)[:, None]
+    return Edges(*found, length * real, unit)
+
+
+def find_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> FoundEdges:
+    """Edges and pairs of :func:`radius_edges`, in torch operations."""
+    found = _blocks(graph, cutoff, max_neighbors)
+    pairs = _starts(found.pairs_of_molecule)
     rows = _starts(torch.bincount(found.target, minlength=graph.z.shape[0]))
-    return Edges(*found[:3], rows, pairs, *found[3:6], length * real, unit)
+    return FoundEdges(*found[:3], rows, pairs, *found[3:6])
 
 
 def _starts(counts: Tensor) -> Tensor:

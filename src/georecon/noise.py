@@ -19,6 +19,7 @@ from georecon.graph import MolGraph
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+_MASK = 2**64 - 1
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
@@ -32,6 +33,15 @@ def mix(x: Tensor) -> Tensor:
     x = (x ^ _shift(x, 30)) * _MIX1
     x = (x ^ _shift(x, 27)) * _MIX2
     return x ^ _shift(x, 31)
+
+
+def _mix_number(x: int) -> int:
+    """:func:`mix` of one number, without a tensor; as int64."""
+    x = (x + _GOLDEN) & _MASK
+    x = ((x ^ (x >> 30)) * _MIX1) & _MASK
+    x = ((x ^ (x >> 27)) * _MIX2) & _MASK
+    x ^= x >> 31
+    return x - (x >> 63 << 64)
 
 
 def _uniform(key: Tensor) -> Tensor:
@@ -59,9 +69,9 @@ class NoiseSource(NamedTuple):
         """
         name = zlib.crc32(stream.encode())
         device = graph.pos.device
-        key = mix(torch.tensor([self.seed], device=device))
+        key = _mix_number(self.seed)
         for part in (self.step, name):
-            key = mix(key ^ part)
+            key = _mix_number(key ^ part)
         per_molecule = mix(key ^ graph.ids)  # (B,)
         per_atom = mix(per_molecule[graph.batch] ^ graph.atom_index)  # (N,)
         axis = torch.arange(3, device=device)

@@ -16,7 +16,7 @@ from torch import Tensor
 from georecon.errors import GeoreconError
 from georecon.experiments.settings import EncoderSettings
 from georecon.graph import scatter_sum
-from georecon.kernels import attention, native
+from georecon.kernels import attention, build, native
 from georecon.kernels.autograd import only
 from georecon.kernels.filters import Filters, Places
 from georecon.kernels.reference import Neighbors, reference_attention, reference_update
@@ -392,6 +392,7 @@ def test_gradients_that_are_left_out_are_not_computed() -> None:
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> pytest.MonkeyPatch:
     """A machine on which nothing has been compiled yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "INSTALLED", tmp_path / "not there")
     monkeypatch.delenv("GEORECON_KERNEL", raising=False)
     return monkeypatch
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MIN_DISTANCE, MolGraph, make_graph, pool_mean, pool_sum, radius_edges
-from georecon.kernels.filters import interpolate
+from georecon.kernels.filters import Places, interpolate
 from georecon.kernels.reference import polar_factor
 from georecon.models import radial
 from georecon.models.encoder import EquivariantTransformer
@@ -543,7 +543,25 @@ def test_a_self_loop_lies_on_a_node_of_the_grid() -> None:
     basis = ExpNormalBasis(5.0, 16)
     length = torch.tensor([0.0, 5.0])
     grid = basis.grid(length)
-    assert sum(grid.places).tolist() == pytest.approx([255, 0], abs=1e-4)
+    assert sum(grid.places).tolist() == pytest.approx([len(grid.rbf) - 1, 0], abs=1e-4)
     assert torch.allclose(interpolate(grid.rbf.float(), grid.places), basis(length), atol=1e-6)
     assert torch.allclose(interpolate(grid.cutoff.float()[:, None], grid.places)[:, 0],
                           cosine_cutoff(length, 5.0), atol=1e-6)  # fmt: skip
+
+
+def test_nodes_that_no_pair_reads_are_left_out() -> None:
+    """What is read from those that are left is the same in every bit."""
+    basis = ExpNormalBasis(5.0, 32)
+    generator = torch.Generator().manual_seed(0)
+    bonds = 1.0 + torch.rand(40, generator=generator)
+    length = torch.cat([torch.zeros(1), bonds, 4.0 + torch.rand(5, generator=generator)])
+    everywhere = torch.linspace(0.0, 5.0, 5000)
+    grid, whole = basis.grid(length), basis.grid(torch.cat([everywhere, length]))
+    places = Places(*(values[5000:] for values in whole.places))
+    assert len(grid.rbf) < 0.7 * len(whole.rbf)
+    assert len(whole.rbf) == 384
+    found = interpolate(grid.rbf, grid.places)
+    assert torch.equal(found, interpolate(whole.rbf, places))
+    assert torch.equal(grid.places.offset, places.offset)
+    shifted = grid.places._replace(row=(grid.places.row - 1).clamp(min=0))
+    assert not torch.equal(interpolate(grid.rbf, shifted), found), "a twin that miscounts"

@@ -38,33 +38,35 @@ struct Arguments {
 
 constexpr Index POINTS = 6, MIDDLE = 2;
 
-// Lagrange's polynomials of the rows that a pair reads, and their first and second derivatives; then the
-// same as factors of the steps between rows, upwards and downwards from the middle one.
+// Lagrange's polynomials of the rows that a pair reads, and as many of their derivatives as are wanted; then
+// the same as factors of the steps between rows, upwards and downwards from the middle one.
 template <class S> struct Stencil {
     S weight[POINTS], slope[POINTS], bend[POINTS];
     S step_weight[POINTS], step_slope[POINTS], step_bend[POINTS];    // [m]: of the step from row m - 1 to m
 
-    void at(S place) {
+    template <int derivatives> void at(S place) {
         const S over[POINTS] = {S(-1) / 120, S(1) / 24, S(-1) / 12, S(1) / 12, S(-1) / 24, S(1) / 120};
         S left[POINTS] = {1}, left1[POINTS] = {0}, left2[POINTS] = {0}, right = 1, right1 = 0, right2 = 0;
         for (Index m = 1; m < POINTS; ++m) {
             const S x = place + S(1 - m);
             left[m] = left[m - 1] * x;
-            left1[m] = left1[m - 1] * x + left[m - 1];
-            left2[m] = left2[m - 1] * x + 2 * left1[m - 1];
+            if constexpr (derivatives > 0) left1[m] = left1[m - 1] * x + left[m - 1];
+            if constexpr (derivatives > 1) left2[m] = left2[m - 1] * x + 2 * left1[m - 1];
         }
         for (Index m = POINTS - 1; m >= 0; --m) {
             const S x = place - S(m);
             weight[m] = over[m] * left[m] * right;
-            slope[m] = over[m] * (left1[m] * right + left[m] * right1);
-            bend[m] = over[m] * (left2[m] * right + 2 * left1[m] * right1 + left[m] * right2);
-            right2 = right2 * x + 2 * right1;
-            right1 = right1 * x + right;
+            if constexpr (derivatives > 0) slope[m] = over[m] * (left1[m] * right + left[m] * right1);
+            if constexpr (derivatives > 1) {
+                bend[m] = over[m] * (left2[m] * right + 2 * left1[m] * right1 + left[m] * right2);
+                right2 = right2 * x + 2 * right1;
+            }
+            if constexpr (derivatives > 0) right1 = right1 * x + right;
             right = right * x;
         }
         of_steps(weight, step_weight);
-        of_steps(slope, step_slope);
-        of_steps(bend, step_bend);
+        if constexpr (derivatives > 0) of_steps(slope, step_slope);
+        if constexpr (derivatives > 1) of_steps(bend, step_bend);
     }
 
     static void of_steps(const S (&rows)[POINTS], S (&steps)[POINTS]) {
@@ -115,8 +117,13 @@ template <class M, int DEPTH> struct Part {
                 for (Index f = 0; moves && f < width; ++f) filter.add(f, T(S(0), moves[p * width + f]));
             return;
         }
-        stencil.at(value(place[p]));
-        dual || a.grad_place ? read_rows<true>(p) : read_rows<false>(p);
+        const S at = value(place[p]);
+        if (dual)
+            stencil.template at<2>(at), read_rows<true>(p);
+        else if (a.grad_place)
+            stencil.template at<1>(at), read_rows<true>(p);
+        else
+            stencil.template at<0>(at), read_rows<false>(p);
     }
 
     template <bool slopes> void read_rows(Index p) {
@@ -317,15 +324,18 @@ template <class M, int DEPTH> struct Part {
 
     void embed(Index i, Index j) {
         const auto x = qkv.at(j * F);
-        const Sum<S> message{static_cast<S*>(a.message)}, grad_x{static_cast<S*>(a.grad_qkv)};
+        if (forwards) {
+            const Sum<S> message{static_cast<S*>(a.message) + i * F};
+#pragma GCC ivdep
+            for (Index f = 0; f < F; ++f) message.add(f, x[f] * filter[f]);
+        }
+        if (!backwards) return;
+        const Sum<S> grad_x{static_cast<S*>(a.grad_qkv) + j * F};
+        const S* grad = grad_message + i * F;
 #pragma GCC ivdep
         for (Index f = 0; f < F; ++f) {
-            const T d = filter[f];
-            if (forwards) message.add(i * F + f, x[f] * d);
-            if (!backwards) continue;
-            const S grad = grad_message[i * F + f];
-            grad_x.add(j * F + f, grad * d);
-            grad_filter.add(f, grad * x[f]);
+            grad_x.add(f, grad[f] * filter[f]);
+            grad_filter.add(f, grad[f] * x[f]);
         }
     }
 

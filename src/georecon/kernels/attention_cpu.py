@@ -84,10 +84,10 @@ class _Kernel(Operation):
     def _parts(self, table: Tensor) -> int:
         """Number of parts: a power of two, so that threads share them evenly.
 
-        No part has fewer pairs than the table has rows.
+        No part has fewer pairs than twice the table's rows, which are cleared and summed for each.
         """
         pairs = self.neighbors.first.shape[0]
-        most = min(PARTS, PART_BYTES // table.nbytes, pairs // table.shape[0])
+        most = min(PARTS, PART_BYTES // table.nbytes, pairs // (2 * table.shape[0]))
         return 1 << max(0, most.bit_length() - 1)
 
     def outputs(self, *inputs: Any) -> Arrays:

@@ -125,10 +125,23 @@ class _Outputs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads):  # type: ignore[no-untyped-def]
-        function: Any = _Gradient.apply
         wanted = ctx.needs_input_grad[1:]
         given = *_dense(grads), *ctx.saved_tensors
-        return None, *function(ctx.operation, ctx.names, wanted, *given)
+        arguments = ctx.operation, ctx.names, wanted, *given
+        if not torch.is_grad_enabled():  # nobody will differentiate the gradient
+            return None, *_gradient(*arguments)
+        function: Any = _Gradient.apply
+        return None, *function(*arguments)
+
+
+def _gradient(
+    operation: Operation, names: tuple[str, ...], wanted: Sequence[bool], *given: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the inputs from those of the outputs, which come first in ``given``."""
+    grads, inputs = dict(zip(names, given, strict=False)), given[len(names) :]
+    room = operation.gradient_room(inputs, wanted)
+    operation.run(1, inputs, **_named("grad", grads), **_named("grad", room))
+    return tuple(operation.joined(inputs, room))
 
 
 class _Gradient(torch.autograd.Function):
@@ -138,10 +151,7 @@ class _Gradient(torch.autograd.Function):
     def forward(ctx, operation, names, wanted, *given):  # type: ignore[no-untyped-def]
         ctx.operation, ctx.names = operation, names
         ctx.save_for_backward(*given)
-        grads, inputs = dict(zip(names, given, strict=False)), given[len(names) :]
-        room = operation.gradient_room(inputs, wanted)
-        operation.run(1, inputs, **_named("grad", grads), **_named("grad", room))
-        return tuple(operation.joined(inputs, room))
+        return _gradient(operation, names, wanted, *given)
 
     @staticmethod
     def backward(ctx, *directions):  # type: ignore[no-untyped-def]

@@ -1,37 +1,30 @@
-"""Which kernels a layer runs on; those for CPUs, ``*.cpp``, are compiled here.
+"""Which kernels a layer runs on, and calls of those for CPUs, ``*.cpp``.
 
-They are compiled once on each kind of machine and called by ctypes; this needs a C++17 compiler
-(``CXX``, else c++, g++ or clang++). GPUs use ``attention_triton.py``, if triton (a part of torch's
-CUDA builds) and what it needs are there: a C compiler (``CC``, else gcc or clang) and Python's
-headers. Where they are not, and with ``GEORECON_KERNEL=reference``, the equations run as torch
-operations: the same numbers but for rounding, several times slower.
+Those are compiled by :mod:`georecon.kernels.build` and called by ctypes. GPUs use
+``attention_triton.py``, if triton (a part of torch's CUDA builds) and what it needs are there: a C
+compiler (``CC``, else gcc or clang) and Python's headers. Where they are not, and with
+``GEORECON_KERNEL=reference``, the equations run as torch operations: the same numbers but for
+rounding, several times slower.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import importlib.util
 import os
-import platform
 import shutil
 import subprocess
 import sysconfig
-import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from georecon.errors import GeoreconError
+from georecon.kernels import build
 
-_FOLDER = Path(__file__).parent
-_SOURCES = ("attention.cpp", "filters.cpp", "norm.cpp", "update.cpp", "whiten.cpp")
 TYPES = {torch.float32: 0, torch.float64: 1}
-_FLAGS = (
-    "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno",
-    "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
-)  # fmt: skip
 KERNELS = ("native", "triton", "reference")
 # fields of the native functions' ``struct Arguments``: integers, then pointers
 _FIELDS = {
@@ -57,6 +50,11 @@ _FIELDS = {
         ("atoms", "channels", "threads", "kind", "type"),
         ("o", "p", "o_t", "p_t", "grad_dx", "grad_dvec", "dx", "dvec", "grad_o", "grad_p"),
     ),
+    "neighbors": (
+        ("molecules", "threads", "most", "kind", "type"),
+        ("cutoff", "pos", "atoms", "rows", "pairs", "source", "target", "pair", "first", "second",
+         "ways"),
+    ),
     "whitened_norm": (
         ("atoms", "channels", "threads", "kind", "type", "parts"),
         ("eps", "vec", "weight", "vec_t", "weight_t", "grad_y", "y", "grad_vec", "grad_weight"),
@@ -64,18 +62,22 @@ _FIELDS = {
 }  # fmt: skip
 
 
-def _structure(integers: tuple[str, ...], pointers: tuple[str, ...]) -> type[ctypes.Structure]:
-    fields = [(name, ctypes.c_int64) for name in integers]
-    fields += [(name, ctypes.c_void_p) for name in pointers]  # type: ignore[misc]
-    return type("Arguments", (ctypes.Structure,), {"_fields_": fields})
+# all of them are 64 bits wide, so that a call's structure is an array
+_NAMES = {entry: integers + pointers for entry, (integers, pointers) in _FIELDS.items()}
+_ALLOWED = {entry: frozenset(names) for entry, names in _NAMES.items()}
+_ARRAYS = {entry: ctypes.c_int64 * len(names) for entry, names in _NAMES.items()}
 
 
-_STRUCTURES = {entry: _structure(*fields) for entry, fields in _FIELDS.items()}
+class Library(NamedTuple):
+    """The compiled kernels, and the instruction set that they are for."""
+
+    functions: ctypes.CDLL
+    instruction_set: str
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernel, or None where the equations run as torch operations.
+def library() -> Library | None:
+    """The compiled kernels, or None where the equations run as torch operations.
 
     Raises:
         GeoreconError: ``GEORECON_KERNEL`` is not one of ``KERNELS``, or it is "native" and the
@@ -85,7 +87,8 @@ def library() -> ctypes.CDLL | None:
     if wanted not in (None, "native"):
         return None
     try:
-        return ctypes.CDLL(str(_compiled()))
+        path, instruction_set = build.obtain()
+        return Library(ctypes.CDLL(str(path)), instruction_set)
     except (OSError, subprocess.CalledProcessError) as error:
         if wanted is None:
             return None
@@ -115,6 +118,18 @@ def kernel(device: str = "cpu") -> str:
     return "reference" if missing else "triton"
 
 
+@functools.cache
+def number(value: float) -> torch.Tensor:
+    """A number that a native function is given by address."""
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def instruction_set(device: str = "cpu") -> str | None:
+    """What the kernels that a type of device uses are compiled for; None where they are not."""
+    loaded = library() if kernel(device) == "native" else None
+    return None if loaded is None else loaded.instruction_set
+
+
 def _wanted() -> str | None:
     """Value of ``GEORECON_KERNEL``."""
     wanted = os.environ.get("GEORECON_KERNEL")
@@ -142,87 +157,16 @@ def run(entry: str, **arguments: torch.Tensor | int | None) -> None:
     """Call a native function; tensors must be contiguous, and None stands for an array left out."""
     loaded = library()
     assert loaded is not None, "only called where the kernels are there"
-    struct = _STRUCTURES[entry]()
-    for name, value in arguments.items():
-        assert not isinstance(value, torch.Tensor) or value.is_contiguous(), name
-        setattr(struct, name, value.data_ptr() if isinstance(value, torch.Tensor) else value)
-    if loaded[entry](ctypes.byref(struct)):
+    assert arguments.keys() <= _ALLOWED[entry], arguments.keys() - _ALLOWED[entry]
+    numbers = {name: _number(name, value) for name, value in arguments.items() if value is not None}
+    values = [numbers.get(name, 0) for name in _NAMES[entry]]
+    if getattr(loaded.functions, entry)(_ARRAYS[entry](*values)):
         raise ValueError(f"{entry} has no type {arguments['type']}")
 
 
-def _compiled() -> Path:
-    """The shared library for this source, compiler and processor; compiled if it is not there."""
-    compiler = _compiler()
-    version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, check=True
-    ).stdout
-    code = [(_FOLDER / name).read_text(encoding="utf-8") for name in ("numbers.h", *_SOURCES)]
-    parts = (*code, version, " ".join(_FLAGS), _processor(),
-             torch.__version__)  # fmt: skip
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    target = _cache() / f"kernels-{digest}.so"
-    if not target.exists():
-        _compile(compiler, target)
-    return target
-
-
-def _compiler() -> str:
-    names = [os.environ.get("CXX"), "c++", "g++", "clang++"]
-    found = next((path for name in names if name and (path := shutil.which(name))), None)
-    if found is None:
-        raise OSError("no C++ compiler: looked for CXX, c++, g++ and clang++")
-    return found
-
-
-def _compile(compiler: str, target: Path) -> None:
-    """Compile and link under a temporary name, then rename: processes may do so at the same time.
-
-    The OpenMP of torch's package is linked, if it brings its own: two of them in one process would
-    compete for the cores.
-    """
-    openmp = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
-    runtime = [str(openmp[0])] if openmp else ["-fopenmp"]
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        linked = f"{folder}/kernels.so"
-        objects = [f"{folder}/{name}.o" for name in _SOURCES]
-        commands = [
-            [compiler, *_FLAGS, "-c", str(_FOLDER / name), "-o", code]
-            for name, code in zip(_SOURCES, objects, strict=True)
-        ]
-        for command in (*commands, [compiler, "-shared", *objects, *runtime, "-o", linked]):
-            subprocess.run(command, capture_output=True, text=True, check=True)
-        os.replace(linked, target)
-
-
-def _cache() -> Path:
-    """Folder of compiled kernels, made if it is not there.
-
-    ``$XDG_CACHE_HOME/georecon``, by default ~/.cache/georecon; where that cannot be written, a
-    temporary folder of this user's.
-
-    Raises:
-        OSError: the temporary folder belongs to someone else.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "georecon"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        pass
-    folder = Path(tempfile.gettempdir()) / f"georecon-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise OSError(f"{folder} belongs to someone else")
-    return folder
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = ("model name", "flags", "Features", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.startswith(names)}))
+def _number(name: str, value: torch.Tensor | int) -> int:
+    """Address of an array, or the number itself."""
+    if isinstance(value, torch.Tensor):
+        assert value.is_contiguous(), name
+        return value.data_ptr()
+    return value

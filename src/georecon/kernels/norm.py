@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from georecon.kernels import native
@@ -21,7 +20,7 @@ class NormOperation(Operation):
     """
 
     def __init__(self, eps: float) -> None:
-        self.eps = torch.tensor(eps, dtype=torch.float64)
+        self.eps = native.number(eps)
 
     def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
         """Sizes and the regularisation."""

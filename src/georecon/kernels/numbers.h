@@ -80,6 +80,30 @@ INLINE double exponential(double x) {
     return y * scale;
 }
 
+// A shorter one for float64: to 1e-12. Its integer part is taken from the lowest bits of a sum and added
+// to the exponent.
+INLINE double short_exponential(double x) {
+    x = x > 708.0 ? 708.0 : x;
+    x = x < -708.0 ? -708.0 : x;
+    const double shift = 6755399441055744.0;    // 3 * 2^51
+    const double shifted = __builtin_fma(x, 1.4426950408889634, shift), n = shifted - shift;
+    const double r = __builtin_fma(n, -0.6931471805599453, x);
+    double y = 2.4708267368127027e-5;    // minimax on [-ln 2 / 2, ln 2 / 2]
+    y = __builtin_fma(y, r, 1.99089527687042e-4);
+    y = __builtin_fma(y, r, 1.3889197260776509e-3);
+    y = __builtin_fma(y, r, 8.333281786934639e-3);
+    y = __builtin_fma(y, r, 4.1666664403661555e-2);
+    y = __builtin_fma(y, r, 1.6666666784514905e-1);
+    y = __builtin_fma(y, r, 5.000000000427166e-1);
+    y = __builtin_fma(y, r * r, r) + 1.0;
+    std::uint64_t bits, power;
+    std::memcpy(&bits, &y, sizeof bits);
+    std::memcpy(&power, &shifted, sizeof power);
+    bits += power << 52;
+    std::memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
 template <class S> INLINE S sigmoid(S x) { return S(1) / (S(1) + exponential(-x)); }
 template <class S> INLINE Dual<S> sigmoid(Dual<S> x) {
     const S s = sigmoid(x.v);
@@ -137,12 +161,14 @@ template <class S> void join(void* sums, Index parts, Index n, Index threads) {
     if (!sums) return;
     S* first = static_cast<S*>(sums);
 #pragma omp parallel for num_threads(threads) if (n > BLOCK)
-    for (Index from = 0; from < n; from += BLOCK)
+    for (Index from = 0; from < n; from += BLOCK) {
+        const Index last = std::min(n, from + BLOCK);
         for (Index part = 1; part < parts; ++part) {
             const S* more = first + part * n;
 #pragma GCC ivdep
-            for (Index f = from; f < std::min(n, from + BLOCK); ++f) first[f] += more[f];
+            for (Index f = from; f < last; ++f) first[f] += more[f];
         }
+    }
 }
 
 template <class S> struct Plain {

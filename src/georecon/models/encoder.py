@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from georecon.experiments.settings import EncoderSettings
-from georecon.graph import MolGraph, check_graph, radius_edges
+from georecon.graph import MolGraph, check_graph
 from georecon.kernels import native
 from georecon.kernels.attention import edge_attention, embed_neighbors, prepare
 from georecon.kernels.filters import Filters, Places
+from georecon.kernels.neighbors import radius_edges
 from georecon.kernels.reference import AttentionForm, Neighbors
 from georecon.kernels.update import layer_update
 from georecon.models.norms import LayerNorm, WhitenedVectorNorm

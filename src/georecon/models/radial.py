@@ -14,6 +14,9 @@ from georecon.kernels.filters import POINTS, Places
 NODES_PER_FUNCTION, NODES = 12, 256
 """Nodes of the grid: so many for each radial function, but at least so many in all. Interpolated
 filters are then as exact as float32 (tests/models/test_parts.py)."""
+NEGLIGIBLE = 1e-17
+"""Functions of a node beside its largest that are set to zero, less than a rounding error of it:
+the kernel leaves them out."""
 
 
 def cosine_cutoff(length: Tensor, cutoff: float) -> Tensor:
@@ -51,16 +54,25 @@ class ExpNormalBasis(nn.Module):
         return cosine_cutoff(length, self.cutoff)[:, None] * torch.exp(-self.betas * centred**2)
 
     def grid(self, length: Tensor) -> Grid:
-        """Radial functions on a grid, and where on it pairs of these distances [Å] (P,) lie."""
+        """Radial functions on a grid, and where on it pairs of these distances [Å] (P,) lie.
+
+        Only the nodes that a pair reads are there: no molecule has atoms closer than a bond.
+        """
         rbf, cutoff, first = _nodes(self.cutoff, self.means.shape[0])
         step = (1.0 - first) / (rbf.shape[0] - 1)
         node = (torch.exp(-0.5 * self.alpha * length.double()) - first) / step
         row = (node.detach().floor().long() - 2).clamp(0, rbf.shape[0] - POINTS)
-        return Grid(rbf, cutoff, Places(row, (node - row).to(length.dtype)))
+        offset = (node - row).to(length.dtype)
+        reads = torch.bincount(row, minlength=rbf.shape[0]).cumsum(0)
+        reads[POINTS:] -= reads[:-POINTS].clone()  # of a node by pairs whose first row is near it
+        used = reads > 0
+        kept = used.nonzero()[:, 0]
+        row = (used.cumsum(0) - 1)[row]
+        return Grid(rbf[kept], cutoff[kept], Places(row, offset))
 
 
 class Grid(NamedTuple):
-    """A grid over all distances within the cutoff, evenly spaced in ``exp(−α d / 2)``.
+    """Nodes of a grid over all distances within the cutoff, evenly spaced in ``exp(−α d / 2)``.
 
     That spacing is about as narrow as the basis at short distances and as the cutoff function at
     long ones.
@@ -69,7 +81,8 @@ class Grid(NamedTuple):
         rbf: radial basis of each node, (T, K) float64: forces are differences of neighbouring
             nodes, which rounding to float32 would spoil.
         cutoff: cosine cutoff of each node, (T,) float64.
-        places: of pairs on it, counted from the node at the cutoff.
+        places: of pairs on it, counted from the farthest node that is there. The six that a pair
+            reads lie next to each other.
     """
 
     rbf: Tensor
@@ -89,4 +102,6 @@ def _nodes(cutoff: float, size: int) -> tuple[Tensor, Tensor, float]:
     count = max(NODES, NODES_PER_FUNCTION * size)
     nodes = torch.linspace(first, 1.0, count, dtype=torch.float64)
     length = nodes.log() * (-2.0 / basis.alpha)
-    return basis(length), cosine_cutoff(length, cutoff), first
+    rbf = basis(length)
+    rbf[rbf < NEGLIGIBLE * rbf.amax(1, keepdim=True)] = 0.0
+    return rbf, cosine_cutoff(length, cutoff), first

@@ -110,8 +110,12 @@ def file_records(files: Mapping[str, str | Path]) -> dict[str, FileRecord]:
     return {name: FileRecord.of(path) for name, path in files.items()}
 
 
-def compute_device() -> dict[str, str | int]:
-    """Processor or GPU that this process computes on, its threads and, once used, its kernel."""
+def compute_device() -> dict[str, str | int | None]:
+    """Processor or GPU that this process computes on, and its threads.
+
+    Once a kernel was used, also which, and the instruction set that it was compiled for (null for
+    one that is not).
+    """
     torch: Any = sys.modules.get("torch")
     threads = 1 if torch is None else torch.get_num_threads()
     forced = os.environ.get("GEORECON_DEVICE")
@@ -119,7 +123,10 @@ def compute_device() -> dict[str, str | int]:
     device = "cuda" if cuda else "cpu"
     name = torch.cuda.get_device_name() if cuda else _processor()
     native = sys.modules.get("georecon.kernels.native")
-    kernel = {} if native is None else {"kernel": native.kernel(device)}
+    kernel = {}
+    if native is not None:
+        sets = native.instruction_set(device)
+        kernel = {"kernel": native.kernel(device), "instruction_set": sets}
     return {"device": device, "name": name, "threads": threads, **kernel}
 
 
