@@ -12,6 +12,7 @@ from georecon.experiments.config import config_json, load_config
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.plan import trainings
 from georecon.reporting.figures.inputs import figure_spec
+from georecon.reporting.figures.specs import FinetuningSpec
 from georecon.reporting.summary import banner
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -101,8 +102,9 @@ def test_reports_call_them_by_their_names(both: Experiments) -> None:
     text = banner(both)
     assert "- revised forces: rMD17" in text
     assert "- polymers: polymers" in text
-    sets = {group["set"] for group in figure_spec(both, "predictions")["groups"]}
-    assert sets == {"property", "polymers"}
+    spec = figure_spec(both, "predictions")
+    assert isinstance(spec, FinetuningSpec)
+    assert {group.set for group in spec.groups} == {"property", "polymers"}
 
 
 def test_pretraining_looks_at_every_test_set() -> None:

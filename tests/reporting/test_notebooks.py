@@ -57,7 +57,7 @@ def test_render_gives_four_files_without_machine_or_time(
     toy.write_results(experiments)
     parameters = {
         "edition": "tiny",
-        "spec": figure_spec(experiments, "ablations"),
+        "spec": figure_spec(experiments, "ablations").as_json(),
         "outputs": ["out/figure.pdf", "out/figure.png"],
     }
     contents = []
@@ -76,7 +76,10 @@ def test_render_gives_four_files_without_machine_or_time(
 
 def test_failed_notebook_is_kept_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    parameters = {"edition": "tiny", "spec": {"tables": [{"file": "no.json", "panels": [1]}]}}
+    panel = {"quantity": "", "rows": {"scratch": "scratch"}}
+    table = {"name": "qm9", "file": "no.json", "panels": [panel]}
+    spec = {"methods": {"scratch": "scratch"}, "tables": [table]}
+    parameters = {"edition": "tiny", "spec": spec}
     with pytest.raises(NotebookError, match=r"errors_by_method.ipynb.*no\.json.*logs/figure.ipynb"):
         rendered(tmp_path, toy.NOTEBOOKS / "errors_by_method.ipynb", parameters)
     assert "no.json" in Path("logs/figure.ipynb").read_text()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from georecon.errors import ConfigError
 from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, write_json
 from georecon.reporting.figures import draw
@@ -24,6 +26,10 @@ def texts(drawn: draw.Drawn) -> str:
     return "\n".join(found)
 
 
+def draw_tiny(experiments: Experiments, name: str) -> draw.Drawn:
+    return draw.draw(name, "tiny", figure_spec(experiments, name).as_json())
+
+
 def test_every_notebook_has_a_figure_and_every_figure_a_notebook() -> None:
     assert sorted(draw.FIGURES) == NAMES
 
@@ -37,7 +43,7 @@ def test_all_figures_are_drawn_from_any_shape_of_edition(
     toy.write_results(experiments)
     for name in NAMES:
         spec = figure_spec(experiments, name)
-        drawn = draw.draw(name, "tiny", spec, [f"{name}.pdf", f"{name}.png"])
+        drawn = draw.draw(name, "tiny", spec.as_json(), [f"{name}.pdf", f"{name}.png"])
         assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (tmp_path / f"{name}.png").read_bytes() == drawn._repr_png_()
         assert "tiny edition" in texts(drawn)
@@ -49,7 +55,7 @@ def test_the_same_data_gives_the_same_bytes(
     monkeypatch.chdir(tmp_path)
     experiments = toy.experiments_of("tiny")
     toy.write_results(experiments)
-    spec = figure_spec(experiments, "predictions")
+    spec = figure_spec(experiments, "predictions").as_json()
     for name in ("first", "second"):
         draw.draw("predictions", "tiny", spec, [f"{name}.pdf", f"{name}.png"])
     for kind in ("pdf", "png"):
@@ -68,9 +74,9 @@ def test_empty_cells_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             if cell["row"] in rows and cell["column"] == table["columns"][0]["key"]:
                 cell.update(empty)
         write_json(f"results/tiny/tables/{name}.json", table)
-    drawn = draw.draw("errors_by_method", "tiny", figure_spec(experiments, "errors_by_method"))
+    drawn = draw_tiny(experiments, "errors_by_method")
     assert "no scratch" in texts(drawn)
-    draw.draw("ablations", "tiny", figure_spec(experiments, "ablations"))
+    draw_tiny(experiments, "ablations")
 
 
 def test_error_in_a_panel_is_the_tables_value(
@@ -80,7 +86,7 @@ def test_error_in_a_panel_is_the_tables_value(
     experiments = toy.experiments_of("tiny")
     toy.write_results(experiments)
     table = read_json("results/tiny/tables/qm9.json")
-    shown = texts(draw.draw("predictions", "tiny", figure_spec(experiments, "predictions")))
+    shown = texts(draw_tiny(experiments, "predictions"))
     for cell in table["cells"]:
         if cell["row"] in experiments.methods.names():
             assert f"{cell['value']:.3g}" in shown
@@ -94,7 +100,7 @@ def test_points_and_bars_are_the_tables_mean_and_deviation(
     toy.write_results(experiments)
     table = read_json("results/tiny/tables/qm9.json")
     cells = {(cell["row"], cell["column"]): cell for cell in table["cells"]}
-    drawn = draw.draw("errors_by_method", "tiny", figure_spec(experiments, "errors_by_method"))
+    drawn = draw_tiny(experiments, "errors_by_method")
     lines = drawn.figure.axes[0].lines
     heights = {float(y) for line in lines for y in np.asarray(line.get_ydata(), dtype=float)}
 
@@ -131,7 +137,7 @@ def test_total_energies_are_shown_less_their_references(
     qm9 = replace(qm9, columns=(replace(qm9.columns[0], targets=("u0",)),))
     experiments = Experiments(replace(config, tables={**config.tables, "qm9": qm9}))
     toy.write_results(experiments)
-    drawn = draw.draw("predictions", "tiny", figure_spec(experiments, "predictions"))
+    drawn = draw_tiny(experiments, "predictions")
     assert "less atomic references" in texts(drawn)
     low, high = drawn.figure.axes[0].get_xlim()
     assert -50 < low < high < 50
@@ -158,9 +164,35 @@ def test_a_figure_reads_exactly_its_declared_inputs(
         hidden = everything - {Path(file) for file in figure_files(spec)}
         for path in hidden:
             path.rename(path.with_name(path.name + ".hidden"))
-        draw.draw(name, "tiny", spec)
+        draw.draw(name, "tiny", spec.as_json())
         for path in hidden:
             path.with_name(path.name + ".hidden").rename(path)
+
+
+@pytest.mark.parametrize("edition", ["tiny", "laptop", "paper"])
+@pytest.mark.parametrize("name", [*NAMES, "something_new"])
+def test_a_specification_comes_back_from_json(name: str, edition: str) -> None:
+    spec = figure_spec(toy.experiments_of(edition), name)
+    text = json.dumps(spec.as_json())
+    again = type(spec).from_json(json.loads(text))
+    assert again == spec
+    assert json.dumps(again.as_json()) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tables": [{"name": "qm9", "panels": []}]}, r"spec\.tables\.0\.file: missing"),
+        ({"tables": "qm9"}, r"spec\.tables: is 'qm9'; must be a list"),
+        ({"groups": []}, r"spec\.groups: unknown key; allowed: methods, tables"),
+    ],
+)
+def test_a_specification_of_another_shape_is_refused(
+    change: dict[str, object], message: str
+) -> None:
+    spec = figure_spec(toy.experiments_of("tiny"), "errors_by_method").as_json()
+    with pytest.raises(ConfigError, match=message):
+        draw.draw("errors_by_method", "tiny", spec | change)
 
 
 def test_a_new_notebook_gets_the_tables() -> None:

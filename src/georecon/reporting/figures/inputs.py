@@ -1,22 +1,38 @@
 """What each figure is drawn from: files, labels, units, as a specification from the configuration.
 
-A specification holds paths relative to the working folder, so that an executed notebook names no
-machine. A notebook that is not in ``SPECIFICATIONS`` gets the tables.
+A notebook that is not in ``SPECIFICATIONS`` gets the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from georecon import paths
 from georecon.data.cards import Target
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.specs import Column
 from georecon.files import sha256_file
-
-Spec = dict[str, Any]
+from georecon.reporting.figures.specs import (
+    AblationPanel,
+    AblationsSpec,
+    AblationTable,
+    ErrorsPanel,
+    ErrorsSpec,
+    ErrorsTable,
+    FigureSpec,
+    FinetuningSpec,
+    Group,
+    MetricsFile,
+    PretrainingRun,
+    PretrainingSpec,
+    SmoothnessPanel,
+    SmoothnessSpec,
+    SmoothnessTable,
+    TableFile,
+    TablesSpec,
+    TargetPanel,
+)
 
 
 def figure_names(notebooks: Path) -> list[str]:
@@ -29,38 +45,17 @@ def notebook_digest(notebooks: Path, figure: str) -> str:
     return sha256_file(notebooks / f"{figure}.ipynb")[:16]
 
 
-def figure_spec(experiments: Experiments, figure: str) -> Spec:
+def figure_spec(experiments: Experiments, figure: str) -> FigureSpec:
     """Everything a figure shows: methods with their labels, files, panels with their units."""
-    methods = {name: experiments.methods.entry(name).label for name in experiments.methods.names()}
-    return {"methods": methods, **SPECIFICATIONS.get(figure, _tables)(experiments)}
+    return SPECIFICATIONS.get(figure, _tables)(experiments)
 
 
-def figure_files(spec: Spec) -> list[str]:
-    """All files that a figure with this specification reads."""
-    found = [run["file"] for run in spec.get("runs", {}).values()]
-    found += [table["file"] for table in spec.get("tables", [])]
-    found += [
-        file
-        for group in spec.get("groups", [])
-        for panel in group["panels"]
-        for files in group_files(group, panel["target"]).values()
-        for file in files.values()
-    ]
-    return list(dict.fromkeys(found))
+def figure_files(spec: FigureSpec) -> list[str]:
+    """All files that a figure with this specification reads, each once."""
+    return list(dict.fromkeys(spec.files()))
 
 
-def group_files(group: Spec, target: str) -> dict[str, dict[int, str]]:
-    """Files of one target by method and seed."""
-    return {
-        method: {
-            seed: group["pattern"].format(target=target, method=method, seed=seed)
-            for seed in group["seeds"]
-        }
-        for method in group["methods"]
-    }
-
-
-def configured(figure: str, edition: str) -> tuple[Spec, Path]:
+def configured(figure: str, edition: str) -> tuple[FigureSpec, Path]:
     """Specification as the checkout's configuration has it, and the folder its paths start from.
 
     For a notebook opened by hand, where no workflow gives it parameters.
@@ -69,17 +64,21 @@ def configured(figure: str, edition: str) -> tuple[Spec, Path]:
     return figure_spec(Experiments.load(root / "config", {"edition": edition}), figure), root
 
 
+def _labels(experiments: Experiments) -> dict[str, str]:
+    """Label of each method."""
+    return {name: experiments.methods.entry(name).label for name in experiments.methods.names()}
+
+
 def _table_file(experiments: Experiments, table: str) -> str:
     return experiments.runs.folder(paths.TABLE, table=table) + ".json"
 
 
-def _tables(experiments: Experiments) -> Spec:
-    return {
-        "tables": [
-            {"name": name, "file": _table_file(experiments, name)}
-            for name in experiments.tables.names()
-        ]
-    }
+def _tables(experiments: Experiments) -> TablesSpec:
+    tables = tuple(
+        TableFile(name=name, file=_table_file(experiments, name))
+        for name in experiments.tables.names()
+    )
+    return TablesSpec(methods=_labels(experiments), tables=tables)
 
 
 def _method_tables(experiments: Experiments) -> dict[str, list[Column]]:
@@ -96,7 +95,7 @@ def _method_tables(experiments: Experiments) -> dict[str, list[Column]]:
     return found
 
 
-def _pretraining(experiments: Experiments) -> Spec:
+def _pretraining(experiments: Experiments) -> PretrainingSpec:
     names = [
         name for name in experiments.methods.names() if experiments.methods.is_pretrained(name)
     ]
@@ -108,62 +107,61 @@ def _pretraining(experiments: Experiments) -> Spec:
             labels |= {
                 row.method: f"{base}, {row.label}" for row in rows if row.method not in labels
             }
-    return {
-        "runs": {
-            name: {"label": label, "file": f"{experiments.runs.pretrain_folder(name)}/metrics.csv"}
-            for name, label in labels.items()
-        }
+    runs = {
+        name: PretrainingRun(
+            label=label, file=f"{experiments.runs.pretrain_folder(name)}/metrics.csv"
+        )
+        for name, label in labels.items()
     }
+    return PretrainingSpec(methods=_labels(experiments), runs=runs)
 
 
-def _groups(experiments: Experiments, file: str) -> list[Spec]:
+def _groups(experiments: Experiments, file: str) -> tuple[Group, ...]:
     """One group of panels for each table of methods: a panel for each of its targets."""
     groups = []
     for table, columns in _method_tables(experiments).items():
         dataset = experiments.data.dataset_of(columns[0].part)
         card = experiments.data.card(dataset)
         forces = card.forces
+        folder = paths.FINETUNE.replace("{edition}", experiments.edition)
         rows = [row.method for row in experiments.tables.rows(table) if not row.baseline]
+        targets = dict.fromkeys(column.target for column in columns)
         groups.append(
-            {
-                "set": columns[0].part,
-                "title": card.title.split(",")[0],
-                "pattern": paths.FINETUNE.replace("{edition}", experiments.edition).replace(
-                    "{dataset}", dataset
-                )
-                + f"/{file}",
-                "methods": list(dict.fromkeys(rows)),
-                "seeds": list(experiments.config.finetune.seeds),
-                "column": "val_force_mae" if forces else "val_mae",
-                "quantity": "force" if forces else "property",
-                "panels": [
-                    _panel(name, card.target(name), forces=forces)
-                    for name in dict.fromkeys(column.target for column in columns)
-                ],
-            }
+            Group(
+                set=columns[0].part,
+                title=card.title.split(",")[0],
+                pattern=folder.replace("{dataset}", dataset) + f"/{file}",
+                methods=tuple(dict.fromkeys(rows)),
+                seeds=experiments.config.finetune.seeds,
+                column="val_force_mae" if forces else "val_mae",
+                quantity="force" if forces else "property",
+                panels=tuple(_panel(name, card.target(name), forces=forces) for name in targets),
+            )
         )
-    return groups
+    return tuple(groups)
 
 
-def _panel(name: str, target: Target, *, forces: bool) -> Spec:
-    return {
-        "target": name,
-        "title": target.title or name,
-        "unit": target.force_unit if forces else target.unit,
-        "table_unit": target.table_force_unit if forces else target.table_unit,
-    }
+def _panel(name: str, target: Target, *, forces: bool) -> TargetPanel:
+    return TargetPanel(
+        target=name,
+        title=target.title or name,
+        unit=target.force_unit if forces else target.unit,
+        table_unit=target.table_force_unit if forces else target.table_unit,
+    )
 
 
-def _finetuning(experiments: Experiments) -> Spec:
-    return {"groups": _groups(experiments, "curve.csv")}
+def _finetuning(experiments: Experiments) -> FinetuningSpec:
+    groups = _groups(experiments, "curve.csv")
+    return FinetuningSpec(methods=_labels(experiments), groups=groups)
 
 
-def _predictions(experiments: Experiments) -> Spec:
+def _predictions(experiments: Experiments) -> FinetuningSpec:
     groups = _groups(experiments, "predictions.parquet")
-    return {"groups": [group for group in groups if group["quantity"] == "property"]}
+    properties = tuple(group for group in groups if group.quantity == "property")
+    return FinetuningSpec(methods=_labels(experiments), groups=properties)
 
 
-def _errors(experiments: Experiments) -> Spec:
+def _errors(experiments: Experiments) -> ErrorsSpec:
     found = []
     for table in _method_tables(experiments):
         panels: dict[str, dict[str, str]] = {}
@@ -171,87 +169,95 @@ def _errors(experiments: Experiments) -> Spec:
             if not row.baseline:
                 panels.setdefault(row.quantity or "", {})[row.method] = row.key
         found.append(
-            {
-                "name": table,
-                "file": _table_file(experiments, table),
-                "panels": [{"quantity": name, "rows": rows} for name, rows in panels.items()],
-            }
+            ErrorsTable(
+                name=table,
+                file=_table_file(experiments, table),
+                panels=tuple(
+                    ErrorsPanel(quantity=name, rows=rows) for name, rows in panels.items()
+                ),
+            )
         )
-    return {"tables": found}
+    return ErrorsSpec(methods=_labels(experiments), tables=tuple(found))
 
 
-def _smoothness(experiments: Experiments) -> Spec:
-    names = [
-        name
+def _smoothness(experiments: Experiments) -> SmoothnessSpec:
+    tables = tuple(
+        _smoothness_table(experiments, name)
         for name in experiments.tables.names()
         if experiments.tables.compares_methods(name)
         and any(c.source == "smoothness" for c in experiments.tables.columns(name))
-    ][:1]
-    tables: list[Spec] = []
-    for name in names:
-        panels: dict[str, Spec] = {}
-        estimates = [c for c in experiments.tables.columns(name) if c.metric != "unconverged"]
-        for column in estimates:
-            panel = {"title": column.title, "unit": column.unit, "columns": {}}
-            columns = panels.setdefault(column.title, panel)["columns"]
-            columns[column.key] = column.displacement
-        tables.append(
-            {
-                "name": name,
-                "file": _table_file(experiments, name),
-                "rows": {row.key: row.method for row in experiments.tables.rows(name)},
-                "maps": list(dict.fromkeys(c.map for c in experiments.tables.columns(name))),
-                "panels": list(panels.values()),
-            }
-        )
-    methods = [method for table in tables for method in table["rows"].values()]
-    return {
-        "tables": tables,
-        "runs": {
-            method: {"file": experiments.tables.smoothness_file(method)} for method in methods
-        },
+    )[:1]
+    methods = [method for table in tables for method in table.rows.values()]
+    runs = {
+        method: MetricsFile(file=experiments.tables.smoothness_file(method)) for method in methods
     }
+    return SmoothnessSpec(methods=_labels(experiments), tables=tables, runs=runs)
 
 
-def _ablations(experiments: Experiments) -> Spec:
+def _smoothness_table(experiments: Experiments, table: str) -> SmoothnessTable:
+    columns = experiments.tables.columns(table)
+    estimates: dict[str, list[Column]] = {}  # by title: one panel over all displacements
+    for column in columns:
+        if column.metric != "unconverged":
+            estimates.setdefault(column.title, []).append(column)
+    return SmoothnessTable(
+        name=table,
+        file=_table_file(experiments, table),
+        rows={row.key: row.method for row in experiments.tables.rows(table)},
+        maps=tuple(dict.fromkeys(column.map for column in columns)),
+        panels=tuple(
+            SmoothnessPanel(
+                title=title,
+                unit=same[0].unit,
+                columns={column.key: column.displacement for column in same},
+            )
+            for title, same in estimates.items()
+        ),
+    )
+
+
+def _ablations(experiments: Experiments) -> AblationsSpec:
     found = []
     for table, entry in experiments.config.tables.items():
         sweep = entry.rows.sweep
         if sweep is None:
             continue
-        columns = experiments.tables.columns(table)
-        losses = {
-            c.key: c.label.removeprefix("loss, ") for c in columns if c.label.startswith("loss, ")
-        }
-        loss = {"title": "held-out reconstruction loss", "measure": "", "columns": losses}
-        panels = [loss] if losses else []
-        panels += [
-            {
-                "title": column.label,
-                "measure": "MAE" if column.source == "finetune" else "",
-                "columns": {column.key: ""},
-            }
-            for column in columns
-            if column.key not in losses
-        ]
+        own = experiments.config.methods[sweep.method].params[sweep.parameter]
+        assert isinstance(own, int | float)  # the swept values, which are numbers, take its place
+        rows = experiments.tables.rows(table)
         found.append(
-            {
-                "name": table,
-                "file": _table_file(experiments, table),
-                "method": sweep.method,
-                "parameter": sweep.parameter,
-                "own": experiments.config.methods[sweep.method].params[sweep.parameter],
-                "rows": {
-                    row.key: value
-                    for row, value in zip(experiments.tables.rows(table), sweep.values, strict=True)
-                },
-                "panels": panels,
-            }
+            AblationTable(
+                name=table,
+                file=_table_file(experiments, table),
+                method=sweep.method,
+                parameter=sweep.parameter,
+                own=own,
+                rows={row.key: value for row, value in zip(rows, sweep.values, strict=True)},
+                panels=_ablation_panels(experiments.tables.columns(table)),
+            )
         )
-    return {"tables": found}
+    return AblationsSpec(methods=_labels(experiments), tables=tuple(found))
 
 
-SPECIFICATIONS: dict[str, Callable[[Experiments], Spec]] = {
+def _ablation_panels(columns: Sequence[Column]) -> tuple[AblationPanel, ...]:
+    """All losses in one panel, then a panel for each other column."""
+    losses = {
+        c.key: c.label.removeprefix("loss, ") for c in columns if c.label.startswith("loss, ")
+    }
+    loss = AblationPanel(title="held-out reconstruction loss", measure="", columns=losses)
+    others = [
+        AblationPanel(
+            title=column.label,
+            measure="MAE" if column.source == "finetune" else "",
+            columns={column.key: ""},
+        )
+        for column in columns
+        if column.key not in losses
+    ]
+    return (loss, *others) if losses else tuple(others)
+
+
+SPECIFICATIONS: dict[str, Callable[[Experiments], FigureSpec]] = {
     "pretraining_curves": _pretraining,
     "finetuning_curves": _finetuning,
     "predictions": _predictions,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import seaborn
@@ -17,6 +16,8 @@ from matplotlib.container import BarContainer
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from georecon.reporting.figures.read import Cells, Points
+from georecon.reporting.figures.specs import AblationPanel, AblationTable
 from georecon.reporting.figures.style import (
     FAINT,
     INK,
@@ -30,9 +31,6 @@ POINTS = 1500
 """Points of a scatter plot, per method and panel; errors are taken over all."""
 SWEEP_LINES = (("D", "-", None), ("o", "--", "#0072B2"), ("s", ":", "#000000"))
 """Lines of an ablation's panel: marker, line, colour (None: the method's)."""
-
-Cells = Mapping[tuple[str, str], Mapping[str, Any]]
-"""Filled cells of a table by row and column."""
 
 
 def seed_curves(axes: Axes, steps: np.ndarray, values: np.ndarray, ink: str, mark: str) -> None:
@@ -114,7 +112,9 @@ def relative_errors(
     Returns:
         The methods shown.
     """
-    found: dict[str, list[Any]] = {"x": [], "y": [], "hue": []}
+    places: list[int] = []
+    ratios: list[float] = []
+    methods: list[str] = []
     for number, column in enumerate(columns):
         scratch = cells.get((rows.get(SCRATCH, ""), column))
         if scratch is None:
@@ -128,13 +128,15 @@ def relative_errors(
             )
             continue
         for method, row in rows.items():
-            for value in cells.get((row, column), {"values": {}})["values"].values():
-                found["x"].append(number)
-                found["y"].append(value / scratch["value"])
-                found["hue"].append(method)
-    if found["x"]:
+            for value in _values(cells, row, column):
+                places.append(number)
+                ratios.append(value / scratch.value)
+                methods.append(method)
+    if places:
         seaborn.pointplot(
-            **found,
+            x=places,
+            y=ratios,
+            hue=methods,
             native_scale=True,
             hue_order=list(rows),
             palette={method: colour(labels, method) for method in rows},
@@ -149,12 +151,16 @@ def relative_errors(
             legend=False,
             ax=axes,
         )
-    return set(found["hue"])
+    return set(methods)
 
 
-def estimates(
-    axes: Axes, labels: Mapping[str, str], points: Mapping[str, list[tuple[float, float]]]
-) -> None:
+def _values(cells: Cells, row: str, column: str) -> tuple[float, ...]:
+    """A cell's values of seeds; none for an empty cell."""
+    cell = cells.get((row, column))
+    return cell.values if cell else ()
+
+
+def estimates(axes: Axes, labels: Mapping[str, str], points: Points) -> None:
     """Bars by method, or lines over the displacement where there are several of them."""
     if max(map(len, points.values()), default=0) > 1:
         for method, line in points.items():
@@ -184,29 +190,24 @@ def estimates(
 
 
 def sweep(
-    axes: Axes, entry: Mapping[str, Any], panel: Mapping[str, Any], cells: Cells, ink: str
+    axes: Axes, entry: AblationTable, panel: AblationPanel, cells: Cells, ink: str
 ) -> dict[str, Line2D]:
     """One measure of an ablation against the swept value, with deviations over seeds.
 
     Returns:
         Its lines by label.
     """
-    values = np.array(list(entry["rows"].values()), dtype=float)
-    axes.axvline(entry["own"], color=FAINT, linewidth=0.8, linestyle=":")
+    values = np.array(list(entry.rows.values()), dtype=float)
+    axes.axvline(entry.own, color=FAINT, linewidth=0.8, linestyle=":")
     handles = {}
-    for number, (column, label) in enumerate(panel["columns"].items()):
+    for number, (column, label) in enumerate(panel.columns.items()):
         pairs = [
             (place, value)
-            for row, place in entry["rows"].items()
-            for value in cells.get((row, column), {"values": {}})["values"].values()
+            for row, place in entry.rows.items()
+            for value in _values(cells, row, column)
         ]
-        mark, line, tone = SWEEP_LINES[number % len(SWEEP_LINES)]
-        style: dict[str, Any] = {
-            "color": tone or ink,
-            "marker": mark,
-            "linestyle": line,
-            "markersize": 3,
-        }
+        mark, line, own_ink = SWEEP_LINES[number % len(SWEEP_LINES)]
+        tone = own_ink or ink
         if pairs:
             seaborn.lineplot(
                 x=[float(place) for place, _ in pairs],
@@ -214,13 +215,16 @@ def sweep(
                 errorbar="sd",
                 err_style="bars",
                 err_kws={"capsize": 1.5, "elinewidth": 0.8},
-                markeredgecolor=style["color"],
+                color=tone,
+                marker=mark,
+                linestyle=line,
+                markersize=3,
+                markeredgecolor=tone,
                 legend=False,
                 ax=axes,
-                **style,
             )
         if label:
-            handles[label] = Line2D([], [], **style)
+            handles[label] = Line2D([], [], color=tone, marker=mark, linestyle=line, markersize=3)
     if values.min() > 0 and values.max() / values.min() > 5:
         axes.set_xscale("log")
     axes.set_xticks(values, [f"{value:g}" for value in values], fontsize=5.8)

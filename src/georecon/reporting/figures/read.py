@@ -3,10 +3,45 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from georecon.files import read_json
+
+Points = dict[str, list[tuple[float, float]]]
+"""By method: (displacement [Å], estimate)."""
+
+
+class Cell(NamedTuple):
+    """A filled cell of a table: mean, and the values of the seeds."""
+
+    value: float
+    values: tuple[float, ...]
+
+
+Cells = Mapping[tuple[str, str], Cell]
+"""Filled cells of a table by row and column."""
+
+
+class TableColumn(NamedTuple):
+    """A column of a table as it is shown."""
+
+    key: str
+    label: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What figures show of a table."""
+
+    title: str
+    columns: tuple[TableColumn, ...]
+    cells: Cells
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
@@ -17,10 +52,18 @@ def read_columns(path: Path) -> dict[str, np.ndarray]:
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in names}
 
 
-def table_cells(table: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Filled cells of a table by row and column."""
-    cells = ((cell["row"], cell["column"], cell) for cell in table["cells"])
-    return {(row, column): cell for row, column, cell in cells if cell["value"] is not None}
+def read_table(path: Path) -> Table:
+    """A table's title, columns and filled cells, from its JSON file."""
+    table: dict[str, Any] = read_json(path)
+    return Table(
+        title=table["title"],
+        columns=tuple(TableColumn(c["key"], c["label"], c["unit"]) for c in table["columns"]),
+        cells={
+            (cell["row"], cell["column"]): Cell(cell["value"], tuple(cell["values"].values()))
+            for cell in table["cells"]
+            if cell["value"] is not None
+        },
+    )
 
 
 def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -35,16 +78,16 @@ def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return label, guess, baseline
 
 
-def mean_norms(metrics: dict[str, Any]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+def mean_norms(files: Mapping[str, Path]) -> dict[str, Points]:
     """Mean spectral norm by map and method: (displacement, norm), sorted.
 
     Args:
-        metrics: content of each method's smoothness metrics.json, whose estimates are named
+        files: each method's smoothness metrics.json, whose estimates are named
             ``<map>/<displacement>``.
     """
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for method, document in metrics.items():
-        for name, estimate in document["estimates"].items():
+    found: dict[str, Points] = {}
+    for method, path in files.items():
+        for name, estimate in read_json(path)["estimates"].items():
             which, size = name.rsplit("/", 1)
             point = (float(size), estimate["spectral_mean"])
             found.setdefault(which, {}).setdefault(method, []).append(point)

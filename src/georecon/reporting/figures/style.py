@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,7 +25,7 @@ COLOURS = {SCRATCH: "#7F7F7F", "coord": "#0072B2", "georecon": "#D55E00", "frad"
 SPARE_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = {SCRATCH: "s", "coord": "o", "georecon": "D", "frad": "^"}
 SPARE_MARKERS = ("v", "P", "X", "<")
-STYLE: dict[str, Any] = {
+STYLE: dict[str, str | float | bool] = {
     "font.family": "DejaVu Sans",
     "font.size": 7.0,
     "axes.titlesize": 7.5,
