@@ -397,6 +397,18 @@ def test_harmless_objects_become_stand_ins(lightning, name):
     assert from_lightning(lightning(content)).encoder.settings == make_encoder().settings
 
 
+def test_what_other_packages_allow_is_not_built(lightning):
+    """PyTorch Geometric tells torch to build these; beside stand-ins they would not be whole."""
+    content, _ = lightning_content(make_encoder())
+    content["extra"] = harmless()["defaultdicts"]
+    path, before = lightning(content), torch.serialization.get_safe_globals()
+    with torch.serialization.safe_globals([defaultdict, list, dict]):
+        allowed = torch.serialization.get_safe_globals()
+        assert from_lightning(path).encoder.settings == make_encoder().settings
+        assert set(torch.serialization.get_safe_globals()) == set(allowed)
+    assert set(torch.serialization.get_safe_globals()) == set(before)
+
+
 def test_options_may_be_a_namespace_of_numpy_scalars(lightning):
     content, _ = lightning_content(make_encoder(), cutoff_upper=np.float64(5.0))
     options = {**content["hyper_parameters"], "num_heads": np.int64(2)}

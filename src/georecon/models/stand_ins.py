@@ -10,6 +10,8 @@ from __future__ import annotations
 import pickle
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,6 @@ _HARMLESS = re.compile(
     r"|numpy\.(_core|core)\.(multiarray|numeric)\.(scalar|_reconstruct|_frombuffer)"
 )
 _SCALAR = re.compile(r"[<>|=]?[biuf][1248]")
-_UNREADABLE = (OSError, RuntimeError, ValueError, EOFError, TypeError, pickle.UnpicklingError)
 _OLD_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 """Near the start of every file of torch before 1.6: its magic number, pickled."""
 
@@ -85,6 +86,18 @@ def _stand_in(name: str) -> Any:
     return type(last, (_Thing,), {})
 
 
+@contextmanager
+def _nothing_else_allowed() -> Iterator[None]:
+    """Without the classes that other packages have told torch to build (PyTorch Geometric does)."""
+    others = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(others)
+
+
 def read_checkpoint(path: Path) -> Any:
     """A ``torch.save`` file's tensors and plain values; foreign objects become stand-ins.
 
@@ -94,17 +107,8 @@ def read_checkpoint(path: Path) -> Any:
     """
     _refuse_old(path)
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        foreign = [
-            name
-            for name in names
-            if not name.startswith(_LIBRARIES) and not _HARMLESS.fullmatch(name)
-        ]
-        if foreign:
-            raise CheckpointError(f"{path}: refers to code, which is not run: {min(foreign)}")
-        made: list[Any] = [(_stand_in(name), name) for name in names]
-        with torch.serialization.safe_globals(made):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with _nothing_else_allowed():
+            return _read(path)
     except (
         OSError,
         RuntimeError,
@@ -116,6 +120,18 @@ def read_checkpoint(path: Path) -> Any:
         lines = str(error).splitlines() or [type(error).__name__]
         reason = next((line.strip() for line in lines if "WeightsUnpickler" in line), lines[0])
         raise CheckpointError(f"{path}: not a whole torch checkpoint ({reason})") from None
+
+
+def _read(path: Path) -> Any:
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    foreign = [
+        name for name in names if not name.startswith(_LIBRARIES) and not _HARMLESS.fullmatch(name)
+    ]
+    if foreign:
+        raise CheckpointError(f"{path}: refers to code, which is not run: {min(foreign)}")
+    made: list[Any] = [(_stand_in(name), name) for name in names]
+    with torch.serialization.safe_globals(made):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _refuse_old(path: Path) -> None:
