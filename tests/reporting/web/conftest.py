@@ -40,7 +40,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def server(page: Path) -> Iterator[str]:
     """Address of the page on a plain web server of the results folder."""
-    results = page.parents[2]
+    results = page.parents[1]
     handler = functools.partial(Quiet, directory=str(results))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as found:
         thread = threading.Thread(target=found.serve_forever, daemon=True)
