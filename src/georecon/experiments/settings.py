@@ -100,8 +100,19 @@ class Recipe:
         return self.force_weight > 0.0
 
 
+class _RunSettings:
+    """What runs of all stages have in common."""
+
+    __slots__ = ()
+    encoder: EncoderSettings
+
+    def as_json(self) -> Json:
+        """For the rule's parameters and the record: the encoder's defaults are written out too."""
+        return {**as_json(self), "encoder": encoder_json(self.encoder)}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PretrainSettings:
+class PretrainSettings(_RunSettings):
     """One pre-training run."""
 
     name: str
@@ -113,13 +124,9 @@ class PretrainSettings:
     seed: int
     code: str
 
-    def as_json(self) -> Json:
-        """For the rule's parameters and the record."""
-        return _stated(self, self.encoder)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FinetuneSettings:
+class FinetuneSettings(_RunSettings):
     """One fine-tuning run."""
 
     name: str
@@ -134,13 +141,9 @@ class FinetuneSettings:
     seed: int
     code: str
 
-    def as_json(self) -> Json:
-        """For the rule's parameters and the record."""
-        return _stated(self, self.encoder)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SmoothnessSettings:
+class SmoothnessSettings(_RunSettings):
     """Smoothness estimates of one encoder."""
 
     name: str
@@ -152,15 +155,6 @@ class SmoothnessSettings:
     iterations: int
     seed: int
     code: str
-
-    def as_json(self) -> Json:
-        """For the rule's parameters and the record."""
-        return _stated(self, self.encoder)
-
-
-def _stated(settings: object, encoder: EncoderSettings) -> Json:
-    """JSON in which the encoder's sizes are written out, those that are the default too."""
-    return {**as_json(settings), "encoder": encoder_json(encoder)}
 
 
 def encoder_json(encoder: EncoderSettings) -> Json:
