@@ -1,11 +1,11 @@
-"""What follows a backward pass: our AdamW against each of torch's, on one thread.
+"""What follows a backward pass: torch's AdamW on one vector against it on a list, on one thread.
 
-From gradients to changed weights: gather, norm, clip, step. Torch's variants step a tensor at a
-time (``single``), many at once (``foreach``), in one kernel (``fused``), or that on one vector of
-which all parameters are views (``flat``), as ours does. Milliseconds of processor time, medians
+From gradients to changed weights: gather, norm, clip, step. torch steps a tensor at a time
+(``single``), many at once (``foreach``), in one kernel (``fused``), or that on one vector of which
+all parameters are views (``flat``), which is what we use. Milliseconds of processor time, medians
 over alternating steps, beside the whole step of that model; ``start`` is the processor time from
 the first use of each to the end of its first step in a new process that has imported torch.
-``relative_difference`` says how far weights lie from ours after one step on equal gradients,
+``relative_difference`` says how far weights lie from those of ``flat`` after one step on equal gradients,
 relative to the largest weight of their tensor. Prints the numbers; ``--json FILE`` writes them.
 """
 
@@ -28,14 +28,13 @@ from georecon.jobs.job import prepare_torch
 from georecon.kernels.autograd import only
 from georecon.models.encoder import EncoderSettings, EquivariantTransformer
 from georecon.models.heads import ScalarHead
-from georecon.training.optimizer import AdamW
+from georecon.training.optimizer import FlatAdamW
 
 SIZES = {"32/2/32, 16 molecules": (32, 4, 2, 32, 16), "256/8/64, 64 molecules": (256, 8, 8, 64, 64)}
-TORCH: dict[str, dict[str, Any]] = {
+LISTED: dict[str, dict[str, Any]] = {
     "single": {"foreach": False},
     "foreach": {"foreach": True},
     "fused": {"fused": True},
-    "flat": {"fused": True},
 }
 LR, CLIP, ATOMS = 3e-3, 10.0, 18
 
@@ -77,49 +76,30 @@ def give(model: Model, kept: list[Tensor | None]) -> None:
         parameter.grad = None if gradient is None else gradient.clone()
 
 
-Step = Callable[[int], None]
-
-
-def ours(parameters: list[nn.Parameter]) -> Step:
-    adamw = AdamW(parameters, 0.0)
-
-    def step(number: int) -> None:
-        gradient = adamw.gradient()
-        norm = float(gradient.norm())
-        if norm > CLIP:
-            gradient *= CLIP / norm
-        adamw.step(gradient, LR, number)
-
-    return step
-
-
-def torchs(parameters: list[nn.Parameter], name: str) -> Step:
-    if name != "flat":
-        adamw = torch.optim.AdamW(parameters, lr=LR, weight_decay=0.0, **TORCH[name])
-
-        def step(number: int) -> None:
-            nn.utils.clip_grad_norm_(parameters, CLIP, error_if_nonfinite=True)
-            adamw.step()
-
-        return step
-    whole = nn.Parameter(torch.cat([p.detach().flatten() for p in parameters]))
-    parts = whole.detach().split([p.numel() for p in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
-        parameter.data = part.view_as(parameter)
-    adamw = torch.optim.AdamW([whole], lr=LR, weight_decay=0.0, **TORCH[name])
-
-    def flat_step(number: int) -> None:
-        parts = (torch.zeros_like(p) if p.grad is None else p.grad for p in parameters)
-        whole.grad = torch.cat([part.flatten() for part in parts])
-        nn.utils.clip_grad_norm_([whole], CLIP, error_if_nonfinite=True)
-        adamw.step()
-
-    return flat_step
+Step = Callable[[], None]
 
 
 def step_of(name: str, model: Model) -> Step:
+    """One step of a variant, after a backward pass."""
     parameters = list(model.parameters())
-    return ours(parameters) if name == "ours" else torchs(parameters, name)
+    if name == "flat":
+        flat = FlatAdamW(parameters, 0.0)
+
+        def flat_step() -> None:
+            gradient = flat.gradient()
+            norm = float(gradient.norm())
+            if norm > CLIP:
+                gradient *= CLIP / norm
+            flat.step(gradient, LR)
+
+        return flat_step
+    adamw = torch.optim.AdamW(parameters, lr=LR, weight_decay=0.0, **LISTED[name])
+
+    def step() -> None:
+        nn.utils.clip_grad_norm_(parameters, CLIP, error_if_nonfinite=True)
+        adamw.step()
+
+    return step
 
 
 def cost(size: tuple[int, ...], steps: int) -> dict[str, float]:
@@ -127,9 +107,8 @@ def cost(size: tuple[int, ...], steps: int) -> dict[str, float]:
     *sizes, molecules = size
     graph, model = batch(molecules), Model(*sizes)
     taken: dict[str, list[float]] = {"forward and backward": []}
-    variants = {name: step_of(name, model) for name in TORCH if name != "flat"}
-    variants |= {"ours": step_of("ours", model), "flat": step_of("flat", model)}
-    for number in range(1, steps + 1):
+    variants = {name: step_of(name, model) for name in (*LISTED, "flat")}  # flat moves the weights
+    for _ in range(steps):
         started = time.process_time()
         model.backward(graph)
         taken["forward and backward"].append(time.process_time() - started)
@@ -137,20 +116,20 @@ def cost(size: tuple[int, ...], steps: int) -> dict[str, float]:
         for name, step in variants.items():
             give(model, kept)
             started = time.process_time()
-            step(number)
+            step()
             taken.setdefault(name, []).append(time.process_time() - started)
     return {name: 1e3 * statistics.median(some[3:]) for name, some in taken.items()}
 
 
 def digits() -> dict[str, float]:
-    """By variant: how far weights lie from ours after the first step, the same gradients given."""
+    """By variant: how far weights lie from flat's after the first step, the same gradients."""
     *sizes, molecules = SIZES["32/2/32, 16 molecules"]
     graph, models = batch(molecules), {}
-    for name in ("ours", *TORCH):
+    for name in ("flat", *LISTED):
         models[name] = Model(*sizes)
         models[name].backward(graph)
-        step_of(name, models[name])(1)
-    return {name: difference(models["ours"], models[name]) for name in TORCH}
+        step_of(name, models[name])()
+    return {name: difference(models["flat"], models[name]) for name in LISTED}
 
 
 def difference(first: nn.Module, second: nn.Module) -> float:
@@ -162,12 +141,12 @@ def difference(first: nn.Module, second: nn.Module) -> float:
 
 def start(name: str) -> float:
     """Seconds of processor time that the first use of a variant takes in a new process."""
-    use = "AdamW([p], 0.0); o.step(o.gradient(), 0.1, 1)"
-    if name != "ours":
-        use = f"torch.optim.AdamW([p], **{TORCH[name]}); o.step()"
+    use = "FlatAdamW([p], 0.0); o.step(o.gradient(), 0.1)"
+    if name != "flat":
+        use = f"torch.optim.AdamW([p], **{LISTED[name]}); o.step()"
     code = (
         "import time, torch, georecon.stages.finetune\n"
-        "from georecon.training.optimizer import AdamW\n"
+        "from georecon.training.optimizer import FlatAdamW\n"
         "p = torch.nn.Parameter(torch.ones(3)); p.sum().backward(); s = time.process_time()\n"
         f"o = {use}\nprint(time.process_time() - s)"
     )
@@ -188,7 +167,7 @@ def main() -> None:
             name: cost(size, options.steps if size[0] < 100 else max(20, options.steps // 10))
             for name, size in SIZES.items()
         },
-        "start_seconds": {name: start(name) for name in ("ours", *TORCH)},
+        "start_seconds": {name: start(name) for name in ("flat", *LISTED)},
         "relative_difference": digits(),
     }
     if publish(report, options.json):

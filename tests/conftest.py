@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 from pathlib import Path
@@ -9,7 +10,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: several tests at a time
 
 import pytest
+import torch
 from filelock import FileLock
+
+if importlib.util.find_spec("triton") and not torch.cuda.is_available():
+    with pytest.MonkeyPatch.context() as patch:  # triton asks at its import, which others bring too
+        patch.setenv("TRITON_INTERPRET", "1")
+        import triton.language
 
 from tests.projects import Project, make_project
 

@@ -491,7 +491,11 @@ def test_what_triton_lacks_is_named(
 def test_several_processes_compile_at_the_same_time(
     fresh: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    command = [sys.executable, "-c", "from georecon.kernels import native; print(native.kernel())"]
+    code = (
+        "import pathlib\nfrom georecon.kernels import build, native\n"
+        f"build.INSTALLED = pathlib.Path({str(build.INSTALLED)!r})\nprint(native.kernel())"
+    )
+    command = [sys.executable, "-c", code]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ.copy())
         for _ in range(2)

@@ -32,7 +32,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 INTERPRET = "TRITON_INTERPRET"
 with pytest.MonkeyPatch.context() as patch:
     if DEVICE == "cpu":
-        patch.setenv(INTERPRET, "1")  # read when triton is imported and when kernels are defined
+        patch.setenv(INTERPRET, "1")  # when triton is imported (tests/conftest.py), kernels defined
     import triton
     import triton.language as tl
 

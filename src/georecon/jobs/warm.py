@@ -243,6 +243,7 @@ class _Server:
         sys.path[:] = wanted["path"]
         for name in MODULES:
             importlib.import_module(name)
+        importlib.import_module("georecon.training.optimizer").preload()
         if (threads := len(os.listdir("/proc/self/task"))) > 1:
             sys.exit(f"georecon.jobs.warm: {threads} threads; jobs go on without a warm process")
         gc.freeze()

@@ -27,7 +27,7 @@ from georecon.jobs.progress import Progress
 from georecon.kernels.autograd import only
 from georecon.training import checkpoint
 from georecon.training.curve import Curve
-from georecon.training.optimizer import AdamW
+from georecon.training.optimizer import FlatAdamW
 from georecon.training.precision import products
 from georecon.training.schedule import Plateau, warmup_cosine
 from georecon.training.world import World
@@ -96,7 +96,7 @@ class Trainer:
         self.task, self.settings, self.folder, self.digest = task, settings, folder, digest
         self.world = world or World()
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
-        self.optimizer = AdamW(self.parameters, settings.weight_decay)
+        self.optimizer = FlatAdamW(self.parameters, settings.weight_decay)
         self.lr = 0.0  # of the last step
         self.plateau = Plateau()
         self.step = 0
@@ -134,8 +134,8 @@ class Trainer:
             self._refuse(f"gradient norm is {norm}")
         if self.settings.clip and norm > self.settings.clip:
             gradient *= self.settings.clip / norm
+        self.optimizer.step(gradient, self.lr)
         self.step += 1
-        self.optimizer.step(gradient, self.lr, self.step)
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._since += 1
@@ -206,7 +206,7 @@ class Trainer:
             groups[kind][rest] = tensor
         self.task.model.load_state_dict(groups["model"])
         self.best = groups["best"]
-        self.optimizer.restore(groups["optimizer"])
+        self.optimizer.restore(groups["optimizer"], found.step)
         state = found.state
         self.step, self.best_step, self.waited = found.step, state["best_step"], state["waited"]
         self.best_score = math.inf if state["best_score"] is None else state["best_score"]

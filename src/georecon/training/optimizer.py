@@ -1,35 +1,39 @@
-"""AdamW on one flat vector: a few operations a step however many parameters a model has.
+"""torch's fused AdamW on one flat vector: one call a step however many parameters a model has.
 
-Our own for its digits: torch's variants round in another order, so every table would change in its
-last digits. Speed is no reason (docs/performance.md, "Libraries instead of own code"): the next
-release that changes numbers anyway should use ``torch.optim.AdamW(fused=True)`` on one flat vector.
-Its first use imports torch's compiler, a second, which the warm process must then do once a run.
+The parameters of the model become views of that vector, so the gradient that the processes of a run
+add up, its norm and the update are one tensor each. A step of a small model then costs a quarter
+of torch's step over a list of parameters (docs/performance.md, "Libraries instead of own code").
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class AdamW:
+class FlatAdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), torch's default betas.
 
+    A parameter that gets no gradient counts as one whose gradient is zero: weight decay alone
+    changes it.
+
     Args:
-        parameters: what to train; one without a gradient is left as it is.
+        parameters: what to train, of one type and on one device; their storage is replaced by
+            views of one vector, so they must not be moved to another device afterwards.
         weight_decay: decay per step in units of the learning rate.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], weight_decay: float) -> None:
-        self.parameters, self.weight_decay = list(parameters), weight_decay
-        self.sizes = [parameter.numel() for parameter in self.parameters]
-        flat = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
-        self.exp_avg, self.exp_avg_sq = torch.zeros_like(flat), torch.zeros_like(flat)
+        self.parameters = list(parameters)
+        self.flat = nn.Parameter(torch.cat([p.detach().flatten() for p in self.parameters]))
+        parts = self.flat.detach().split([p.numel() for p in self.parameters])
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            parameter.data = part.view_as(parameter)
+        self._adamw = torch.optim.AdamW([self.flat], weight_decay=weight_decay, fused=True)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -44,31 +48,29 @@ class AdamW:
         )
         return torch.cat([part.detach().flatten() for part in parts])
 
-    @torch.no_grad()
-    def step(self, gradient: Tensor, lr: float, step: int) -> None:
+    def step(self, gradient: Tensor, lr: float) -> None:
         """Update the parameters.
 
         Args:
             gradient: flat gradient, clipped if it is to be.
             lr: learning rate of this step.
-            step: number of this step, from 1.
         """
-        self.exp_avg.lerp_(gradient, 1.0 - BETA1)
-        self.exp_avg_sq.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
-        root = self.exp_avg_sq.sqrt().div_(math.sqrt(1.0 - BETA2**step)).add_(EPSILON)
-        update = (self.exp_avg / root).mul_(-lr / (1.0 - BETA1**step))
-        for parameter, part in zip(self.parameters, update.split(self.sizes), strict=True):
-            if parameter.grad is None:
-                continue
-            if self.weight_decay:
-                parameter.mul_(1.0 - lr * self.weight_decay)
-            parameter.add_(part.view_as(parameter))
+        self.flat.grad = gradient
+        self._adamw.param_groups[0]["lr"] = lr
+        self._adamw.step()
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors for a checkpoint."""
-        return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
+        """The moments, for a checkpoint; before the first step they are zero."""
+        state = self._adamw.state.get(self.flat, {})
+        return {name: state.get(name, torch.zeros_like(self.flat)) for name in _MOMENTS}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Inverse of :meth:`state`."""
-        self.exp_avg.copy_(state["exp_avg"])
-        self.exp_avg_sq.copy_(state["exp_avg_sq"])
+    def restore(self, state: dict[str, Tensor], step: int) -> None:
+        """Go on after ``step`` steps with the moments of :meth:`state`."""
+        moments = {name: state[name].to(self.flat) for name in _MOMENTS}
+        steps = torch.tensor(float(step), device=self.flat.device)
+        self._adamw.state[self.flat] = {"step": steps, **moments}
+
+
+def preload() -> None:
+    """Import what torch imports when an optimiser is first made: its compiler, a second."""
+    FlatAdamW([nn.Parameter(torch.zeros(1))], 0.0)
