@@ -23,9 +23,14 @@ def conditions(config: Config, data: Data, columns: Iterable[Column], parts: lis
     if parts or any(column.source != "finetune" for column in columns):
         train, title = config.pretrain.train, data.card(data.dataset_of(PRETRAIN)).title
         sentences.append(
-            f"Pre-training: {title}, {train.steps} steps of {train.batch_size} molecules, "
-            f"seed {config.pretrain.seed}."
+            f"Pre-training: {title}, {train.steps} steps of {train.batch_size} molecules "
+            f"({train.steps * train.batch_size} in all), seed {config.pretrain.seed}."
         )
+        sentences += [
+            f"{entry.label}: {round(entry.steps_factor * train.steps)} steps."
+            for entry in config.methods.values()
+            if entry.steps_factor is not None
+        ]
         if config.pretrain.exclude_leaks:
             sentences.append("Structures of the test sets were removed from pre-training.")
     sentences += [_finetune_words(config, data, part) for part in parts]

@@ -63,7 +63,37 @@ def load_config(folder: Path, overrides: Mapping[str, Any], *, sound: bool = Fal
         raise ConfigError(f"edition is {edition!r}; allowed: {', '.join(editions)}{hint}")
     config: Json = {name: read_mapping(folder / f"{name}.yaml") for name in _SHARED}
     config = merge(config, read_mapping(folder / "editions" / f"{edition}.yaml"))
+    config = merge(config, _outdated(config, overrides))
     return config_of(merge(config, overrides), sound=sound)
+
+
+_PLACES = ("local", "urls", "package", "name")
+_OF_A_RULE = ("test", "number", "val_fraction")
+
+
+def _outdated(base: Any, over: Any, place: tuple[str, ...] = ()) -> Json:
+    """Nulls for what ``base`` says of something that ``over`` puts another in the place of.
+
+    The reason why a dataset or a file is missing, where another dataset or a place of the file is
+    given; what belongs to a split's rule, where another rule is given.
+    """
+    if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
+        return {}
+    parts = {
+        name: _outdated(base[name], over[name], (*place, name)) for name in over if name in base
+    }
+    found: Json = {name: inner for name, inner in parts.items() if inner}
+    gone: tuple[str, ...] = ()
+    match place:
+        case ("sets", _):
+            before = base.get("dataset")
+            gone = ("missing",) if over.get("dataset", before) != before else ()
+        case ("finetune", _, "split"):
+            before = base.get("rule", "random")
+            gone = _OF_A_RULE if over.get("rule", before) != before else ()
+        case ("datasets", _, "sources", _, "files", _):
+            gone = ("missing",) if any(over.get(name) for name in _PLACES) else ()
+    return found | dict.fromkeys(gone)
 
 
 def config_of(document: Mapping[str, Any], *, sound: bool = False) -> Config:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from georecon import paths
@@ -89,6 +89,14 @@ class Data:
         no_train = missing_file(card, split.train)
         return {name: no_train or missing_file(card, role) for name, role in split.test.items()}
 
+    def no_forces(self, dataset: str, target: str, part: str) -> str | None:
+        """Why a test part of a target has energies only, or None."""
+        card = self.card(dataset)
+        split = parts(card, target)
+        if split is None:
+            return None
+        return card_source(card)[1].files[split.test[part]].no_forces
+
     def tested(self, dataset: str) -> list[str]:
         """Targets of a fine-tuning dataset that have data to be tested on."""
         return [
@@ -115,8 +123,7 @@ class Data:
             ConfigError: the card has no such file; lists those it has.
         """
         _, source = card_source(self.card(dataset))
-        files = [*source.files.values()]
-        files += [source.indices.train, source.indices.test] if source.indices else []
+        files = [*source.files.values(), *self._lists(dataset).values()]
         for file in files:
             if file.name == name:
                 return file
@@ -178,10 +185,9 @@ class Data:
             gone = self.parts(dataset, target)
             present = {name: role for name, role in own.test.items() if not gone[name]}
             files = FileParts(train=own.train, test=present)
-        _, source = card_source(card)
-        if split.rule == "index" and source.indices is not None:
-            lists = {"train": source.indices.train, "test": source.indices.test}
-            indices = {part: _rows(file, split.number or 1) for part, file in lists.items()}
+        if split.rule == "index":
+            lists = self._lists(dataset)
+            indices = {p: Rows(name=str(f.name), member=f.member) for p, f in lists.items()}
         return SplitPlan(
             rule=split.rule,
             store=self.store(dataset, target),
@@ -194,6 +200,17 @@ class Data:
             files=files,
             indices=indices,
         )
+
+    def _lists(self, dataset: str) -> dict[str, File]:
+        """Published lists of rows by part, those of the split's number; a source may have none."""
+        _, source = card_source(self.card(dataset))
+        if source.indices is None:
+            return {}
+        sections = self.config.finetune.sets
+        names = [n for n, role in self.config.sets.items() if role.dataset == dataset]
+        number = next((sections[n].split.number for n in names if n in sections), None) or 1
+        lists = {"train": source.indices.train, "test": source.indices.test}
+        return {part: _numbered(file, number) for part, file in lists.items()}
 
     def _sizes(self, dataset: str, target: str) -> _Sizes:
         """Training and validation molecules; MD22's sizes are those of its own protocol."""
@@ -229,6 +246,17 @@ class Data:
         )
 
 
-def _rows(file: File, number: int) -> Rows:
-    names = [text and text.replace("{number}", str(number)) for text in (file.name, file.member)]
-    return Rows(name=str(names[0]), member=names[1])
+def _numbered(file: File, number: int) -> File:
+    """A list of rows with the number of a published split in its names."""
+
+    def filled(text: str | None) -> str | None:
+        return text and text.replace("{number}", str(number))
+
+    return replace(
+        file,
+        name=filled(file.name),
+        member=filled(file.member),
+        local=filled(file.local),
+        path=filled(file.path),
+        urls=tuple(url.replace("{number}", str(number)) for url in file.urls),
+    )

@@ -70,7 +70,7 @@ def _splits(config: Config) -> Iterator[str]:
     """Datasets that cannot play their part, and splits larger than their dataset."""
     for part, role in config.sets.items():
         card = config.datasets.get(role.dataset)
-        if card is None or role.missing is not None or part == PRETRAIN:
+        if card is None or part == PRETRAIN:
             continue
         if card.kind == "geometries":
             yield (
@@ -79,7 +79,7 @@ def _splits(config: Config) -> Iterator[str]:
             )
         elif not card.targets:
             yield f"datasets.{card.name}.targets: missing; sets.{part} is trained on them"
-        elif part in config.finetune.sets:
+        elif part in config.finetune.sets and role.missing is None:
             split = config.finetune.sets[part].split
             if split.name == f"{PRETRAIN}_{config.edition}":
                 yield f"finetune.{part}.split.name: is {split.name!r}, that of pre-training's split"
@@ -186,6 +186,8 @@ def _table(config: Config, name: str, table: Table) -> Iterator[str]:
     yield from _placeholders(f"{place}.title", table.title, "title")
     if "{title}" in table.title and not any(column.set for column in table.columns):
         yield f"{place}.title: has {{title}}, and no column names a part"
+    if table.rows.quantities and table.columns[0].source != "finetune":
+        yield f"{place}.columns.0.source: is {table.columns[0].source!r}; quantities need finetune"
     for k, column in enumerate(table.columns):
         yield from _column(config, table, column, f"{place}.columns.{k}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from georecon import paths
+from georecon.data.cards import ISOLATED_ATOMS
 from georecon.data.elements import ATOMIC_NUMBER
 from georecon.errors import ConfigError
 from georecon.experiments.data import Data
@@ -99,7 +100,7 @@ class Runs:
         """How a target is learned, from its entry in the dataset card."""
         card = self.data.card(dataset)
         entry = card.target(target)
-        atomref = card.atomrefs[entry.atomref] if entry.atomref else {}
+        atomref = card.atomrefs.get(entry.atomref or "", {})
         return Recipe(
             head=entry.head,
             loss=entry.loss,
@@ -109,6 +110,7 @@ class Runs:
             noise_weight=entry.denoise_weight,
             energy_weight=(entry.energy_weight or 0.0) if card.forces else 0.0,
             force_weight=(entry.force_weight or 0.0) if card.forces else 0.0,
+            isolated_atoms=entry.atomref == ISOLATED_ATOMS and not atomref,
         )
 
     def smoothness_settings(self, method: str, seed: int) -> SmoothnessSettings:

@@ -72,7 +72,8 @@ def all_errors(
 def prediction_table(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Columns of predictions.parquet: kind, id, atom, axis, label, prediction, baseline.
 
-    ``baseline`` is the prediction of the training mean; for forces it is zero.
+    ``baseline`` is the prediction of the training mean; for forces it is zero. Molecules of a test
+    file without forces (NaN) have no rows of kind "force".
     """
     size = len(outputs["ids"])
     nothing = np.full(size, -1, dtype=np.int16)
@@ -98,7 +99,8 @@ def prediction_table(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "prediction": outputs["force_prediction"].ravel(),
         "baseline": np.zeros(3 * len(atoms)),
     }
-    return {name: np.concatenate([property_part[name], forces[name]]) for name in forces}
+    known = ~np.isnan(forces["label"])
+    return {name: np.concatenate([property_part[name], forces[name][known]]) for name in forces}
 
 
 def errors(table: dict[str, np.ndarray]) -> dict[str, Any]:

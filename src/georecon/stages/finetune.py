@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from georecon.data.elements import ATOMIC_NUMBER
 from georecon.data.split import read_split
 from georecon.data.store import Store
-from georecon.errors import ConfigError
+from georecon.errors import ConfigError, DataError
 from georecon.experiments.settings import FinetuneSettings, Recipe
 from georecon.files import atomic_path, sha256_file, sha256_json
 from georecon.graph import scatter_sum
@@ -196,6 +197,19 @@ def label_statistics(
     return float(residual.mean()), float(residual.std())
 
 
+def isolated_atoms(store: Store, label: str) -> dict[int, float]:
+    """Energies of a store's isolated atoms by atomic number [label unit].
+
+    Raises:
+        DataError: its files have no such frames.
+    """
+    found = store.manifest.isolated_atoms.get(label)
+    if not found:
+        reason = f"no frame with config_type=IsolatedAtom and {label}; atomref asks for them"
+        raise DataError(store.path, None, reason)
+    return {ATOMIC_NUMBER[symbol]: value for symbol, value in found.items()}
+
+
 def atomref_array(atomref: Mapping[int, float], z: np.ndarray, max_z: int) -> np.ndarray:
     """References by atomic number, (max_z,) float64.
 
@@ -243,6 +257,8 @@ def finetune(
     check_precision(train.precision, world.device)
     encoder_sha = None if encoder_path is None else sha256_file(encoder_path)
     data = {"store": store.sha256, "split": sha256_file(split_path), "encoder": encoder_sha}
+    if run.recipe.isolated_atoms:
+        data["isolated_atoms"] = sha256_json(isolated_atoms(store, run.label))
     digest = sha256_json({"settings": settings, **data})
     torch.manual_seed(run.seed)
     label, seed = run.label, run.seed
@@ -275,7 +291,8 @@ def _build_model(
     """Model with its label map, and the training mean of the label less atomrefs."""
     sizes, recipe = run.encoder, run.recipe
     rows = store.rows(train_ids)
-    atomref = atomref_array(recipe.atomref, store.gather(rows).z, sizes.max_z)
+    given = isolated_atoms(store, run.label) if recipe.isolated_atoms else recipe.atomref
+    atomref = atomref_array(given, store.gather(rows).z, sizes.max_z)
     mean, std = label_statistics(store, rows, run.label, atomref)
     shift, scale = (mean, std) if recipe.standardize else (0.0, 1.0)
     if scale <= 0.0:
