@@ -144,6 +144,25 @@ def test_sizes_go_with_the_rule_of_a_split() -> None:
     assert config.finetune.sets["force"].split == laptop
 
 
+@pytest.mark.parametrize(
+    ("sets", "split", "test"),
+    [
+        ({"force": {"dataset": "mine"}}, {"name": "mine", "train": 6, "val": 2}, None),
+        ({"force": {"dataset": "mine"}}, {"name": "mine", "train": 6, "val": 2, "test": 3}, 3),
+        ({"force": {"dataset": "mine"}}, None, 110),
+        ({"force": {"dataset": "xmd17"}}, {"train": 6}, 110),
+        ({}, {"train": 6}, 110),
+    ],
+)
+def test_sizes_go_with_the_dataset_of_a_split(
+    sets: dict[str, Any], split: dict[str, Any] | None, test: int | None
+) -> None:
+    given = {"edition": "laptop", "sets": sets, "datasets": {"mine": frames("a")}}
+    own = {"finetune": {"force": {"split": split}}} if split else {}
+    config = load_config(CONFIG, {**given, **own})
+    assert config.finetune.sets["force"].split.test == test
+
+
 @pytest.mark.parametrize("rule", ["files", "index"])
 def test_a_size_that_a_rule_ignores_is_refused(rule: str) -> None:
     split = {"split": {"rule": rule, "test": 5}}

@@ -85,7 +85,7 @@ backend: TkAgg
 """
 
 
-@pytest.mark.parametrize("where", ["folder", "MATPLOTLIBRC", "HOME", "folder, broken"])
+@pytest.mark.parametrize("where", ["folder, broken", "MATPLOTLIBRC", "HOME"])
 def test_the_users_matplotlibrc_changes_nothing(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -71,29 +71,39 @@ _PLACES = ("local", "urls", "package", "name")
 _OF_A_RULE = ("test", "number", "val_fraction")
 
 
-def _outdated(base: Any, over: Any, place: tuple[str, ...] = ()) -> Json:
+def _outdated(base: Json, over: Mapping[str, Any]) -> Json:
     """Nulls for what ``base`` says of something that ``over`` puts another in the place of.
 
     The reason why a dataset or a file is missing, where another dataset or a place of the file is
-    given; what belongs to a split's rule, where another rule is given.
+    given; what belongs to a split's rule or dataset, where another is given.
     """
+    roles = [one.get("sets") for one in (base, over)]
+    before, after = (role if isinstance(role, Mapping) else {} for role in roles)
+    moved = {name for name in after if _replaces(after[name], before.get(name), "dataset")}
+    return _nulls(base, over, (), moved)
+
+
+def _nulls(base: Any, over: Any, place: tuple[str, ...], moved: Set[str]) -> Json:
     if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
         return {}
-    parts = {
-        name: _outdated(base[name], over[name], (*place, name)) for name in over if name in base
-    }
+    names = [name for name in over if name in base]
+    parts = {name: _nulls(base[name], over[name], (*place, name), moved) for name in names}
     found: Json = {name: inner for name, inner in parts.items() if inner}
     gone: tuple[str, ...] = ()
     match place:
-        case ("sets", _):
-            before = base.get("dataset")
-            gone = ("missing",) if over.get("dataset", before) != before else ()
-        case ("finetune", _, "split"):
-            before = base.get("rule", "random")
-            gone = _OF_A_RULE if over.get("rule", before) != before else ()
+        case ("sets", part) if part in moved:
+            gone = ("missing",)
+        case ("finetune", part, "split") if part in moved or _replaces(over, base, "rule"):
+            gone = _OF_A_RULE
         case ("datasets", _, "sources", _, "files", _):
             gone = ("missing",) if any(over.get(name) for name in _PLACES) else ()
     return found | dict.fromkeys(gone)
+
+
+def _replaces(over: Any, base: Any, key: str) -> bool:
+    """Whether a mapping gives a key another value than the one that it lies over."""
+    both = isinstance(over, Mapping) and isinstance(base, Mapping)
+    return both and key in over and over[key] != base.get(key, "random" if key == "rule" else None)
 
 
 def config_of(document: Mapping[str, Any], *, sound: bool = False) -> Config:
