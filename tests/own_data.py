@@ -21,7 +21,7 @@ ATOMS = {"H": -13.6, "C": -1029.5, "O": -2042.0}
 """Energies of isolated atoms [eV]."""
 STIFFNESS = 20.0
 """Of the springs that hold each atom at its place [eV/Å²]."""
-SMILES = ("CCO", "CCN", "CC(=O)O", "c1ccccc1", "CCCC", "CC(C)O", "C1CCCC1", "CC#N", "COC", "CCS")
+SMILES = ("CCO", "CCN", "CC(=O)O", "c1ccccc1", "CCCC", "CC(C)O", "C1CCCC1", "CC#N", "COC", "CCF")
 Float = NDArray[np.float64]
 
 

@@ -223,6 +223,19 @@ def test_two_files_of_one_name_are_told_apart() -> None:
     load(frames("x", indices=lists))
 
 
+@pytest.mark.parametrize("name", ["a{b}.xyz", "a{.xyz", "{number}.xyz", "a}{.xyz"])
+def test_names_with_braces_are_refused(name: str) -> None:
+    """They would be wildcards of the workflow."""
+    words = refusal(frames("x", files={"x": {"local": f"data/{name}"}}))
+    assert f"mine.sources.local.files.x.name: is {name!r}; without braces" in words
+    words = refusal(frames("x", files={"x": {"local": f"{name}/x.xyz"}}))
+    assert f"mine.sources.local.files.x.local: is '{name}/x.xyz'" in words
+    lists = {"train": {"local": "{numbr}.csv"}, "test": {"local": "{number}.csv"}}
+    words = refusal(frames("x", indices=lists))
+    assert "indices.train.name: is '{numbr}.csv'" in words
+    assert "indices.test" not in words
+
+
 @pytest.mark.parametrize("number", [None, 1, 4])
 def test_lists_of_rows_have_the_number_of_the_split_in_their_names(number: int | None) -> None:
     lists = {part: {"local": f"splits/{part}_{{number}}.csv"} for part in ("train", "test")}

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.frame.documented import own_data
+from tests.own_data import write_xyz
 from tests.projects import ROOT, Project, make_project
 
 pytestmark = pytest.mark.workflow
@@ -73,3 +75,28 @@ def test_every_address_is_https_before_http() -> None:
                 if urls and not urls[0].startswith("https://"):
                     plain[dataset] = file["sha256"]
     assert list(plain) == ["pcqm4mv2"]  # its host is not known to serve https; it has a sha256
+
+
+@pytest.mark.parametrize("name", ["own.xyz", "own [b] 1.xyz", "own@3*.xyz"])
+def test_a_changed_file_of_ones_own_is_noticed(name: str, tmp_path: Path) -> None:
+    """Not its numbers of before: it is fetched anew, and refused until the user says so."""
+    project = make_project(tmp_path / "project")
+    own = write_xyz(tmp_path / name, 12)
+    given = yaml.safe_load(own_data())
+    files = given["datasets"]["mine"]["sources"]["local"]["files"]
+    files["my_molecule"]["local"] = f"../{name}"
+    (project.folder / "my.yaml").write_text(yaml.safe_dump(given))
+    target = f"resources/raw/mine/{name}"
+    chosen = ("--configfile", "my.yaml", "--", target)
+    project.snakemake(*chosen, edition=None)
+    assert (project.folder / target).read_bytes() == own.read_bytes()
+    assert NOTHING in project.snakemake("-n", *chosen, edition=None).stdout
+    write_xyz(own, 13)
+    result = project.snakemake(*chosen, edition=None, check=False)
+    assert result.returncode != 0
+    assert f"to accept another file on purpose, remove 'mine/{name}' from" in result.stdout
+    own.unlink()
+    result = project.snakemake("-n", *chosen, edition=None, check=False)
+    assert result.returncode != 0
+    assert "Missing input files for rule fetch" in result.stdout
+    assert f"../{name}" in result.stdout

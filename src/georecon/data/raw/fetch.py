@@ -39,7 +39,7 @@ from filelock import FileLock
 
 from georecon.data.raw.archives import inspect, is_archive
 from georecon.data.raw.content import head_of, stands_for_another
-from georecon.data.raw.lock import Fetched, RawLock, Wanted, record_of
+from georecon.data.raw.lock import Fetched, RawLock, Wanted, own_path, record_of
 from georecon.data.raw.transfer import (
     ADDRESS,
     NETWORK_ERRORS,
@@ -103,7 +103,7 @@ def _copies(job: _Job, mirror: str | Path | None) -> Iterator[tuple[Path, str]]:
     """Copies on this machine in the order they are tried, and what to record as their address."""
     entry = job.entry
     if entry.get("local"):
-        own = _own_path(entry["local"])
+        own = own_path(entry["local"])
         yield own, own.absolute().as_uri()
     if mirror is not None and not str(mirror).startswith(ADDRESS):
         found = _in_mirror(Path(mirror), entry["name"], job.problems)
@@ -139,16 +139,6 @@ def _in_mirror(mirror: Path, name: str, problems: list[str]) -> list[Path]:
         else:
             problems.append(f"{path}: a link out of the mirror, to {path.resolve()}; not followed")
     return sorted(found)
-
-
-def _own_path(text: str) -> Path:
-    """A path as given; only ``~/`` at its start means the home folder."""
-    if text.startswith("~/"):
-        try:
-            return Path(text).expanduser()
-        except RuntimeError:  # nobody knows the home folder
-            pass
-    return Path(text)
 
 
 def _same_file(record: Fetched, wanted: Wanted, entry: Mapping[str, Any]) -> bool:
