@@ -227,7 +227,7 @@ def test_two_files_of_one_name_are_told_apart() -> None:
 def test_names_with_braces_are_refused(name: str) -> None:
     """They would be wildcards of the workflow."""
     words = refusal(frames("x", files={"x": {"local": f"data/{name}"}}))
-    assert f"mine.sources.local.files.x.name: is {name!r}; without braces" in words
+    assert f"mine.sources.local.files.x.name: is {name!r}; must have no braces" in words
     words = refusal(frames("x", files={"x": {"local": f"{name}/x.xyz"}}))
     assert f"mine.sources.local.files.x.local: is '{name}/x.xyz'" in words
     lists = {"train": {"local": "{numbr}.csv"}, "test": {"local": "{number}.csv"}}

@@ -1,184 +1,101 @@
-"""Fine-tuning on one's own files: isolated atoms as references, test files with energies only."""
+"""What fine-tuning knows before it trains: references, and predictions that need no model."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+import torch
 
-from georecon.data.store import Store
-from georecon.errors import ConfigError, DataError, GeoreconError
+from georecon.data.molecules import Molecules
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.settings import EncoderSettings
-from georecon.files import read_json
-from georecon.stages.evaluate import evaluate
-from georecon.stages.finetune import finetune, isolated_atoms
-from georecon.stages.split import make_split
-from georecon.training.world import World
-from georecon.units import convert
-from tests.data.test_bring_your_own import card, load, store_of
-from tests.own_data import ATOMS, SYMBOLS, frames, write_npz, write_xyz
-from tests.training.toy_run import settings as train_settings
+from georecon.experiments.settings import FinetuneSettings, Recipe
+from georecon.stages.finetune import _build_model, unlearned
+from tests.data.test_naive import frames, molecules
 
-EV = {"energy": "eV", "forces": "eV/Å"}
-SIZES = EncoderSettings(channels=8, layers=1, heads=2, rbf=8, max_z=20)
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+ATOMREF = {1: -13.6, 6: -1029.8, 8: -2042.6}
 
 
-def trained(found: Experiments, folder: Path, target: str = "x", steps: int = 2) -> Path:
-    """A run from scratch on a store, and its metrics; the folder of its outputs."""
-    store = store_of(found, folder, target)
-    name = found.data.split("mine", target).rsplit("/", 1)[-1].removesuffix(".npz")
-    plan = found.data.split_plan("mine", name).as_json()
-    make_split(plan, store.path, folder / "split.npz", folder / "raw")
-    part = found.data.part_of("mine")
-    run = replace(
-        found.runs.finetune_settings("mine", target, "scratch", 1),
-        encoder=SIZES,
-        train=train_settings(steps=steps, evaluations=1),
-        recipe=replace(found.runs.recipe("mine", target), noise_sigma=0.0),
-    )
-    assert part
-    out = folder / "out"
-    out.mkdir()
-    finetune(
-        run.as_json(), store.path, folder / "split.npz", None, out,
-        state=folder / "state", world=World(), say=print,
-    )  # fmt: skip
-    files = out / "outputs.safetensors", folder / "split.npz"
-    evaluate(*files, out / "predictions.parquet", out / "metrics.json", unit="eV")
-    return out
+@pytest.fixture(scope="module")
+def run() -> FinetuneSettings:
+    tiny = Experiments.load(CONFIG, {"edition": "tiny"})
+    return replace(tiny.runs.finetune_settings("property", "u0", "scratch", 1), label="u0")
 
 
-def own(folder: Path, atomref: str | None, unit: str = "eV") -> Experiments:
-    """Ethanol after its isolated atoms, with or without references."""
-    path = write_xyz(folder / "own.xyz", 12, atoms=True)
-    given = card("frames", {"x": {"local": str(path)}}, raw_units=EV)
-    known = {symbol: float(convert(value, "eV", unit)) for symbol, value in ATOMS.items()}
-    given |= {"units": {"energy": unit}, "atomrefs": {"given": known}}
-    return load({**given, "targets": {"x": {"atomref": atomref}}})
+def with_recipe(run: FinetuneSettings, **changes: object) -> FinetuneSettings:
+    return replace(run, recipe=replace(run.recipe, **changes))
 
 
-# ---- isolated atoms ----------------------------------------------------------------------------
+def residual(train: Molecules, atomref: torch.Tensor, shift: float) -> np.ndarray:
+    sums = np.add.reduceat(atomref.numpy()[train.z], train.offsets[:-1])
+    return train.labels["u0"] - sums - shift
 
 
-@pytest.mark.parametrize("unit", ["eV", "kcal/mol", "Ha"])
-def test_isolated_atoms_of_the_file_are_its_references(unit: str, tmp_path: Path) -> None:
-    """Bit for bit what the same numbers in the card give."""
-    outputs = {}
-    for atomref in ("given", "isolated_atoms"):
-        folder = tmp_path / atomref
-        folder.mkdir()
-        outputs[atomref] = load_file(
-            trained(own(folder, atomref, unit), folder) / "outputs.safetensors"
-        )
-    assert outputs["given"].keys() == outputs["isolated_atoms"].keys()
-    for name, values in outputs["given"].items():
-        assert np.array_equal(values, outputs["isolated_atoms"][name]), name
-    # mean of what is left, plus the atoms of an ethanol
-    atoms = float(convert(sum(ATOMS[symbol] for symbol in SYMBOLS), "eV", unit))
-    left = convert(frames(12)[1], "eV", unit) - atoms
-    assert np.all(np.abs(outputs["given"]["baseline"] - atoms - left.mean()) < np.ptp(left))
+def test_fitted_references_leave_what_composition_does_not_explain(run: FinetuneSettings) -> None:
+    train = molecules(60, 1)
+    train.labels["u0"] += np.random.default_rng(3).normal(size=60)  # geometry's part
+    model = _build_model(run, train).property_model
+    left = residual(train, model.atomref, float(model.shift))
+    assert run.recipe.fitted
+    assert abs(left.mean()) < 1e-9
+    assert left.std() == pytest.approx(float(model.scale))
+    assert left.std() < 1.1  # of labels whose own spread is thousands
+    counts = np.stack([np.add.reduceat((train.z == z).astype(float), train.offsets[:-1])
+                       for z in ATOMREF])  # fmt: skip
+    np.testing.assert_allclose(counts @ left / 60, 0.0, atol=1e-8)  # least squares
+    plain = with_recipe(run, fitted=False, standardize=True)
+    assert float(_build_model(plain, train).property_model.scale) > 100.0
 
 
-def test_without_the_key_they_are_no_references_and_no_molecules(tmp_path: Path) -> None:
-    found = own(tmp_path, None)
-    store = store_of(found, tmp_path, "x")
-    assert len(store) == 12
-    assert store.manifest.isolated_atoms == {"energy": ATOMS}
-    assert not found.runs.recipe("mine", "x").isolated_atoms
-    assert found.runs.recipe("mine", "x").atomref == {}
+def test_fixed_references_are_the_cards(run: FinetuneSettings) -> None:
+    fixed = with_recipe(run, fitted=False, standardize=False, atomref=ATOMREF)
+    model = _build_model(fixed, molecules(20, 1)).property_model
+    assert float(model.atomref[8]) == ATOMREF[8]
+    assert (float(model.shift), float(model.scale)) == (0.0, 1.0)
 
 
-def test_they_are_kept_in_the_unit_of_the_store(tmp_path: Path) -> None:
-    path = write_xyz(tmp_path / "own.xyz", 12, atoms=True)
-    given = card("frames", {"x": {"local": str(path)}}, raw_units=EV)
-    found = load({**given, "units": {"energy": "meV"}})
-    store = store_of(found, tmp_path, "x")
-    assert store.manifest.isolated_atoms["energy"]["H"] == pytest.approx(-13600.0, rel=1e-14)
-    assert isolated_atoms(store, "energy")[8] == pytest.approx(-2042.0e3, rel=1e-14)
-    assert "energy: {O: -2042000.0} meV" in store.manifest.rejected[2].reason
-    assert Store.open(store.path, verify=True).manifest == store.manifest
+def test_the_recipe_follows_the_edition() -> None:
+    laptop, paper = (Experiments.load(CONFIG, {"edition": name}) for name in ("laptop", "paper"))
+    for target in ("homo", "u0", "zpve"):
+        recipe = laptop.runs.recipe("property", target)
+        assert (recipe.fitted, recipe.standardize, dict(recipe.atomref)) == (True, True, {})
+    for target in ("mu", "r2"):  # heads of their own form have no references
+        assert not laptop.runs.recipe("property", target).fitted
+    recipe = paper.runs.recipe("property", "u0")
+    assert (recipe.fitted, recipe.standardize) == (False, False)
+    assert set(recipe.atomref) == {1, 6, 7, 8, 9}
 
 
-def change(folder: Path, old: str, new: str) -> None:
-    text = (folder / "own.xyz").read_text()
-    assert old in text
-    (folder / "own.xyz").write_text(text.replace(old, new, 1))
+def plain(forces: bool = False, **changes: object) -> Recipe:
+    of_all = {"head": "scalar", "loss": "mse", "standardize": True, "atomref": {}, "fitted": True,
+              "noise_sigma": 0.0, "noise_weight": 0.0}  # fmt: skip
+    return Recipe(**{**of_all, "force_weight": 1.0 if forces else 0.0, **changes})
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "kind", "words"),
-    [
-        ("energy=-2042.0", "energy=-2042.0 config_type=other", DataError, "given twice"),
-        ("energy=-2042.0", "other=1", ConfigError, r"no value for Z = \[8\]; given: \[1, 6\]"),
-        (
-            "C 0.0 0.0 0.0",
-            "H 0.0 0.0 0.0",
-            DataError,
-            r"isolated H has energy -1029\.5, in another",
-        ),
-    ],
-)
-def test_references_that_do_not_do_are_refused(
-    old: str, new: str, kind: type[GeoreconError], words: str, tmp_path: Path
-) -> None:
-    found = own(tmp_path, "isolated_atoms")
-    change(tmp_path, old, new)
-    with pytest.raises(kind, match=words):
-        trained(found, tmp_path)
+def test_predictions_without_a_model_see_the_training_labels_alone() -> None:
+    train, test = molecules(60, 1), molecules(20, 2)
+    found = unlearned(train, test, "u0", plain())
+    np.testing.assert_allclose(found["baseline"], train.labels["u0"].mean(), rtol=1e-12)
+    np.testing.assert_allclose(found["naive"], test.labels["u0"], rtol=1e-10)
+    test.labels["u0"][:] = np.nan
+    again = unlearned(train, test, "u0", plain())
+    assert all(torch.equal(found[name], again[name]) for name in found)
 
 
-def test_a_file_without_isolated_atoms_has_no_references(tmp_path: Path) -> None:
-    path = write_npz(tmp_path / "own.npz", 12)
-    given = card("frames", {"x": {"local": str(path)}}, raw_units=EV)
-    found = load({**given, "targets": {"x": {"atomref": "isolated_atoms"}}})
-    with pytest.raises(DataError, match="no frame with config_type=IsolatedAtom"):
-        trained(found, tmp_path)
+def test_the_training_mean_stands_on_the_cards_references_where_they_are_used() -> None:
+    train, test = molecules(60, 1), molecules(20, 2)
+    recipe = plain(fitted=False, standardize=False, atomref=ATOMREF)
+    found = unlearned(train, test, "u0", recipe)["baseline"]
+    np.testing.assert_allclose(found, test.labels["u0"], rtol=1e-10)  # they are sums of these
 
 
-# ---- energies only -----------------------------------------------------------------------------
-
-
-def three(folder: Path, why: str | None, suffix: str = "xyz") -> Experiments:
-    """Train on one file, test on two, the second of which has no forces."""
-    files: dict[str, Any] = {}
-    for seed, (role, sigma) in enumerate([("cold", 0.03), ("warm", 0.04), ("hot", 0.06)]):
-        path = folder / f"{role}.{suffix}"
-        if suffix == "xyz":
-            write_xyz(path, 12, seed=seed, sigma=sigma, forces=role != "hot")
-        else:
-            write_npz(path, 12, seed)
-            with np.load(path) as arrays:
-                kept = {name: arrays[name] for name in arrays if role != "hot" or name != "F"}
-            np.savez(path, **kept)
-        files[role] = {"local": str(path)}
-    files["hot"]["no_forces"] = why
-    parts = {"it": {"train": "cold", "test": {"600K": "warm", "1200K": "hot"}}}
-    given = card("frames", files, raw_units=EV, parts=parts)
-    split = {"rule": "files", "name": "mine", "train": 8, "val": 4, "test": None}
-    return load({**given, "targets": {"it": None}}, finetune={"force": {"split": split}})
-
-
-@pytest.mark.parametrize("suffix", ["xyz", "npz"])
-def test_a_test_file_with_energies_only_has_errors_of_energies(suffix: str, tmp_path: Path) -> None:
-    out = trained(three(tmp_path, "energies only", suffix), tmp_path, "it")
-    metrics = read_json(out / "metrics.json")
-    assert set(metrics["parts"]["600K"]) == {"property", "force"}
-    assert set(metrics["parts"]["1200K"]) == {"property"}
-    assert metrics["parts"]["1200K"]["property"]["n"] == 12
-    assert metrics["force"] == metrics["parts"]["600K"]["force"]
-    assert metrics["property"]["n"] == 24
-    store = Store.open(tmp_path / "store")
-    assert store.forces is not None
-    assert np.isnan(store.forces).all(axis=1).sum() == 12 * 9
-
-
-def test_a_file_that_does_not_say_so_is_refused_with_what_to_say(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"hot\.xyz, record 0: has no forces.*`no_forces: <why>`"):
-        store_of(three(tmp_path, None), tmp_path, "it")
-    with pytest.raises(DataError, match=r"hot\.npz: has no F; it has.*`no_forces: <why>`"):
-        store_of(three(tmp_path, None, "npz"), tmp_path, "it")
+def test_force_sets_take_the_nearest_frame() -> None:
+    train, test = frames(30, 1), frames(7, 2)
+    found = unlearned(train, test, "energy", plain(forces=True))
+    assert found["force_naive"].shape == (42, 3)
+    assert set(found["naive"].tolist()) <= set(train.labels["energy"].tolist())
+    error = np.abs(found["force_naive"].numpy() - test.forces).mean()
+    assert error < np.abs(test.forces).mean()

@@ -77,26 +77,36 @@ def test_every_address_is_https_before_http() -> None:
     assert list(plain) == ["pcqm4mv2"]  # its host is not known to serve https; it has a sha256
 
 
-@pytest.mark.parametrize("name", ["own.xyz", "own [b] 1.xyz", "own@3*.xyz"])
-def test_a_changed_file_of_ones_own_is_noticed(name: str, tmp_path: Path) -> None:
-    """Not its numbers of before: it is fetched anew, and refused until the user says so."""
-    project = make_project(tmp_path / "project")
-    own = write_xyz(tmp_path / name, 12)
+def own_project(folder: Path, name: str) -> tuple[Project, tuple[str, ...]]:
+    """A file of one's own, and what asks Snakemake for its copy."""
+    project = make_project(folder / "project")
+    write_xyz(folder / name, 12)
     given = yaml.safe_load(own_data())
     files = given["datasets"]["mine"]["sources"]["local"]["files"]
     files["my_molecule"]["local"] = f"../{name}"
     (project.folder / "my.yaml").write_text(yaml.safe_dump(given))
-    target = f"resources/raw/mine/{name}"
-    chosen = ("--configfile", "my.yaml", "--", target)
+    return project, ("--configfile", "my.yaml", "--", f"resources/raw/mine/{name}")
+
+
+@pytest.mark.parametrize("name", ["own [b] 1.xyz", "own@3*.xyz", "Größe (1).xyz"])
+def test_a_file_of_ones_own_is_found_by_any_name(name: str, tmp_path: Path) -> None:
+    project, chosen = own_project(tmp_path, name)
     project.snakemake(*chosen, edition=None)
-    assert (project.folder / target).read_bytes() == own.read_bytes()
+    copy = project.folder / "resources/raw/mine" / name
+    assert copy.read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_changed_file_of_ones_own_is_noticed(tmp_path: Path) -> None:
+    """Not its numbers of before: it is fetched anew, and refused until the user says so."""
+    project, chosen = own_project(tmp_path, "own.xyz")
+    project.snakemake(*chosen, edition=None)
     assert NOTHING in project.snakemake("-n", *chosen, edition=None).stdout
-    write_xyz(own, 13)
+    write_xyz(tmp_path / "own.xyz", 13)
     result = project.snakemake(*chosen, edition=None, check=False)
     assert result.returncode != 0
-    assert f"to accept another file on purpose, remove 'mine/{name}' from" in result.stdout
-    own.unlink()
+    assert "to accept another file on purpose, remove 'mine/own.xyz' from" in result.stdout
+    (tmp_path / "own.xyz").unlink()
     result = project.snakemake("-n", *chosen, edition=None, check=False)
     assert result.returncode != 0
     assert "Missing input files for rule fetch" in result.stdout
-    assert f"../{name}" in result.stdout
+    assert "../own.xyz" in result.stdout

@@ -218,7 +218,7 @@ def _index_findings(source: Source, where: str) -> list[str]:
 
 
 def _name_findings(source: Source, where: str) -> list[str]:
-    """Names that are no names in a workflow, and two files of one: both would be the first one's."""
+    """Names with wildcards, and two files of one name: both would be the first one's bytes."""
     files = {f"files.{role}": file for role, file in source.files.items()}
     files |= {f"indices.{part}": file for part, file in _lists(source).items()}
     seen: dict[str, str] = {}
@@ -227,9 +227,7 @@ def _name_findings(source: Source, where: str) -> list[str]:
         for key, text in (("name", file.name), ("local", file.local)):
             rest = (text or "").replace("{number}", "" if place.startswith("indices.") else "{}")
             if "{" in rest or "}" in rest:
-                lines.append(
-                    f"{where}.{place}.{key}: is {text!r}; without braces, please rename it"
-                )
+                lines.append(f"{where}.{place}.{key}: is {text!r}; must have no braces")
         first = seen.setdefault(file.name or place, place)
         if not _same_bytes(files[first], file):
             lines.append(

@@ -68,11 +68,11 @@ def load_config(folder: Path, overrides: Mapping[str, Any], *, sound: bool = Fal
 
 
 _PLACES = ("local", "urls", "package", "name")
-_OF_A_RULE = ("test", "number", "val_fraction")
+_OF_A_RULE: Json = {"test": None, "number": None, "val_fraction": None, "draws": False}
 
 
 def _outdated(base: Json, over: Mapping[str, Any]) -> Json:
-    """Nulls for what ``base`` says of something that ``over`` puts another in the place of.
+    """Defaults for what ``base`` says of something that ``over`` puts another in the place of.
 
     The reason why a dataset or a file is missing, where another dataset or a place of the file is
     given; what belongs to a split's rule or dataset, where another is given.
@@ -80,24 +80,23 @@ def _outdated(base: Json, over: Mapping[str, Any]) -> Json:
     roles = [one.get("sets") for one in (base, over)]
     before, after = (role if isinstance(role, Mapping) else {} for role in roles)
     moved = {name for name in after if _replaces(after[name], before.get(name), "dataset")}
-    return _nulls(base, over, (), moved)
+    return _defaults(base, over, (), moved)
 
 
-def _nulls(base: Any, over: Any, place: tuple[str, ...], moved: Set[str]) -> Json:
+def _defaults(base: Any, over: Any, place: tuple[str, ...], moved: Set[str]) -> Json:
     if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
         return {}
     names = [name for name in over if name in base]
-    parts = {name: _nulls(base[name], over[name], (*place, name), moved) for name in names}
+    parts = {name: _defaults(base[name], over[name], (*place, name), moved) for name in names}
     found: Json = {name: inner for name, inner in parts.items() if inner}
-    gone: tuple[str, ...] = ()
     match place:
         case ("sets", part) if part in moved:
-            gone = ("missing",)
+            return found | {"missing": None}
         case ("finetune", part, "split") if part in moved or _replaces(over, base, "rule"):
-            gone = _OF_A_RULE
-        case ("datasets", _, "sources", _, "files", _):
-            gone = ("missing",) if any(over.get(name) for name in _PLACES) else ()
-    return found | dict.fromkeys(gone)
+            return found | _OF_A_RULE
+        case ("datasets", _, "sources", _, "files", _) if any(over.get(name) for name in _PLACES):
+            return found | {"missing": None}
+    return found
 
 
 def _replaces(over: Any, base: Any, key: str) -> bool:
