@@ -103,7 +103,7 @@ def test_quantities_need_columns_of_fine_tuning() -> None:
 
 
 def test_a_reason_goes_with_its_dataset() -> None:
-    tuned = {"noise_sigma": 0, "evaluation_batch": 4}
+    tuned = {"noise_sigma": 0, "evaluation_batch": 4, "references": "card"}
     train = yaml.safe_load((CONFIG / "editions/laptop.yaml").read_text())["finetune"]["force"]
     section = {"finetune": {"large_force": {**tuned, "train": train["train"]}}}
     found = load(frames("big"), section, part="large_force")
@@ -251,6 +251,14 @@ def test_lists_without_a_place_are_refused() -> None:
     assert "datasets.mine.sources.local.indices.train: needs `local`" in words
 
 
+def test_own_references_need_a_section_that_takes_the_cards() -> None:
+    card = {**frames("x"), "targets": {"x": {"atomref": "isolated_atoms"}}}
+    words = "finetune.force.references: is 'fitted'; atomref of x needs card"
+    assert words in refusal(card)
+    found = load(card, {"finetune": {"force": {"references": "card"}}})
+    assert found.runs.recipe("force", "x").isolated_atoms
+
+
 def test_all_is_no_name_of_a_target() -> None:
     """It is the store of all files, and the word for all targets."""
     card = frames("a", "b", parts={"all": {"train": "a", "test": {"b": "b"}}})
@@ -263,7 +271,7 @@ def test_all_is_no_name_of_a_target() -> None:
 @pytest.mark.parametrize("given", [None, {}, {"title": "Mine"}])
 def test_a_target_may_be_null(given: dict[str, Any] | None) -> None:
     found = load({**frames("x"), "targets": {"x": given}})
-    recipe = found.runs.recipe("mine", "x")
+    recipe = found.runs.recipe("force", "x")
     assert (recipe.energy_weight, recipe.force_weight, recipe.head) == (0.2, 0.8, "scalar")
     assert [column.key for column in found.tables.columns("md17")] == ["x"]
 
@@ -275,7 +283,8 @@ TRAIN = yaml.safe_load((CONFIG / "editions/laptop.yaml").read_text())["finetune"
 TUNED = {
     "finetune": {
         "out_of_distribution": {
-            "split": {"rule": "files"}, "noise_sigma": 0, "evaluation_batch": 4, "train": TRAIN
+            "split": {"rule": "files"}, "noise_sigma": 0, "evaluation_batch": 4,
+            "references": "card", "train": TRAIN,
         }
     }
 }  # fmt: skip

@@ -20,28 +20,28 @@ from georecon.stages.finetune import finetune, isolated_atoms
 from georecon.stages.split import make_split
 from georecon.training.world import World
 from georecon.units import convert
-from tests.data.test_bring_your_own import card, load, store_of
+from tests.data.test_bring_your_own import SPLIT, card, load, store_of
 from tests.own_data import ATOMS, SYMBOLS, frames, write_npz, write_xyz
 from tests.training.toy_run import settings as train_settings
 
 EV = {"energy": "eV", "forces": "eV/Å"}
+CARD = {"force": {"references": "card", "split": SPLIT}}
 SIZES = EncoderSettings(channels=8, layers=1, heads=2, rbf=8, max_z=20)
 
 
 def trained(found: Experiments, folder: Path, target: str = "x", steps: int = 2) -> Path:
     """A run from scratch on a store, and its metrics; the folder of its outputs."""
+    part = "force"
     store = store_of(found, folder, target)
-    name = found.data.split("mine", target).rsplit("/", 1)[-1].removesuffix(".npz")
+    name = found.data.split(part, target, 1).rsplit("/", 1)[-1].removesuffix(".npz")
     plan = found.data.split_plan("mine", name).as_json()
     make_split(plan, store.path, folder / "split.npz", folder / "raw")
-    part = found.data.part_of("mine")
     run = replace(
-        found.runs.finetune_settings("mine", target, "scratch", 1),
+        found.runs.finetune_settings(part, target, "scratch", 1),
         encoder=SIZES,
         train=train_settings(steps=steps, evaluations=1),
-        recipe=replace(found.runs.recipe("mine", target), noise_sigma=0.0),
+        recipe=replace(found.runs.recipe("force", target), noise_sigma=0.0),
     )
-    assert part
     out = folder / "out"
     out.mkdir()
     finetune(
@@ -59,7 +59,7 @@ def own(folder: Path, atomref: str | None, unit: str = "eV") -> Experiments:
     given = card("frames", {"x": {"local": str(path)}}, raw_units=EV)
     known = {symbol: float(convert(value, "eV", unit)) for symbol, value in ATOMS.items()}
     given |= {"units": {"energy": unit}, "atomrefs": {"given": known}}
-    return load({**given, "targets": {"x": {"atomref": atomref}}})
+    return load({**given, "targets": {"x": {"atomref": atomref}}}, finetune=CARD)
 
 
 # ---- isolated atoms ----------------------------------------------------------------------------
@@ -89,8 +89,8 @@ def test_without_the_key_they_are_no_references_and_no_molecules(tmp_path: Path)
     store = store_of(found, tmp_path, "x")
     assert len(store) == 12
     assert store.manifest.isolated_atoms == {"energy": ATOMS}
-    assert not found.runs.recipe("mine", "x").isolated_atoms
-    assert found.runs.recipe("mine", "x").atomref == {}
+    assert not found.runs.recipe("force", "x").isolated_atoms
+    assert found.runs.recipe("force", "x").atomref == {}
 
 
 def test_they_are_kept_in_the_unit_of_the_store(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_references_that_do_not_do_are_refused(
 def test_a_file_without_isolated_atoms_has_no_references(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "own.npz", 12)
     given = card("frames", {"x": {"local": str(path)}}, raw_units=EV)
-    found = load({**given, "targets": {"x": {"atomref": "isolated_atoms"}}})
+    found = load({**given, "targets": {"x": {"atomref": "isolated_atoms"}}}, finetune=CARD)
     with pytest.raises(DataError, match="no frame with config_type=IsolatedAtom"):
         trained(found, tmp_path)
 
