@@ -89,7 +89,7 @@ def test_force_layouts(layout: str, mirror: Path, tmp_path: Path) -> None:
             assert np.array_equal(store.forces, forces * ratio)
     columns = [c for c in found.tables.columns("md17") if c.key == "molecule"]
     assert columns
-    recipe = found.runs.recipe("mine", "molecule")
+    recipe = found.runs.recipe("force", "molecule")
     assert (recipe.energy_weight, recipe.force_weight) == (0.2, 0.8)
 
 
@@ -130,7 +130,7 @@ TRAIN = {
     "clip": 0, "evaluations": 1, "patience": 0, "checkpoint_seconds": 1,
 }  # fmt: skip
 LARGE = {
-    "large_force": {"split": SPLIT, "noise_sigma": 0, "evaluation_batch": 1, "train": TRAIN}
+    "large_force": {"split": SPLIT, "noise_sigma": 0, "references": "card", "evaluation_batch": 1, "train": TRAIN}
 }  # fmt: skip
 
 
