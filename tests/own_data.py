@@ -97,11 +97,12 @@ def _qm9_record(index: int, smiles: str, block: str, rng: np.random.Generator) -
     lines = block.splitlines()
     rows = [line.split()[:4] for line in lines[4 : 4 + int(lines[3][:3])]]
     x = rng.normal(size=12)
-    energy = -40.0 - 5.0 * len(rows) + 0.1 * x[0]
+    u0 = -40.0 - 5.0 * len(rows) + 0.1 * x[0]
+    homo, lumo = -0.25 + 0.01 * x[3], 0.02 + 0.01 * x[4]
     labels = [
-        1.5, 1.2, 1.0, 2.0 + 0.3 * x[1], 40.0 + 2 * x[2], -0.25 + 0.01 * x[3], 0.02 + 0.01 * x[4],
-        0.27 + 0.01 * x[5], 500.0 + 30 * x[6], 0.1 + 0.005 * x[7],
-        energy, energy + 0.005, energy + 0.006, energy - 0.03, 20.0 + x[8],
+        *(1.5, 1.2, 1.0),  # rotational constants
+        2.0 + 0.3 * x[1], 40.0 + 2 * x[2], homo, lumo, lumo - homo, 500.0 + 30 * x[6],
+        0.1 + 0.005 * x[7], u0, u0 + 0.005, u0 + 0.005944, u0 - 0.03, 20.0 + x[8],
     ]  # fmt: skip
     atoms = "".join(f"{s}\t{a}\t{b}\t{c}\t0.0\n" for a, b, c, s in rows)
     values = "\t".join(f"{value:.6f}" for value in labels)

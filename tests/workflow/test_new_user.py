@@ -14,14 +14,26 @@ from typing import Any
 import pytest
 import yaml
 
+from georecon.experiments.config import merge
 from tests.frame.documented import all_blocks
 from tests.own_data import write_qm9, write_sdf, write_xyz
 from tests.projects import Project, make_project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(900)]
 
-FEW = "pretrain={train: {steps: 4, evaluations: 1}, validation: 16}"
-SMALL = "encoder={channels: 16, heads: 2, rbf: 16}"
+FEW: dict[str, Any] = {
+    "encoder": {"channels": 16, "heads": 2, "rbf": 16},
+    "pretrain": {"validation": 16, "train": {"steps": 4, "evaluations": 1}},
+    "methods": {"coord_long": None},
+    "tables": {"controls": None},
+}
+STEPS = {"train": {"steps": 4, "evaluations": 1}}
+
+
+def of_targets(part: str, *targets: str) -> dict[str, Any]:
+    """Few targets, steps and seeds of a property set."""
+    columns = [{"source": "finetune", "set": part, "targets": list(targets)}]
+    return {"finetune": {"seeds": [1], part: STEPS}, "tables": {"qm9": {"columns": columns}}}
 
 
 def example(word: str) -> dict[str, Any]:
@@ -31,10 +43,11 @@ def example(word: str) -> dict[str, Any]:
     return given
 
 
-def made(project: Project, table: str, *options: str) -> dict[str, Any]:
-    """The table that the documented command makes, with sizes on the command line."""
-    sizes = ("--config", FEW, SMALL, *options)
-    project.launch("--configfile", "my.yaml", *sizes, "--", f"table_{table}", edition=None)
+def made(project: Project, table: str, small: dict[str, Any]) -> dict[str, Any]:
+    """The table that the documented command makes, at the sizes of a second file."""
+    (project.folder / "small.yaml").write_text(yaml.safe_dump(merge(FEW, small)))
+    files = ("--configfile", "my.yaml", "small.yaml")
+    project.launch(*files, "--", f"table_{table}", edition=None)
     file = project.folder / f"results/laptop/tables/{table}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
@@ -66,16 +79,20 @@ def filled(table: dict[str, Any]) -> list[dict[str, Any]]:
     return cells
 
 
+def keys(table: dict[str, Any], what: str) -> set[str]:
+    return {entry["key"] for entry in table[what]}
+
+
 def test_energies_and_forces(finished: Project, tmp_path: Path) -> None:
     given = example("mine:")
     project = own_project(tmp_path, given, "my_molecule", lambda path: write_xyz(path, 400))
     share(project, finished)
-    small = "finetune={seeds: [1], force: {train: {steps: 4, evaluations: 1}}}"
-    table = made(project, "md17", small)
+    table = made(project, "md17", {"finetune": {"seeds": [1], "force": STEPS}})
     assert table["title"].startswith("Mine: ")
     assert "300 training, 50 validation, all other test" in table["caption"]
-    assert [column["key"] for column in table["columns"]] == ["my_molecule"]
-    assert len(filled(table)) == len(table["cells"]) == 2 * 4  # energies and forces, a baseline
+    assert keys(table, "columns") == {"my_molecule"}
+    assert len(filled(table)) == len(table["cells"])
+    assert {"energy_baseline", "force_scratch", "force_georecon"} < keys(table, "rows")
     split = project.folder / "resources/splits/mine/my_molecule_mine.json"
     assert json.loads(split.read_text())["counts"] == {"train": 300, "val": 50, "test": 50}
 
@@ -91,10 +108,8 @@ def test_conformers_to_pretrain_on(finished: Project, tmp_path: Path) -> None:
 
     project = own_project(tmp_path, example("conformers:\n"), "conformers", packed)
     share(project, finished)
-    sizes = "finetune={seeds: [1], property: {train: {steps: 4, evaluations: 1}}}"
-    columns = "tables={qm9: {columns: [{source: finetune, set: property, targets: [homo]}]}}"
-    table = made(project, "qm9", sizes, columns)
-    assert len(filled(table)) == len(table["cells"]) == 4
+    table = made(project, "qm9", of_targets("property", "homo"))
+    assert len(filled(table)) == len(table["cells"]) > 3
     assert "Pre-training: Our conformers" in table["caption"]
     assert "draws from 64 molecules" in table["caption"]
     manifest = json.loads((project.folder / "resources/store/conformers/manifest.json").read_text())
@@ -106,13 +121,11 @@ def test_an_archive_of_qm9s_layout(tmp_path: Path) -> None:
     given = example("qm9_xyz")
     given["datasets"]["qm9"]["sources"]["ours"]["expected_molecules"] = 150
     project = own_project(tmp_path, given, "molecules", lambda path: write_qm9(path, 150))
-    sizes = (
-        "finetune={seeds: [1], property: {train: {steps: 4, evaluations: 1},"
-        " split: {train: 80, val: 20, test: 30}}}"
-    )
-    columns = "tables={qm9: {columns: [{source: finetune, set: property, targets: [homo, u0]}]}}"
-    table = made(project, "qm9", sizes, columns)
+    split = {"finetune": {"property": {"split": {"train": 80, "val": 20, "test": 30}}}}
+    small = merge(of_targets("property", "homo", "u0"), split)
+    table = made(project, "qm9", small)
     assert table["title"] == "Our molecules: mean absolute error of each property"
-    assert len(filled(table)) == len(table["cells"]) == 2 * 4
+    assert len(filled(table)) == len(table["cells"])
+    assert {"baseline", "scratch", "coord", "georecon"} < keys(table, "rows")
     # 150 molecules less 50 that are validated or tested on, less 16 that validate pre-training
     assert "draws from 84 molecules" in table["caption"]

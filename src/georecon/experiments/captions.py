@@ -37,9 +37,10 @@ def conditions(
         if config.pretrain.exclude_leaks:
             sentences.append("Structures of the test sets were removed from pre-training.")
     sentences += [_finetune_words(config, data, part) for part in parts]
+    drawn = any(config.finetune.sets[part].split.draws for part in parts)
+    own = ", fine-tuning and draw of labels" if drawn else " and fine-tuning"
     sentences.append(
-        f"Seeds {', '.join(map(str, seeds))}, each with its own pre-training"
-        + (", fine-tuning and draw of labels." if parts else ".")
+        f"Seeds {', '.join(map(str, seeds))}, each with its own pre-training{own if parts else ''}."
     )
     return " ".join(sentences)
 
