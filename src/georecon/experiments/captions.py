@@ -31,7 +31,7 @@ def conditions(config: Config, data: Data, columns: Iterable[Column], parts: lis
     sentences += [_finetune_words(config, data, part) for part in parts]
     if parts:
         seeds = ", ".join(map(str, config.finetune.seeds))
-        sentences.append(f"Cells: mean ± standard deviation over fine-tuning seeds {seeds}.")
+        sentences.append(f"Fine-tuning seeds {seeds}.")
     return " ".join(sentences)
 
 

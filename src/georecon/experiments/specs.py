@@ -11,18 +11,30 @@ from georecon.keys import Json
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One row of a table: a method, and the quantity it shows where columns leave that open."""
+    """One row of a table: a method, and the quantity it shows where columns leave that open.
+
+    Attributes:
+        key, label, method, unit, quantity: as said.
+        kind: "method", "baseline" (the training mean) or "naive" (a prediction without learning).
+    """
 
     key: str
     label: str
     method: str
     unit: str = ""
     quantity: str | None = None
-    baseline: bool = False
+    kind: str = "method"
 
     def as_json(self) -> Json:
         """What a table's JSON says of it."""
-        return {"key": self.key, "label": self.label, "method": self.method, "unit": self.unit}
+        return {
+            "key": self.key,
+            "label": self.label,
+            "method": self.method,
+            "unit": self.unit,
+            "quantity": self.quantity,
+            "kind": self.kind,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +107,12 @@ class CellSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableSpec:
-    """A whole table, ready to be filled."""
+    """A whole table, ready to be filled.
+
+    Attributes:
+        table, edition, title, caption, rows, columns, cells: as shown.
+        compare: methods that every other method is compared with; empty for none.
+    """
 
     table: str
     edition: str
@@ -104,6 +121,7 @@ class TableSpec:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     cells: tuple[CellSpec, ...]
+    compare: tuple[str, ...] = ()
 
     def unit(self, cell: CellSpec) -> str:
         """Unit that a cell's number is shown in: its column's, else its row's."""
@@ -121,6 +139,7 @@ class TableSpec:
             "rows": [row.as_json() for row in self.rows],
             "columns": [column.as_json() for column in self.columns],
             "cells": [cell.as_json() for cell in self.cells],
+            "compare": [*self.compare],
         }
 
     @classmethod
@@ -131,6 +150,7 @@ class TableSpec:
             rows=tuple(Row(**{"method": "", **row}) for row in document["rows"]),
             columns=tuple(Column(source="", **column) for column in document["columns"]),
             cells=tuple(cell_of(cell) for cell in document["cells"]),
+            compare=tuple(document.get("compare", ())),
         )
 
 

@@ -66,7 +66,7 @@ class Tables:
                         method=methods[0],
                         unit=unit,
                         quantity=quantity,
-                        baseline=True,
+                        kind="baseline",
                     )
                 )
             rows += [
@@ -231,7 +231,7 @@ class Tables:
         quantity = row.quantity or column.quantity or "property"
         kind = "force" if quantity == "force" else "property"
         metric = column.metric or "mae"
-        name = f"baseline_{metric}" if row.baseline else metric
+        name = f"baseline_{metric}" if row.kind == "baseline" else metric
         return CellSpec(
             row=row.key,
             column=column.key,

@@ -124,7 +124,7 @@ def _groups(experiments: Experiments, file: str) -> tuple[Group, ...]:
         card = experiments.data.card(dataset)
         forces = card.forces
         folder = paths.FINETUNE.replace("{edition}", experiments.edition)
-        rows = [row.method for row in experiments.tables.rows(table) if not row.baseline]
+        rows = [row.method for row in experiments.tables.rows(table) if row.kind == "method"]
         targets = dict.fromkeys(column.target for column in columns)
         groups.append(
             Group(
@@ -166,7 +166,7 @@ def _errors(experiments: Experiments) -> ErrorsSpec:
     for table in _method_tables(experiments):
         panels: dict[str, dict[str, str]] = {}
         for row in experiments.tables.rows(table):
-            if not row.baseline:
+            if row.kind == "method":
                 panels.setdefault(row.quantity or "", {})[row.method] = row.key
         found.append(
             ErrorsTable(
