@@ -10,17 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from georecon.reporting.latex_text import latex_escape, latex_label, latex_unit
+from georecon.reporting.latex_text import (
+    latex_escape,
+    latex_label,
+    latex_unit,
+    latex_words,
+    width,
+)
 from georecon.reporting.layout import Block, Head, Layout, Shown, layout
+from georecon.units import UNIT_LATEX
 
 _WIDTH = 345.0  # \textwidth of the article class [pt]; other classes are wider
-_CHARACTER = 4.35  # width of a digit in \footnotesize [pt]; letters are narrower on average
+_CHARACTER = 4.6  # width of a letter in \footnotesize [pt]; digits are a little narrower
 _GAP = 8.0  # between two columns [pt]
 _MOST_LABEL = 110.0  # of the first column [pt]; longer labels wrap
 _LEAST = 26.0
 _MOST_LINES = 42  # of \footnotesize, beside a caption on one page
 _END = r" \tabularnewline"  # \\ ends a line of a ragged cell instead
-_LONGEST = 12  # characters of a word before it may be broken
+_LONGEST = 12.0  # a wider word of a label may be broken [letters]
+_LONGEST_IN_CAPTION = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +57,15 @@ def latex(table: Mapping[str, Any]) -> str:
 
 
 def _float(found: Layout, pieces: Sequence[_Piece], number: int) -> str:
-    caption = f"{latex_escape(found.title)}. {latex_escape(' '.join(found.sentences))}"
+    title = latex_words(found.title, _LONGEST_IN_CAPTION)
+    caption = f"{title}. {latex_words(' '.join(found.sentences), _LONGEST_IN_CAPTION)}"
     label = f"tab:{latex_label(found.name)}"
     if number:
-        caption = rf"{latex_escape(found.title)}, continued from table~\ref{{{label}}}."
+        caption = rf"{title}, continued from table~\ref{{{label}}}."
         label += f":{number + 1}"
     body = "\n\\par\\medskip\n".join(map(_tabular, pieces))
     return (
-        "\\begin{table}\n\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}\n"
+        "\\begin{table}\n\\centering\\footnotesize\\sloppy\\setlength{\\tabcolsep}{4pt}\n"
         f"{body}\n"
         f"\\caption{{{caption}}}\n"
         f"\\label{{{label}}}\n"
@@ -121,14 +130,24 @@ def _cut(
         start, title = end, ""
 
 
-def _size(label: _Label) -> int:
+def _size(label: _Label) -> float:
     text, unit = label
-    return len(text) + (len(unit) + 3 if unit else 0)
+    return width(text) + (1.0 + _unit_size(unit) if unit else 0.0)
+
+
+def _unit_size(unit: str) -> float:
+    """Width of a unit in brackets [letters], which is not broken; bars become exponents."""
+    return 1.0 + width(unit) + unit.count("/") if unit in UNIT_LATEX else 0.0
 
 
 def _column_width(head: _Label, cells: Sequence[Shown]) -> float:
-    words = [*head[0].split(), f"[{head[1]}]" if head[1] else ""]
-    longest = max([min(len(word), _LONGEST) for word in words] + [len(c.text) for c in cells])
+    words = [width(word) for word in f"{head[0]} {head[1]}".split()]
+    longest = max(
+        *(min(word, _LONGEST) + 1.0 for word in words),  # a bracket
+        _unit_size(head[1]),
+        *(width(cell.text) for cell in cells),
+        0.0,
+    )
     marks = any(cell.bold for cell in cells) + any(cell.worse for cell in cells)
     return min(max(_LEAST, _CHARACTER * (longest + marks)), _WIDTH - _MOST_LABEL - _GAP)
 
@@ -150,7 +169,7 @@ def _piece(
     ]
     tall = [_lines(head, width) for head, width in zip(heads, widths[1:], strict=True)]
     lines = 2 + max(tall, default=1) + sum(_lines(label, widths[0]) for label in labels)
-    return _Piece(latex_escape(title), widths, rows, lines + bool(title))
+    return _Piece(latex_words(title, _LONGEST_IN_CAPTION), widths, rows, lines + bool(title))
 
 
 def _lines(label: _Label, width: float) -> int:
@@ -160,13 +179,11 @@ def _lines(label: _Label, width: float) -> int:
 def _label(label: _Label) -> str:
     """A label whose words may be broken, with its unit."""
     text, unit = label
-    words = [
-        r"\allowbreak{}".join(
-            latex_escape(word[k : k + _LONGEST]) for k in range(0, len(word), _LONGEST)
-        )
-        for word in text.split()
-    ]
-    return " ".join([*words, *([f"[{latex_unit(unit)}]"] if unit else [])])
+    words = latex_words(text, _LONGEST)
+    if not unit:
+        return words
+    known = unit in UNIT_LATEX
+    return f"{words} [{latex_unit(unit) if known else latex_words(unit, _LONGEST)}]"
 
 
 def _cell(cell: Shown) -> str:

@@ -126,9 +126,44 @@ def latex_escape(text: str) -> str:
     return "".join(map(_escape_character, one_line(text)))
 
 
+def latex_words(text: str, longest: float) -> str:
+    """The same with words that may be broken where they are wider than ``longest`` letters."""
+    return " ".join(
+        r"\allowbreak{}".join(map(latex_escape, _parts(word, longest)))
+        for word in one_line(text).split(" ")
+    )
+
+
+def width(text: str) -> float:
+    """Rough width of a text [letters]; rather too much than too little."""
+    return sum(map(_character_width, one_line(text)))
+
+
+def _parts(word: str, longest: float) -> list[str]:
+    parts, filled = [""], 0.0
+    for character in word:
+        own = _character_width(character)
+        if parts[-1] and filled + own > longest:
+            parts.append("")
+            filled = 0.0
+        parts[-1] += character
+        filled += own
+    return parts
+
+
+def _character_width(character: str) -> float:
+    if _escape_character(character).startswith(r"\texttt"):
+        return 1.1 * len(f"U+{ord(character):04X}")
+    if character in "MWmw@%&":
+        return 1.75
+    return 1.5 if character.isupper() or character in "=<>+±−~→" else 1.0
+
+
 def latex_unit(unit: str) -> str:
     """Unit as LaTeX."""
-    return f"${UNIT_LATEX[unit]}$" if unit in UNIT_LATEX else latex_escape(unit)
+    if unit not in UNIT_LATEX:
+        return latex_escape(unit)
+    return f"${UNIT_LATEX[unit]}$".replace(r"\AA", r"\mathring{A}")  # \AA is for texts
 
 
 def latex_label(name: str) -> str:
