@@ -140,7 +140,7 @@ def compare(
             where = f"{spec.table}/{column.key}"
             means = {key: float(np.mean([*run.values.values()])) for key, run in runs.items()}
             errors[number].append(means)
-            references = [row.key for row in rows if row.method in spec.compare]
+            references = [row.key for name in spec.compare for row in rows if row.method == name]
             differences += _differences(runs, references, column.key, where)
             best += [Best(row=key, column=column.key) for key in _best(runs, means, where)]
     ranks: dict[str, float] = {}

@@ -129,7 +129,9 @@ def latex_escape(text: str) -> str:
 def latex_words(text: str, longest: float) -> str:
     """The same with words that may be broken where they are wider than ``longest`` letters."""
     return " ".join(
-        r"\allowbreak{}".join(map(latex_escape, _parts(word, longest)))
+        latex_escape(word)
+        if width(word) <= longest
+        else r"\allowbreak{}".join(map(latex_escape, _parts(word, longest / 3)))
         for word in one_line(text).split(" ")
     )
 
@@ -140,6 +142,7 @@ def width(text: str) -> float:
 
 
 def _parts(word: str, longest: float) -> list[str]:
+    """A word in parts no wider than ``longest`` letters, or than its widest letter."""
     parts, filled = [""], 0.0
     for character in word:
         own = _character_width(character)

@@ -211,15 +211,16 @@ def reading_sentences(table: Mapping[str, Any]) -> list[str]:
 def _comparison_sentences(table: Mapping[str, Any], compared: Comparison) -> list[str]:
     found = []
     if any(one.low is not None for one in compared.differences):
+        parts = any((cell.get("key") or [""])[0] == "parts" for cell in table["cells"])
         found.append(
-            "Differences are paired by seed, negative where the row has the smaller error, with "
-            "their 95 % interval over seeds and, of columns over the whole test set, over test "
-            "molecules drawn again; better and worse: columns by the mean, in brackets those "
+            "Differences: mean and 95 % interval, paired by seed and test molecule"
+            f"{' (parts of a test set: by seed alone)' if parts else ''}, negative where the row "
+            "has the smaller error. Better and worse: columns by the mean, in brackets those "
             "whose interval excludes zero."
         )
     elif compared.differences:
         found.append(
-            "Differences are paired by seed, negative where the row has the smaller error; fewer "
+            "Differences are paired by seed, negative where the row has the smaller error. Fewer "
             "than three seeds have no interval."
         )
     labels = {row["key"]: row["label"] for row in table["rows"]}
