@@ -91,7 +91,7 @@ def test_a_page_of_a_table_shows_the_words_and_every_number_in_its_place(text: s
     assert first == [label, "1.500 (1)", "2.500 (1)"]
     assert second == [label, "3.500 (1)", "–"]
     assert other_head == ["", f"{label} [{label}]", "better", "worse"]
-    assert difference[1:] == ["+2.0 [+1.0, +3.0]", "0 of 1 (0)", "1 of 1 (1)"]
+    assert difference[1:] == ["+2.0 [1.0, 3.0]", "0 of 1 (0)", "1 of 1 (1)"]
     assert label in "".join(found.texts)
 
 

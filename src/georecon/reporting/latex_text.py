@@ -159,6 +159,8 @@ def _character_width(character: str) -> float:
         return 1.1 * len(f"U+{ord(character):04X}")
     if character in "MWmw@%&":
         return 1.75
+    if character in ".,;:!|'()[]-ijl ":
+        return 0.7
     return 1.5 if character.isupper() or character in "=<>+±−~→" else 1.0
 
 

@@ -46,11 +46,10 @@ def difference_text(value: float, low: float | None, high: float | None) -> str:
     """A difference with its sign and, where it has one, its interval."""
     if low is None or high is None:
         return f"{value:+.{_decimals(value, 3)}f}"
-    if not high > low:
-        return f"{value:+.{_decimals(value, 3)}f} [{value:+.{_decimals(value, 3)}f}]"
     widest = max(abs(low), abs(high))
-    decimals = min(_decimals((high - low) / 2, 2), _decimals(widest, _MOST_DIGITS))
-    return f"{value:+.{decimals}f} [{low:+.{decimals}f}, {high:+.{decimals}f}]"
+    half = (high - low) / 2 or value  # the same runs twice have no spread
+    decimals = min(_decimals(half, 2), _decimals(widest, _MOST_DIGITS))
+    return f"{value:+.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def _range_text(low: float, high: float, *, whole: bool) -> str:
