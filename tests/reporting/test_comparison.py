@@ -37,17 +37,18 @@ def write_run(folder: Path, error: float, seed: int, *, forces: bool = False) ->
         "label": label,
         "prediction": label + shift + 0.01 * rng.normal(size=80),
         "baseline": np.zeros(80),
+        "naive": label + 0.7,
     }
     if forces:
         atoms = np.random.default_rng(9).integers(2, 6, size=80)
         force = np.random.default_rng(10).normal(size=(atoms.sum(), 3))
-        outputs |= {"atoms": atoms, "force_label": force}
+        outputs |= {"atoms": atoms, "force_label": force, "force_naive": force + 0.7}
         outputs["force_prediction"] = force + error * rng.normal(size=force.shape)
     columns = prediction_table(outputs)
     folder.mkdir(parents=True, exist_ok=True)
     arrow = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
     pyarrow.parquet.write_table(arrow, folder / "predictions.parquet")
-    write_json(folder / "metrics.json", {"naive": {"mae": 0.7}, **errors(columns)})
+    write_json(folder / "metrics.json", errors(columns))
 
 
 def spec_of(root: Path, methods: tuple[str, ...] = tuple(ERRORS), seeds: Any = SEEDS) -> TableSpec:
@@ -60,7 +61,7 @@ def spec_of(root: Path, methods: tuple[str, ...] = tuple(ERRORS), seeds: Any = S
     naive = Row(key="naive", label="Composition", method="scratch", kind="naive")
     cells = [
         CellSpec(row=row.key, column=target, files=files(target, row.method), unit="eV",
-                 key=("property", "mae") if row.kind == "method" else ("naive", "mae"))
+                 key=("property", "mae" if row.kind == "method" else "naive_mae"))
         for row in (naive, *rows)
         for target in TARGETS
     ]  # fmt: skip
@@ -130,7 +131,9 @@ def test_what_a_naive_prediction_beats_is_marked_and_never_bold(
     for seed in SEEDS:
         for method in ERRORS:
             path = tmp_path / "gap" / method / f"seed{seed}/metrics.json"
-            write_json(path, {**read_json(path), "naive": {"mae": 1e-6}})
+            content = read_json(path)
+            content["property"]["naive_mae"] = 1e-6
+            write_json(path, content)
     table = build(spec, [])
     worse = worse_cells(table)
     assert {place for place in worse if place[1] == "gap"} == {(name, "gap") for name in ERRORS}
@@ -300,6 +303,21 @@ def test_parts_of_a_test_set_are_compared_by_seed(tmp_path: Path, spec: TableSpe
         assert part.high - part.low < all_of_it.high - all_of_it.low
 
 
+def test_validation_errors_are_compared_by_seed_and_losses_not_at_all(
+    tmp_path: Path, spec: TableSpec
+) -> None:
+    cells = []
+    for cell in spec.cells:
+        files = {s: f.replace("metrics.json", "run.json") for s, f in cell.files.items()}
+        for seed, file in files.items():
+            write_json(file, {"final": {"val_mae": 1.0 / seed, "val_denoise": 0.5}})
+        key = ("final", "val_mae" if cell.column == "gap" else "val_denoise")
+        cells.append(replace(cell, files=files, key=key))
+    found = build(replace(spec, cells=tuple(cells)), [])["comparison"]
+    assert {one["column"] for one in found["differences"]} == {"gap"}
+    assert {(one["value"], one["low"]) for one in found["differences"]} == {(0.0, 0.0)}
+
+
 def test_energies_and_forces_are_compared_apart(tmp_path: Path) -> None:
     for method, error in {"coord": 0.5, "mine": 0.4}.items():
         for seed in SEEDS:
@@ -332,7 +350,7 @@ def test_many_predictions_are_read_fast(spec: TableSpec, tmp_path: Path) -> None
     for number in range(150):
         columns = prediction_table(
             {
-                **{"ids": np.arange(2000), "label": label, "baseline": label},
+                **{"ids": np.arange(2000), "label": label, "baseline": label, "naive": label},
                 "prediction": label + np.random.default_rng(number).normal(size=2000),
             }
         )

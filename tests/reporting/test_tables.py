@@ -46,6 +46,7 @@ def spec(tmp_path: Path) -> dict[str, Any]:
         "edition": "laptop",
         "title": "Toy: 100 % of it",
         "caption": "A caption with a_b & σ.",
+        "compare": [],
         "rows": [
             {"key": "baseline", "label": "Training mean", "method": "scratch", "unit": ""},
             {"key": "mine", "label": "Mine & yours", "method": "mine", "unit": ""},

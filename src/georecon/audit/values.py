@@ -21,7 +21,7 @@ from georecon.experiments.specs import CellSpec, TableSpec
 from georecon.records.chain import Cell
 from georecon.records.read import Claim
 from georecon.records.untrusted import read_safetensors, read_strict_json
-from georecon.reporting.comparison import Comparison, comparable, compare
+from georecon.reporting.comparison import Comparison, compare, tested
 from georecon.reporting.significance import over_seeds
 from georecon.reporting.tables import lookup
 from georecon.stages.evaluate import all_errors, prediction_table
@@ -30,7 +30,7 @@ from georecon.units import convert
 TOLERANCE = 1e-9
 """Relative; the same numbers summed by another NumPy may differ in the last digits."""
 _TYPES = {"kind": "string", "id": "int64", "label": "double", "prediction": "double"}
-_TYPES |= {"baseline": "double"}
+_TYPES |= {"baseline": "double", "naive": "double"}
 _RATIO = 30
 _ROUNDING = 1e-4  # of the ends of an interval: sums in single precision
 
@@ -116,7 +116,7 @@ def read_predictions(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]
     if types != _TYPES or any(column.null_count for column in table.columns):
         raise DataError(name, None, f"holds {types}, expected {_TYPES} without nulls")
     columns = {key: table[key].to_numpy() for key in _TYPES}
-    for key in ("label", "prediction", "baseline"):
+    for key in ("label", "prediction", "baseline", "naive"):
         if not np.isfinite(columns[key]).all():
             row = int(np.flatnonzero(~np.isfinite(columns[key]))[0])
             raise DataError(name, row, f"{key} is {columns[key][row]}, expected a finite number")
@@ -282,7 +282,7 @@ def _compare_methods(context: Context, found: Recomputed, spec: TableSpec) -> It
     """The comparison of a table's methods, where all predictions behind it could be read."""
     cells = [cell for cell in spec.cells if cell.reason is None]
     places = {(cell.row, cell.column): f"{spec.table}/{cell.row}/{cell.column}" for cell in cells}
-    files = {file for cell in cells if comparable(cell) for file in cell.files.values()}
+    files = {file for cell in cells if tested(cell) for file in cell.files.values()}
     if (
         not spec.compare
         or not files <= {*found.metrics}

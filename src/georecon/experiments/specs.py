@@ -14,8 +14,8 @@ class Row:
     """One row of a table: a method, and the quantity it shows where columns leave that open.
 
     Attributes:
-        key, label, method, unit, quantity: as said.
-        kind: "method", "baseline" (the training mean) or "naive" (a prediction without learning).
+        kind: "method"; "baseline" for the training mean, "naive" for predictions without learned
+            geometry, whose numbers come from the runs of ``method``.
     """
 
     key: str
@@ -27,14 +27,8 @@ class Row:
 
     def as_json(self) -> Json:
         """What a table's JSON says of it."""
-        return {
-            "key": self.key,
-            "label": self.label,
-            "method": self.method,
-            "unit": self.unit,
-            "quantity": self.quantity,
-            "kind": self.kind,
-        }
+        names = ("key", "label", "method", "unit", "quantity", "kind")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,8 +104,7 @@ class TableSpec:
     """A whole table, ready to be filled.
 
     Attributes:
-        table, edition, title, caption, rows, columns, cells: as shown.
-        compare: methods that every other method is compared with; empty for none.
+        compare: methods that all other methods of the table are compared with.
     """
 
     table: str
@@ -150,7 +143,7 @@ class TableSpec:
             rows=tuple(Row(**{"method": "", **row}) for row in document["rows"]),
             columns=tuple(Column(source="", **column) for column in document["columns"]),
             cells=tuple(cell_of(cell) for cell in document["cells"]),
-            compare=tuple(document.get("compare", ())),
+            compare=tuple(document["compare"]),
         )
 
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec, Row, TableSpec
+from georecon.experiments.tables import predictions
 from georecon.keys import Json
 from georecon.reporting.significance import Errors, Interval, mean_ranks, over_seeds, paired
 from georecon.units import factor
 
-PREDICTIONS = "predictions.parquet"
 _SAME = 1e-6  # relative: the same mean, summed in another order
 
 
@@ -162,9 +162,17 @@ def _groups(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 def comparable(cell: CellSpec) -> bool:
-    """Whether a cell is an error of predictions, not a measure of pre-training or a ratio."""
-    kinds = ("property", "force")
-    return cell.reason is None and not cell.divide_by and bool({*cell.key[:-1]} & {*kinds})
+    """Whether a cell is an error, not a loss of pre-training, an estimate or a ratio."""
+    return cell.reason is None and not cell.divide_by and cell.key[-1].endswith(("mae", "rmse"))
+
+
+def tested(cell: CellSpec) -> bool:
+    """Whether it is an error over all test molecules, which ``predictions.parquet`` holds.
+
+    Not one on validation molecules, nor on a part of the test set: which molecules that has stands
+    in the split.
+    """
+    return comparable(cell) and cell.key[:-1] in (("property",), ("force",))
 
 
 class _Reader:
@@ -176,13 +184,13 @@ class _Reader:
 
     def run(self, cell: CellSpec, values: Mapping[int, float]) -> _Run:
         """What there is of a cell, given its number by seed."""
-        *part, kind, metric = cell.key
-        if part:  # which molecules a part has stands in the split: its seeds alone are compared
+        if not tested(cell):  # its seeds alone are compared
             return _Run(values, None)
+        kind, metric = cell.key
         scale = factor(cell.unit, self.spec.unit(cell)) if cell.unit else 1.0
         errors = {}
         for seed, file in cell.files.items():
-            path = str(Path(file).with_name(PREDICTIONS))
+            path = predictions(file)
             if path not in self.read:
                 self.read[path] = read_predictions(self.root / path, path)
             found = single_errors(self.read[path], kind, metric, path)
@@ -294,7 +302,7 @@ def read_predictions(path: Path, name: str) -> Predictions:
         raise DataError(name, None, text) from None
 
 
-def single_errors(predictions: Predictions, kind: str, metric: str, name: str) -> Errors:
+def single_errors(read: Predictions, kind: str, metric: str, name: str) -> Errors:
     """Error of each molecule or frame, whose mean is the metric over all of them.
 
     A metric over components (forces of molecules of several sizes) or a root mean square is no
@@ -302,7 +310,7 @@ def single_errors(predictions: Predictions, kind: str, metric: str, name: str) -
     function (Hampel 1974).
 
     Args:
-        predictions: of one run.
+        read: predictions of one run.
         kind: "property" or "force".
         metric: "mae" or "rmse".
         name: of the file, for messages.
@@ -310,11 +318,11 @@ def single_errors(predictions: Predictions, kind: str, metric: str, name: str) -
     Raises:
         DataError: there are no predictions of this kind.
     """
-    if kind not in predictions.kinds:
-        raise DataError(name, None, f"has no {kind} predictions, only {predictions.kinds}")
-    rows = predictions.kind == predictions.kinds.index(kind)
-    ids, label = predictions.id[rows], predictions.label[rows]
-    error = np.abs(predictions.prediction[rows] - label)
+    if kind not in read.kinds:
+        raise DataError(name, None, f"has no {kind} predictions, only {read.kinds}")
+    rows = read.kind == read.kinds.index(kind)
+    ids, label = read.id[rows], read.label[rows]
+    error = np.abs(read.prediction[rows] - label)
     starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
     counts = np.diff(np.r_[starts, len(ids)]).astype(np.float64)
     sums = np.add.reduceat(error if metric == "mae" else error**2, starts)

@@ -211,12 +211,12 @@ def reading_sentences(table: Mapping[str, Any]) -> list[str]:
 def _comparison_sentences(table: Mapping[str, Any], compared: Comparison) -> list[str]:
     found = []
     if any(one.low is not None for one in compared.differences):
-        parts = any((cell.get("key") or [""])[0] == "parts" for cell in table["cells"])
+        alone = any((cell.get("key") or [""])[0] in ("parts", "final") for cell in table["cells"])
         found.append(
             "Differences: mean and 95 % interval, paired by seed and test molecule"
-            f"{' (parts of a test set: by seed alone)' if parts else ''}, negative where the row "
-            "has the smaller error. Better and worse: columns by the mean, in brackets those "
-            "whose interval excludes zero."
+            f"{' (validation errors and parts of a test set: by seed alone)' if alone else ''}, "
+            "negative where the row has the smaller error. Better and worse: columns by the mean, "
+            "in brackets those whose interval excludes zero."
         )
     elif compared.differences:
         found.append(

@@ -87,7 +87,7 @@ def test_paths_in_a_dialog_lead_to_their_files(
     tree: tuple[Path, Experiments], tmp_path: Path
 ) -> None:
     root = shutil.copytree(tree[0], tmp_path / "tree")
-    (gone,) = root.glob("results/tiny/finetune/qm9/homo/coord/seed1/model.safetensors")
+    (gone,) = root.glob("results/tiny/finetune/property/homo/coord/seed1/model.safetensors")
     gone.unlink()
     page = toy_site.write_page(root, tree[1])
     links = page_data(page.read_text())["links"]
@@ -206,7 +206,7 @@ def test_a_finished_page_needs_its_tables(tree: tuple[Path, Experiments], tmp_pa
 
 def test_state_of_nothing_at_all(tree: tuple[Path, Experiments], tmp_path: Path) -> None:
     text = toy_site.write_page(tmp_path, tree[1], live=True).read_text()
-    assert re.search(r"0 of \d\d numbers are made", text)
+    assert re.search(r"0 of \d+ numbers are made", text)
     assert "No job is training" in text
 
 
@@ -220,9 +220,9 @@ def test_state_of_nothing_at_all(tree: tuple[Path, Experiments], tmp_path: Path)
     ],
 )
 def test_why_a_number_is_missing(log: str | None, words: str, tmp_path: Path) -> None:
-    file = "results/tiny/finetune/qm9/homo/coord/seed1/metrics.json"
+    file = "results/tiny/finetune/property/homo/coord/seed1/metrics.json"
     if log is not None:
-        path = tmp_path / "logs/tiny/finetune/qm9/homo/coord/seed1.log"
+        path = tmp_path / "logs/tiny/finetune/property/homo/coord/seed1.log"
         path.parent.mkdir(parents=True)
         path.write_text(log)
     assert re.search(words, state.why_missing(file, tmp_path))
