@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -20,6 +21,7 @@ from georecon.reporting.web.plan import SitePlan
 
 HERE = Path(__file__).parent
 NAME = "GeoRecon, reproduced"
+PAPER = "https://arxiv.org/abs/2506.13174"
 MARKS = {
     "reproduced": "✓ reproduced",
     "differs": "✗ differs",
@@ -54,6 +56,7 @@ class PageView:
         tables, figures, cells, runs, sets: in the order in which they are shown.
         state: how far the edition is.
         made: when, as text.
+        about: paper, code, licence and citation.
     """
 
     title: str
@@ -70,6 +73,7 @@ class PageView:
     sets: list[chains.SetRow]
     state: state.State
     made: str
+    about: list[content.FileLink]
 
 
 def script_json(value: Any) -> str:
@@ -197,7 +201,8 @@ def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live:
     sets = chains.set_rows(graph, plan.sets, root)
     shown = [link.path for links in ways.values() for link in links if link.kind != "cell"]
     shown += [path for row in sets for path in row.chain]
-    book = chains.ChainBook(graph, [*shown, *graph.records] if live else shown, root)
+    folder = paths.REPORT.format(edition=edition)
+    book = chains.ChainBook(graph, [*shown, *graph.records] if live else shown, root, folder)
     figures = [f for name in plan.figures if (f := content.figure_view(name, results))]
     view = PageView(
         title=f"{NAME}: state of the {edition} edition" if live else NAME,
@@ -215,6 +220,7 @@ def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live:
         state=state.state_of(cells, root, results, live=live),
         # a finished page depends on its files alone
         made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) if live else book.ended(),
+        about=_about(root, folder),
     )
     data = book.as_json() | {
         "cells": {c.key: _cell_data(c, ways[c.place], book, edition) for c in cells},
@@ -224,6 +230,19 @@ def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live:
         "other": chains.OTHER,
     }
     return render(view, data)
+
+
+def _about(root: Path, folder: str) -> list[content.FileLink]:
+    """Links to the paper and to those of this repository's own pages that are there."""
+    files = {"Code": "README.md", "Licence": "LICENSE", "Citation": "CITATION.cff"}
+    return [
+        content.FileLink("Paper", PAPER),
+        *(
+            content.FileLink(label, os.path.relpath(name, folder))
+            for label, name in files.items()
+            if (root / name).is_file()
+        ),
+    ]
 
 
 def _figure_data(figure: content.FigureView) -> Mapping[str, object]:
