@@ -64,7 +64,7 @@ class Page(html.parser.HTMLParser):
 
 
 def expected_of(text: str) -> Expected:
-    claims = (PublicClaim(text=text, source=text),)
+    claims = (PublicClaim(text=text, source=text, tests=()),)
     return Expected(table="hostile", status="weak", reason=text, sources=(), numbers=(),
                     claims=claims, context=())  # fmt: skip
 
