@@ -59,7 +59,7 @@ PLACES = {
     "mirror=/folder/with/raw/files": "mirror=raw",
     "mirror=/that/folder": "mirror=raw",
     "gpu=n": "gpu=2",
-    "…": "dataset=qm9 target=homo method=coord seed=1 --config edition=tiny",
+    "…": "part=property target=homo method=coord seed=1 --config edition=tiny",
     "...": "table_md17",
 }
 """What a reader puts in the place of something."""
