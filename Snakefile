@@ -25,6 +25,7 @@ explained = snakemake_private.is_main(workflow) and explain_jobs(Path.cwd())
 
 wildcard_constraints:
     dataset="[A-Za-z0-9_]+",
+    part="[A-Za-z0-9_]+",
     edition="[a-z0-9_]+",
     target="[A-Za-z0-9_-]+",
     method="[a-z0-9_.]+",

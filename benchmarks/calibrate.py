@@ -40,8 +40,8 @@ def seconds(run: Training, experiments: Experiments, world: World, steps: int) -
                 Path(experiments.data.pretrain_split()),
             )
             return pretrain(settings, store, split, folder, **common).seconds
-        store = Path(experiments.data.store(run.dataset, run.target))
-        split = Path(experiments.data.split(run.dataset, run.target))
+        store = Path(experiments.data.store(experiments.data.dataset_of(run.part), run.target))
+        split = data_of(run, experiments)
         return finetune(settings, store, split, None, folder, **common).seconds
 
 
@@ -49,7 +49,7 @@ def data_of(run: Training, experiments: Experiments) -> Path:
     """Split file that a run needs; it exists once its store does."""
     if run.stage == "pretrain":
         return Path(experiments.data.pretrain_split())
-    return Path(experiments.data.split(run.dataset, run.target))
+    return Path(experiments.data.split(run.part, run.target, run.settings.seed))
 
 
 def main() -> None:

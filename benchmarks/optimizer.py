@@ -6,7 +6,8 @@ all parameters are views (``flat``), which is what we use. Milliseconds of proce
 over alternating steps, beside the whole step of that model; ``start`` is the processor time from
 the first use of each to the end of its first step in a new process that has imported torch.
 ``relative_difference`` says how far weights lie from those of ``flat`` after one step on equal
-gradients, relative to the largest weight of their tensor. Prints the numbers; ``--json FILE`` writes them.
+gradients, relative to the largest weight of their tensor. Prints the numbers; ``--json FILE``
+writes them.
 """
 
 from __future__ import annotations

@@ -36,14 +36,14 @@ def run(
     experiments: Experiments, target: str, seed: int, world: World, **train: Any
 ) -> tuple[float, float, dict[int, float]]:
     """Validation error [label unit] of the selected weights, molecules/s, error by step."""
-    own = experiments.runs.finetune_settings("qm9", target, "scratch", seed)
+    own = experiments.runs.finetune_settings("property", target, "scratch", seed)
     settings = replace(own, train=replace(own.train, **train)).as_json()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         result = finetune(
             settings,
             Path(experiments.data.store("qm9", target)),
-            Path(experiments.data.split("qm9", target)),
+            Path(experiments.data.split("property", target, 1)),
             None,
             folder,
             state=folder / "state",
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=15)
     options = parser.parse_args()
     experiments = Experiments.load(ROOT / "config", {"edition": "laptop"})
-    if not Path(experiments.data.split("qm9", options.target)).exists():
+    if not Path(experiments.data.split("property", options.target, 1)).exists():
         sys.exit(
             "the laptop edition's QM9 split is not there: run `snakemake --cores all table_qm9`"
         )

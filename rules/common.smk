@@ -34,7 +34,7 @@ def here(pattern):
 
 RESULTS = here(paths.RESULTS)
 PRETRAIN = here(paths.PRETRAIN)  # .../pretrain/{method}/seed{seed}
-FINETUNE = here(paths.FINETUNE)  # .../finetune/{dataset}/{target}/{method}/seed{seed}
+FINETUNE = here(paths.FINETUNE)  # .../finetune/{part}/{target}/{method}/seed{seed}
 SMOOTHNESS = here(paths.SMOOTHNESS)  # .../smoothness/{method}/seed{seed}
 TABLE = here(paths.TABLE)  # .../tables/{table}
 FIGURE = here(paths.FIGURE)  # .../figures/{figure}

@@ -10,9 +10,9 @@ rule evaluate:
         metrics=f"{FINETUNE}/metrics.json",
         run=f"{FINETUNE}/evaluate.run.json",
     log:
-        f"{LOGS}/evaluate/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
+        f"{LOGS}/evaluate/{{part}}/{{target}}/{{method}}/seed{{seed}}.log",
     benchmark:
-        f"{BENCHMARKS}/evaluate/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.tsv"
+        f"{BENCHMARKS}/evaluate/{{part}}/{{target}}/{{method}}/seed{{seed}}.tsv"
     conda:
         ENVIRONMENT
     resources:

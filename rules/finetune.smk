@@ -4,7 +4,7 @@
 rule finetune:
     input:
         unpack(of(values.encoder)),
-        store=of(experiments.data.store, "{}/manifest.json"),
+        store=of(values.finetune_store, "{}/manifest.json"),
         split=of(experiments.data.split),
     output:
         model=f"{FINETUNE}/model.safetensors",
@@ -12,9 +12,9 @@ rule finetune:
         curve=f"{FINETUNE}/curve.csv",
         run=f"{FINETUNE}/run.json",
     log:
-        f"{LOGS}/finetune/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.log",
+        f"{LOGS}/finetune/{{part}}/{{target}}/{{method}}/seed{{seed}}.log",
     benchmark:
-        f"{BENCHMARKS}/finetune/{{dataset}}/{{target}}/{{method}}/seed{{seed}}.tsv"
+        f"{BENCHMARKS}/finetune/{{part}}/{{target}}/{{method}}/seed{{seed}}.tsv"
     conda:
         ENVIRONMENT
     resources:

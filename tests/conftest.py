@@ -16,7 +16,6 @@ from filelock import FileLock
 if importlib.util.find_spec("triton") and not torch.cuda.is_available():
     with pytest.MonkeyPatch.context() as patch:  # triton asks at its import, which others bring too
         patch.setenv("TRITON_INTERPRET", "1")
-        import triton.language
 
 from tests.projects import Project, make_project
 

@@ -167,3 +167,20 @@ def test_has_the_dtype_of_positions() -> None:
     single = NoiseSource(1, 1).normal(atoms(100, torch.float32), "denoise")
     assert single.dtype == torch.float32
     assert torch.equal(single, double.float())
+
+
+def test_uniform_numbers_are_of_molecules_and_independent_of_the_batch() -> None:
+    graph = atoms(COUNT)
+    source = NoiseSource(3, 7)
+    found = source.uniform(graph, "dropout")
+    assert found.shape == (graph.num_graphs,)
+    assert float(found.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float((found < 0.2).double().mean()) == pytest.approx(0.2, abs=0.02)
+    later = atoms(1000, first_id=50)
+    assert torch.equal(source.uniform(later, "dropout"), found[50:150])
+    for other in (NoiseSource(4, 7), NoiseSource(3, 8)):
+        assert (
+            abs(float(torch.corrcoef(torch.stack([found, other.uniform(graph, "dropout")]))[0, 1]))
+            < 0.06
+        )
+    assert not torch.equal(source.uniform(graph, "another"), found)

@@ -81,11 +81,13 @@ def _finetuned(
         "label": label,
         "prediction": label + random.normal(0.0, 0.3, size) * random.uniform(0.7, 1.3),
         "baseline": baseline,
+        "naive": baseline + random.normal(0.0, 0.5, size),
     }
     if forces:
         force = random.normal(0.0, 20.0, (3 * size, 3))
         noisy = force + random.normal(0.0, 5.0, force.shape)
         outputs |= {"atoms": np.full(size, 3), "force_label": force, "force_prediction": noisy}
+        outputs["force_naive"] = force + random.normal(0.0, 9.0, force.shape)
     table = prediction_table(outputs)
     folder.mkdir(parents=True, exist_ok=True)
     arrow = pyarrow.table({name: pyarrow.array(values) for name, values in table.items()})
@@ -121,7 +123,8 @@ def _record(path: Path) -> dict[str, Any]:
         "settings": {"name": path.parent.as_posix()[-30:]},
         "seconds": 2.0, "compute": {"device": "cpu"}, "training": {"steps": 8, "best_score": 0.5},
         "final": {"val_reconstruct": 0.5, "val_reconstruct_shuffled": 0.55,
-                  "val_reconstruct_zero": 0.7, "val_code_usage": 0.05},
+                  "val_reconstruct_zero": 0.7, "val_code_usage": 0.05,
+                  "val_code_usage_isomers": 0.01},
     }  # fmt: skip
 
 
@@ -133,6 +136,8 @@ def _smoothness(path: Path, experiments: Experiments) -> None:
         "difference_mean",
         "spread",
         "scale_free",
+        "spread_isomers",
+        "scale_free_isomers",
         "unconverged",
     )
     write_json(path, {"molecules": 4, "estimates": {
@@ -154,8 +159,9 @@ def write_results(experiments: Experiments, molecules: int = 40) -> None:
             continue
         if stage == "finetune":
             label, baseline = _labels(rest[1], molecules)
-            parts = list(experiments.data.parts(rest[0], rest[1]))
-            _finetuned(path, experiments.data.has_forces(rest[0]), label, baseline, parts)
+            dataset = experiments.data.dataset_of(rest[0])
+            parts = list(experiments.data.parts(dataset, rest[1]))
+            _finetuned(path, experiments.data.has_forces(dataset), label, baseline, parts)
         elif stage == "pretrain":
             _pretrained(path, rest[0])
         elif stage == "smoothness":

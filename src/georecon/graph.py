@@ -23,6 +23,7 @@ from georecon.errors import DataError
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+_ELEMENTS, _KEY_SEED = 256, 20250616  # of composition_keys
 _PAIRS_PER_BLOCK = 2**24  # distances held at once: 200 MB in float32
 
 MIN_DISTANCE = 1e-6
@@ -269,6 +270,17 @@ def _dense_pairs(pos: Tensor, ptr: Tensor, cutoff: float, max_neighbors: int) ->
 def scatter_sum(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Sum rows of ``values`` that share an index: (M, ...) → (size, ...)."""
     return values.new_zeros((size, *values.shape[1:])).index_add(0, index, values)
+
+
+def composition_keys(graph: MolGraph) -> Tensor:
+    """A number for each molecule that is the same for isomers, (B,) int64.
+
+    A sum of random numbers, one an element; different atoms have the same sum by chance alone.
+    """
+    source = torch.Generator().manual_seed(_KEY_SEED)
+    of_element = torch.randint(1 << 62, (_ELEMENTS,), generator=source).to(graph.z.device)
+    keys = torch.zeros(graph.num_graphs, dtype=torch.int64, device=graph.z.device)
+    return keys.index_add_(0, graph.batch, of_element[graph.z.long()])
 
 
 def pool_mean(values: Float[Tensor, "N F"], graph: MolGraph) -> Float[Tensor, "B F"]:

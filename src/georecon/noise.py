@@ -67,20 +67,39 @@ class NoiseSource(NamedTuple):
             graph: batch; only ids and the index of each atom in its molecule enter.
             stream: name of the use ("denoise", "reconstruct", …): different names are independent.
         """
-        name = zlib.crc32(stream.encode())
-        device = graph.pos.device
-        key = _mix_number(self.seed)
-        for part in (self.step, name):
-            key = _mix_number(key ^ part)
-        per_molecule = mix(key ^ graph.ids)  # (B,)
+        per_molecule = self._per_molecule(graph, stream)
         per_atom = mix(per_molecule[graph.batch] ^ graph.atom_index)  # (N,)
-        axis = torch.arange(3, device=device)
+        axis = torch.arange(3, device=graph.pos.device)
         first = mix(per_atom[:, None] ^ axis)  # (N, 3)
         second = mix(first)
         radius = (-2.0 * _uniform(first).log()).sqrt()
         return (radius * (2.0 * math.pi * _uniform(second)).cos()).to(graph.pos.dtype)
 
-    def displace(self, graph: MolGraph, stream: str, sigma: float) -> tuple[MolGraph, Tensor]:
-        """The molecules with noise of σ [Å] on every atom, and that noise in units of σ, (N, 3)."""
+    def uniform(self, graph: MolGraph, stream: str) -> Tensor:
+        """A number in (0, 1) for every molecule, (B,) float64.
+
+        Args:
+            graph: batch; only ids enter.
+            stream: name of the use, as of :meth:`normal`.
+        """
+        return _uniform(self._per_molecule(graph, stream))
+
+    def _per_molecule(self, graph: MolGraph, stream: str) -> Tensor:
+        """Key of each molecule, (B,) int64."""
+        key = _mix_number(self.seed)
+        for part in (self.step, zlib.crc32(stream.encode())):
+            key = _mix_number(key ^ part)
+        return mix(key ^ graph.ids)
+
+    def displace(
+        self, graph: MolGraph, stream: str, sigma: float | Tensor
+    ) -> tuple[MolGraph, Tensor]:
+        """The molecules with noise of σ [Å] on every atom, and that noise in units of σ, (N, 3).
+
+        Args:
+            graph: molecules.
+            stream: name of the use.
+            sigma: of all atoms, or of each, (N, 1).
+        """
         epsilon = self.normal(graph, stream)
         return graph._replace(pos=graph.pos + sigma * epsilon), epsilon

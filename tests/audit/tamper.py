@@ -18,7 +18,7 @@ from georecon.records.record import record_digest
 from tests.projects import Project
 
 RESULTS = "results/tiny"
-FINETUNE = f"{RESULTS}/finetune/qm9/homo"
+FINETUNE = f"{RESULTS}/finetune/property/homo"
 
 
 def own_copy(project: Project, folder: Path) -> Path:

@@ -56,7 +56,7 @@ def test_one_cell_made_again_is_the_same_and_touches_nothing(working: Project) -
     assert "2 of 2 result files are the same byte for byte" in result.stdout
     assert tree(working.folder) == before
     folder = working.folder / "results/tiny/rerun" / CELL
-    again = folder / "finetune/qm9/homo/scratch/seed2/predictions.parquet"
+    again = folder / "finetune/property/homo/scratch/seed2/predictions.parquet"
     assert again.is_file()
     assert "audit of tiny: intact" in working.snakemake("--", "audit").stdout
 

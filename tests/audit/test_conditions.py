@@ -28,7 +28,7 @@ def findings(folder: Path, steps: dict[str, int], seeds: dict[str, int]) -> list
     cells = []
     for method in METHODS:
         encoder = f"results/tiny/pretrain/{method}/seed1"
-        run = f"results/tiny/finetune/qm9/homo/{method}/seed{seeds[method]}"
+        run = f"results/tiny/finetune/property/homo/{method}/seed{seeds[method]}"
         outputs = {encoder: "encoder.safetensors", run: "metrics.json"}
         for place, stage, seed in ((encoder, "pretrain", 1), (run, "finetune", seeds[method])):
             length = steps[method] if stage == "pretrain" else 40

@@ -115,8 +115,8 @@ OF_ONE_FILE: dict[str, tuple[Change, str, str, str]] = {
         lambda f: edit_json(f / RUN / "run.json", lambda r: r["code"].update(commit="0" * 40)),
         "record edited", f"{RUN}/run.json", "not that whose digest"),
     "deleted log": (
-        lambda f: (f / "logs/tiny/finetune/qm9/homo/coord/seed1.log").unlink(),
-        "file missing", "logs/tiny/finetune/qm9/homo/coord/seed1.log", "the log"),
+        lambda f: (f / "logs/tiny/finetune/property/homo/coord/seed1.log").unlink(),
+        "file missing", "logs/tiny/finetune/property/homo/coord/seed1.log", "the log"),
     "deleted record of a run": (
         lambda f: (f / RUN / "run.json").unlink(),
         "record missing", f"{RUN}/run.json", "record of a job"),

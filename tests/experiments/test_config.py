@@ -103,7 +103,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "variant of an unknown method": (
         {"methods": {"mine": {"label": "Mine", "of": "geo"}}},
-        ["methods.mine.of", "'geo'", "coord, georecon"],
+        ["methods.mine.of", "'geo'", "coord, coord_long, georecon"],
     ),
     "variant with an objective of its own": (
         {"methods": {"mine": {"label": "Mine", "of": "coord", "objective": "denoise"}}},
@@ -123,7 +123,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "unknown method in a table": (
         {"tables": {"unimol": {"rows": {"methods": ["scratch", "geo"]}}}},
-        ["tables.unimol.rows", "'geo'", "coord, georecon,", "scratch"],
+        ["tables.unimol.rows", "'geo'", "coord, coord_long, georecon,", "scratch"],
     ),
     "unknown set in a table": (
         {"tables": {"unimol": {"columns": [{"source": "finetune", "set": "props"}]}}},
@@ -146,7 +146,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "infinity in a list": (
         {"smoothness": {"displacements": [0.1, float("inf")]}}, ["displacements.1: is inf"]
     ),
-    "huge seed": ({"pretrain": {"seed": 2**70}}, ["pretrain.seed: is 1180591620717411303424"]),
+    "huge seed": ({"finetune": {"seeds": [2**70]}}, ["finetune.seeds.0: is 11805916207174113034"]),
     "huge seed of fine-tuning": ({"finetune": {"seeds": [1, 2**70]}}, ["finetune.seeds.1"]),
     "name that leads elsewhere": (
         {"finetune": {"property": {"split": {"name": "../x"}}}},
@@ -187,7 +187,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "unknown choice of a parameter": (
         {"methods": {"georecon": {"params": {"fusion": "fil"}}}},
-        ["methods.georecon.params.fusion", "film, add, concat, none", "did you mean 'film'?"],
+        ["methods.georecon.params.fusion", "film, add, concat", "did you mean 'film'?"],
     ),
     "unknown weight": (
         {"methods": {"georecon": {"params": {"weights": {"claen": 1.0}}}}},
@@ -318,7 +318,7 @@ def test_yaml_anchors_and_merges_are_no_duplicates(tmp_path: Path) -> None:
 
 
 def test_objective_parameters_are_read_without_an_import() -> None:
-    assert list(key_hints(parameters("denoise"))) == ["sigma"]
+    assert list(key_hints(parameters("denoise"))) == ["sigma", "sigma_strong"]
     assert "sigma_rec" in key_hints(parameters("reconstruct"))
 
 
@@ -392,11 +392,11 @@ def test_an_objective_without_a_description_is_imported(
         objective_keys, "declared", lambda name: (imported.append(name), declared(name))[1]
     )
     objective_keys.parameters.cache_clear()
-    assert list(key_hints(objective_keys.parameters("denoise"))) == ["sigma"]
+    assert list(key_hints(objective_keys.parameters("denoise"))) == ["sigma", "sigma_strong"]
     assert imported == ["denoise"]
     objective_keys.parameters.cache_clear()
     monkeypatch.setattr(objective_keys, "_descriptions", lambda: plain)
-    assert list(key_hints(objective_keys.parameters("denoise"))) == ["sigma"]
+    assert list(key_hints(objective_keys.parameters("denoise"))) == ["sigma", "sigma_strong"]
     assert imported == ["denoise"]
     objective_keys.parameters.cache_clear()
 

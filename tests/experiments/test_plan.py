@@ -24,9 +24,10 @@ def tiny() -> Experiments:
 def test_runs_of_a_table(tiny: Experiments) -> None:
     runs = trainings(tiny, "qm9")
     stages = [run.stage for run in runs]
-    assert (stages.count("pretrain"), stages.count("finetune")) == (3, 2 * 4 * 2)
+    assert (stages.count("pretrain"), stages.count("finetune")) == (6, 2 * 4 * 2)
     assert len({run.folder for run in runs}) == len(runs)
-    files = {f"{run.folder}/metrics.json" for run in runs if run.stage == "finetune"}
+    names = ("metrics.json", "predictions.parquet")
+    files = {f"{run.folder}/{n}" for run in runs if run.stage == "finetune" for n in names}
     assert files == set(tiny.tables.files("qm9"))
 
 
@@ -60,7 +61,7 @@ def test_no_rate_means_no_number(tiny: Experiments, tmp_path: Path) -> None:
     assert "No rate of any device is known" in text
     assert "python benchmarks/calibrate.py --edition tiny" in text
     assert " h" not in text.replace(" how", "").split("No rate")[0]
-    assert "all: 5 pre-trainings, 32 fine-tunings" in text
+    assert "all: 10 pre-trainings, 32 fine-tunings" in text
 
 
 def test_sums_by_table_and_for_all(tiny: Experiments, tmp_path: Path) -> None:
@@ -89,8 +90,8 @@ def test_finished_runs_are_not_counted(tiny: Experiments, tmp_path: Path) -> Non
     run = trainings(tiny, "md17")[-1]
     write_json(tmp_path / run.folder / "run.json", {})
     text = "\n".join(plan(tiny, tmp_path, tmp_path))
-    assert "md17: 3 pre-trainings, 7 fine-tunings" in text
-    assert "all: 5 pre-trainings, 31 fine-tunings" in text
+    assert "md17: 6 pre-trainings, 7 fine-tunings" in text
+    assert "all: 10 pre-trainings, 31 fine-tunings" in text
 
 
 def test_downloads_of_the_paper_edition(tmp_path: Path) -> None:

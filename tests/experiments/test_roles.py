@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from georecon.errors import ConfigError
-from georecon.experiments.config import config_json, load_config
+from georecon.experiments.config import config_json, load_config, merge
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.plan import trainings
 from georecon.reporting.figures.inputs import figure_spec
@@ -79,17 +79,17 @@ def test_each_set_has_its_split_recipe_and_table(both: Experiments) -> None:
     few = both.data.split_plan("rmd17", "ethanol_few")
     assert (few.train, few.val, few.test, few.seed) == (40, 10, 20, 4)
     assert both.data.split_plan("polymers", "few").train == 30
-    assert both.data.split("xmd17", "ethanol") != both.data.split("rmd17", "ethanol")
-    assert both.runs.recipe("rmd17", "ethanol").forces
+    assert both.data.split("force", "ethanol", 1) != both.data.split("revised", "ethanol", 1)
+    assert both.runs.recipe("revised", "ethanol").forces
     recipe = both.runs.recipe("polymers", "gap")
     assert not recipe.forces
-    assert (recipe.noise_sigma, both.runs.recipe("qm9", "homo").noise_sigma) == (0.0, 0.005)
+    assert (recipe.noise_sigma, both.runs.recipe("property", "homo").noise_sigma) == (0.0, 0.005)
     assert both.tables.spec("rmd17").title == "rMD17: errors"
     assert [c.key for c in both.tables.columns("polymers")] == ["gap", "mass"]
     files = both.tables.files("rmd17")
     assert files
-    assert all("/finetune/rmd17/ethanol/" in file for file in files)
-    assert {run.dataset for run in trainings(both, "polymers") if run.target} == {"polymers"}
+    assert all("/finetune/revised/ethanol/" in file for file in files)
+    assert {run.part for run in trainings(both, "polymers") if run.target} == {"polymers"}
 
 
 def test_the_other_tables_stay_as_they_are(both: Experiments) -> None:
@@ -115,12 +115,40 @@ def test_pretraining_looks_at_every_test_set() -> None:
     }  # fmt: skip
 
 
+def again(**split: Any) -> dict[str, Any]:
+    """The section of the revised forces for a second part on the same dataset."""
+    section = given()["finetune"]["revised"]
+    return {**section, "split": {**section["split"], **split}}
+
+
+def test_two_parts_may_share_a_dataset_and_a_split() -> None:
+    """As sets of many and of few labels do; each has runs of its own."""
+    sets = {"again": {"dataset": "rmd17"}}
+    few = merge(given(), {"sets": sets, "finetune": {"again": again(name="fewer", train=20)}})
+    same = merge(given(), {"sets": sets, "finetune": {"again": again()}})
+    for document, equal in ((few, False), (same, True)):
+        found = Experiments.load(CONFIG, document)
+        first, second = (found.data.split(part, "ethanol", 1) for part in ("revised", "again"))
+        assert (first == second) is equal
+        folders = {found.runs.finetune_folder(p, "ethanol", "coord", 1) for p in found.config.sets}
+        assert len(folders) == len(found.config.sets)
+
+
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "section of no part": (
         {"finetune": {"revisd": {}}}, ["finetune.revisd: unknown key", "did you mean 'revised'?"]
     ),
-    "two parts with one dataset": (
-        {"sets": {"again": {"dataset": "rmd17"}}}, ["sets.again.dataset: is 'rmd17'", "revised"]
+    "two splits of one dataset with one name": (
+        {"sets": {"again": {"dataset": "rmd17"}}, "finetune": {"again": again(train=41)}},
+        ["finetune.again.split.name: is 'few', as finetune.revised's", "another split"],
+    ),
+    "draws of published lists": (
+        {"finetune": {"revised": {"split": {"rule": "index", "number": 1, "draws": True}}}},
+        ["finetune.revised.split.draws: is true", "number of training molecules"],
+    ),
+    "comparison with a method that has no row": (
+        {"tables": {"rmd17": {"rows": {"compare": ["cord"]}}}},
+        ["tables.rmd17.rows.compare.0: is 'cord'", "did you mean 'coord'?"],
     ),
     "part without a section": (
         {"sets": {"large_force": {"missing": None}}}, ["finetune.large_force: missing"]
@@ -150,8 +178,6 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_what_does_not_fit_is_refused(case: str) -> None:
     change, words = BAD[case]
-    from georecon.experiments.config import merge
-
     with pytest.raises(ConfigError) as error:
         load_config(CONFIG, merge(given(), change))
     for word in words:

@@ -35,11 +35,12 @@ def test_settings_are_the_same_after_json(paper: Experiments) -> None:
     for method in ("coord", "georecon", "georecon__noclean", "coord_long"):
         settings = paper.runs.pretrain_settings(method, 3)
         assert through_text(settings, PretrainSettings) == settings
-    for dataset in ("qm9", "md17", "3bpa"):
+    for part in ("property", "force", "out_of_distribution"):
+        dataset = paper.data.dataset_of(part)
         for target in paper.data.targets(dataset):
-            tuned = paper.runs.finetune_settings(dataset, target, "coord", 1)
+            tuned = paper.runs.finetune_settings(part, target, "coord", 1)
             assert through_text(tuned, FinetuneSettings) == tuned
-            split = paper.data.split(dataset, target).removesuffix(".npz").rpartition("/")[2]
+            split = paper.data.split(part, target, 1).removesuffix(".npz").rpartition("/")[2]
             plan = paper.data.split_plan(dataset, split)
             assert through_text(plan, SplitPlan) == plan
     smooth = paper.runs.smoothness_settings("coord", 1)

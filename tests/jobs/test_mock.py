@@ -116,7 +116,7 @@ def alone(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]
     ("rule", "file"),
     [
         ("table", "results/tiny/tables/qm9.json"),
-        ("evaluate", "results/tiny/finetune/qm9/homo/coord/seed1/metrics.json"),
+        ("evaluate", "results/tiny/finetune/property/homo/coord/seed1/metrics.json"),
         ("leak", "results/tiny/leaks/qm9/pvd_tiny.json"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_script_alone_makes_the_same_file(rule: str, file: str, working: Proje
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_training_alone_makes_the_same_model(working: Project) -> None:
-    folder = working.folder / "results/tiny/finetune/qm9/homo/scratch/seed1"
+    folder = working.folder / "results/tiny/finetune/property/homo/scratch/seed1"
     before = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").unlink()
     arguments = [f"{n}={v}" for n, v in (TUNED | {"method": "scratch"}).items()]

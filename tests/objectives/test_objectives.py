@@ -23,12 +23,24 @@ RECONSTRUCT: dict[str, Any] = {
     "depth": 2,
     "pooling": "mean",
     "fusion": "film",
+    "code": "own",
     "clean_target": "zero",
     "passes": 3,
     "detach": False,
     "weights": {"reconstruct": 1.0, "denoise": 1.0, "clean": 0.1},
 }
+CONDITIONED: dict[str, Any] = {
+    "sigma": 0.04,
+    "clean_noise": True,
+    "sigma_rec": 0.04,
+    "own_encoder": False,
+    "dropout": 0.2,
+    "every": 4,
+    "weight": 2.0,
+    "code": "own",
+}
 PARAMS: dict[str, dict[str, Any]] = {
+    "conditioned": CONDITIONED,
     "denoise": {"sigma": 0.04},
     "frad": {"sigma": 0.04, "sigma_torsion": 2.0},
     "reconstruct": RECONSTRUCT,
@@ -154,9 +166,8 @@ def test_gradient_reaches_the_encoder_through_the_code_alone(fusion: str) -> Non
     assert code_gradient(fusion=fusion)
 
 
-def test_no_gradient_through_the_code_where_it_is_detached_or_not_used() -> None:
+def test_no_gradient_through_the_code_where_it_is_detached() -> None:
     assert not code_gradient(detach=True)
-    assert not code_gradient(fusion="none")
 
 
 def test_hidden_types_are_hidden_in_the_reconstruction_pass_alone() -> None:
@@ -252,7 +263,8 @@ def test_validation_reports_code_usage() -> None:
         training = objective(graph, noise)
     parts = {"loss", "reconstruct", "denoise", "clean"}
     assert set(training) == parts
-    assert set(measures) == parts | {"reconstruct_shuffled", "reconstruct_zero", "code_usage"}
+    used = {"reconstruct_shuffled", "reconstruct_zero", "code_usage", "code_usage_isomers"}
+    assert set(measures) == parts | used
     for name, value in training.items():
         assert torch.equal(measures[name], value), name
     assert measures["reconstruct_shuffled"] != measures["reconstruct"]
@@ -261,8 +273,17 @@ def test_validation_reports_code_usage() -> None:
     assert torch.equal(measures["code_usage"], used)
 
 
+class Deaf(torch.nn.Module):
+    """A fusion that ignores the guide: the broken twin of all others."""
+
+    def forward(self, place: int, x: Any, vec: Any, *code: Any) -> tuple[Any, Any]:
+        return x, vec
+
+
 def test_a_decoder_that_ignores_the_code_has_no_code_usage() -> None:
-    objective = make("reconstruct", fusion="none")
+    objective = make("reconstruct")
+    objective.decoder.code_mlp = torch.nn.Identity()
+    objective.decoder.fusion = Deaf()
     with torch.no_grad():
         measures = objective.validate(eight(), NoiseSource(1, 0))
     assert torch.equal(measures["reconstruct_shuffled"], measures["reconstruct"])
@@ -336,4 +357,4 @@ def test_wrong_parameters_are_refused(name: str, params: dict[str, Any], words: 
 
 
 def test_files_of_the_folder_are_the_objectives() -> None:
-    assert objectives.available() == ["denoise", "frad", "reconstruct"]
+    assert objectives.available() == ["conditioned", "denoise", "frad", "reconstruct"]

@@ -133,7 +133,7 @@ class Run:
 
     def record(self, stage: str) -> dict[str, Any]:
         """``training`` of Coord's run.json."""
-        place = {"pretrain": "pretrain/coord", "finetune": "finetune/qm9/homo/coord"}[stage]
+        place = {"pretrain": "pretrain/coord", "finetune": "finetune/property/homo/coord"}[stage]
         text = (self.folder / f"results/tiny/{place}/seed1/run.json").read_text()
         found: dict[str, Any] = json.loads(text)["training"]
         return found

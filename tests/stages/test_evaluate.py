@@ -22,11 +22,13 @@ def outputs(forces: bool) -> dict[str, np.ndarray]:
         "label": rng.normal(size=3),
         "prediction": rng.normal(size=3),
         "baseline": np.full(3, 0.25),
+        "naive": rng.normal(size=3),
     }
     if forces:
         found["atoms"] = np.array([2, 1, 3])
         found["force_label"] = rng.normal(size=(6, 3))
         found["force_prediction"] = rng.normal(size=(6, 3))
+        found["force_naive"] = rng.normal(size=(6, 3))
     return found
 
 
@@ -68,7 +70,8 @@ def test_files_hold_every_prediction_and_the_errors_over_them(forces: bool, tmp_
     evaluate(tmp_path / "outputs.safetensors", whole(given, tmp_path), *paths, unit="eV")
     table = pyarrow.parquet.read_table(paths[0])
     assert table.schema.metadata[b"unit"] == b"eV"
-    assert table.column_names == ["kind", "id", "atom", "axis", "label", "prediction", "baseline"]
+    names = ["kind", "id", "atom", "axis", "label", "prediction", "baseline", "naive"]
+    assert table.column_names == names
     assert table.num_rows == 3 + (18 if forces else 0)
     metrics = read_json(paths[1])
     assert metrics["unit"] == "eV"
@@ -83,10 +86,14 @@ def test_files_hold_every_prediction_and_the_errors_over_them(forces: bool, tmp_
     assert paths[0].read_bytes() == (tmp_path / "reference.parquet").read_bytes()
     expected = np.abs(0.25 - given["label"]).mean()
     assert metrics["property"]["baseline_mae"] == pytest.approx(expected, rel=1e-14)
+    expected = np.abs(given["naive"] - given["label"]).mean()
+    assert metrics["property"]["naive_mae"] == pytest.approx(expected, rel=1e-14)
     if forces:
         error = np.abs(given["force_prediction"] - given["force_label"]).mean()
         assert metrics["force"]["mae"] == pytest.approx(error, rel=1e-14)
         assert metrics["force"]["n"] == 18
+        error = np.abs(given["force_naive"] - given["force_label"]).mean()
+        assert metrics["force"]["naive_mae"] == pytest.approx(error, rel=1e-14)
         assert metrics["force"]["baseline_mae"] == pytest.approx(
             np.abs(given["force_label"]).mean()
         )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from georecon.experiments.settings import EncoderSettings, SmoothnessSettings
-from georecon.graph import MolGraph
+from georecon.graph import MolGraph, composition_keys
 from georecon.models.encoder import EquivariantTransformer
 from georecon.stages.smoothness import (
     CONVERGED,
@@ -19,6 +19,7 @@ from georecon.stages.smoothness import (
     measure,
     spectral_norms,
     spread,
+    spread_within_isomers,
 )
 from tests.toy_graphs import batch, random_molecule, singles
 
@@ -115,7 +116,9 @@ def test_scale_free_estimate_ignores_the_size_of_the_code(
 ) -> None:
     settings = asked(maps=("mean",), displacements=(0.01,), iterations=8)
     graphs = [molecules(0), molecules(20)]
-    found = [measure(Scaled(encoder, s), graphs, settings)["mean/0.01"] for s in (1.0, 50.0)]  # type: ignore[arg-type]
+    found = [
+        measure(Scaled(encoder, s), graphs, settings, graphs)["mean/0.01"] for s in (1.0, 50.0)
+    ]  # type: ignore[arg-type]
     assert found[1]["spectral_mean"] == pytest.approx(50 * found[0]["spectral_mean"], rel=1e-9)
     assert found[1]["scale_free"] == pytest.approx(found[0]["scale_free"], rel=1e-9)
     assert found[0]["scale_free"] == pytest.approx(found[0]["spectral_mean"] / found[0]["spread"])
@@ -150,14 +153,47 @@ def test_spread_is_the_deviation_over_molecules(encoder: EquivariantTransformer)
     assert spread(f, graphs) == pytest.approx(float(centred.square().sum(1).mean().sqrt()))
 
 
+def isomers_of(graph: MolGraph, shift: float) -> MolGraph:
+    """The same atoms at other places."""
+    noise = torch.randn(graph.pos.shape, generator=torch.Generator().manual_seed(5)).double()
+    return graph._replace(pos=graph.pos + shift * noise)
+
+
+def test_spread_within_isomers_is_about_each_compositions_mean(
+    encoder: EquivariantTransformer,
+) -> None:
+    f = code_maps(encoder)["mean"]
+    first = molecules(0)
+    alone = batch([random_molecule(n, n) for n in (7, 8)])  # of these there are no isomers
+    graphs = [first, isomers_of(first, 0.3), alone]
+    pairs = torch.stack([f(graphs[0]), f(graphs[1])])
+    expected = ((pairs - pairs.mean(0)).square().sum() / first.num_graphs).sqrt()
+    assert spread_within_isomers(f, graphs) == pytest.approx(float(expected))
+    assert spread_within_isomers(f, graphs) < spread(f, graphs)
+    composition: Any = lambda graph: composition_keys(graph)[:, None].double()  # noqa: E731
+    assert spread_within_isomers(composition, graphs) == 0.0
+
+
+def test_without_isomers_there_is_no_estimate(encoder: EquivariantTransformer) -> None:
+    settings = asked(maps=("mean", "node"), displacements=(0.01,), iterations=2)
+    found = measure(encoder, [molecules()], settings, [molecules()])
+    assert found["mean/0.01"]["scale_free_isomers"] is None
+    both = [molecules(), isomers_of(molecules(), 0.3)]
+    found = measure(encoder, [molecules()], settings, both)
+    entry = found["mean/0.01"]
+    ratio = entry["spectral_mean"] / entry["spread_isomers"]
+    assert entry["scale_free_isomers"] == pytest.approx(ratio)
+    assert found["node/0.01"]["scale_free_isomers"] is None
+
+
 def test_measure_reports_every_map_and_displacement(encoder: EquivariantTransformer) -> None:
     settings = asked(maps=("mean", "node"), displacements=(0.01, 0.1), iterations=3)
-    found = measure(encoder, [molecules()], settings)
+    found = measure(encoder, [molecules()], settings, [molecules()])
     assert set(found) == {f"{m}/{d}" for m in ("mean", "node") for d in (0.01, 0.1)}
     for entry in found.values():
         assert 0 < entry["spectral_mean"] <= entry["spectral_max"]
         assert 0 < entry["difference_mean"] <= entry["spectral_max"] * 2
-    assert measure(encoder, [molecules()], settings) == found
+    assert measure(encoder, [molecules()], settings, [molecules()]) == found
 
 
 def test_encoder_of_zero_smoothness() -> None:
@@ -193,8 +229,10 @@ def test_a_power_iteration_that_is_too_short_says_so(
 
 def test_measure_counts_molecules_that_have_not_converged(encoder: EquivariantTransformer) -> None:
     settings = asked(maps=("mean",), displacements=(0.01,), iterations=1)
-    few = measure(encoder, [molecules()], settings)["mean/0.01"]
-    many = measure(encoder, [molecules()], replace(settings, iterations=100))["mean/0.01"]
+    few = measure(encoder, [molecules()], settings, [molecules()])["mean/0.01"]
+    many = measure(encoder, [molecules()], replace(settings, iterations=100), [molecules()])[
+        "mean/0.01"
+    ]
     assert few["unconverged"] == 3
     assert many["unconverged"] == 0
     assert many["spectral_mean"] > few["spectral_mean"]

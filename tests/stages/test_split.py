@@ -15,7 +15,14 @@ import pytest
 from georecon.data.cards import FILE_STRIDE
 from georecon.data.manifest import Source
 from georecon.data.molecules import Molecules
-from georecon.data.split import Split, qm9_split, random_split, read_split, write_split
+from georecon.data.split import (
+    Split,
+    draw_train,
+    qm9_split,
+    random_split,
+    read_split,
+    write_split,
+)
 from georecon.data.store import Store, StoreWriter
 from georecon.errors import ConfigError, DataError
 from georecon.files import read_json
@@ -314,3 +321,40 @@ def test_pretraining_on_a_force_set_leaves_out_the_frames_it_is_tested_on(
     assert not seen
     with pytest.raises(ConfigError, match="0 of 4000 molecules are left for pre-training"):
         make_split({**plan, "exclude_leaks": True}, tmp_path / "all", tmp_path / "x.npz", tmp_path)
+
+
+# ---- draws ---------------------------------------------------------------------------------------
+
+
+def drawn(store: Store, folder: Path, draw: int | None, **plan: Any) -> Split:
+    whole = {"rule": "random", "store": "x", "train": 30, "val": 5, "test": 10, "seed": 3,
+             **plan, "draw": draw}  # fmt: skip
+    make_split(whole, store.path, folder / f"{draw}.npz", folder)
+    return read_split(folder / f"{draw}.npz")
+
+
+def test_draws_change_the_training_molecules_and_nothing_else(
+    small_rmd17: dict[str, Any], rmd17: Path, tmp_path: Path
+) -> None:
+    preprocess(small_rmd17, rmd17, tmp_path / "store", "uracil", source="official")
+    store = Store.open(tmp_path / "store")
+    one, two = (drawn(store, tmp_path, draw) for draw in (1, 2))
+    for split in (one, two):
+        assert np.array_equal(split.val, one.val)
+        assert np.array_equal(split.test, one.test)
+        assert len(split.train) == 30
+        assert not np.intersect1d(split.train, np.concatenate([one.val, one.test])).size
+    assert len(np.intersect1d(one.train, two.train)) < 20
+    assert np.array_equal(drawn(store, tmp_path, 1).train, one.train)
+    smaller = drawn(store, tmp_path, 1, train=10)
+    assert np.array_equal(smaller.train, one.train[:10])  # sets of many labels hold those of few
+
+
+def test_draws_of_qm9_stay_in_the_official_training_part() -> None:
+    official = qm9_split(np.arange(130_831), seed=1)
+    pool = qm9_split(np.arange(130_831), None, 0, 0, seed=1).train
+    found = draw_train(pool, 1000, 1, 2)
+    assert np.isin(found, official.train).all()
+    assert not np.array_equal(found, draw_train(pool, 1000, 1, 3))
+    with pytest.raises(ConfigError, match="train: 110001 molecules wanted, allowed 0 to 110000"):
+        draw_train(pool, 110_001, 1, 2)

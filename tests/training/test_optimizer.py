@@ -75,7 +75,7 @@ def test_parameters_are_views_that_a_loaded_state_fills():
     flat = FlatAdamW(list(ours.parameters()), 0.0)
     with torch.no_grad():
         for parameter in theirs.parameters():
-            parameter += 1
+            parameter.add_(1)
     ours.load_state_dict(theirs.state_dict())
     assert torch.equal(flat.flat, torch.cat([p.flatten() for p in theirs.parameters()]))
 

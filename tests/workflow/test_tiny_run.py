@@ -310,7 +310,7 @@ def test_killed_training_continues_and_gives_the_same_encoder(working: Project) 
 
 def test_failed_job_leaves_no_output(working: Project) -> None:
     """A store that is gone: readable message, no half-made files at the declared paths."""
-    folder = working.folder / "results/tiny/finetune/qm9/homo/scratch/seed1"
+    folder = working.folder / "results/tiny/finetune/property/homo/scratch/seed1"
     (folder / "outputs.safetensors").unlink()
     working.edit(
         "workflow/scripts/finetune.py", lambda t: t.replace("result =", "1 / 0\n    result =")
@@ -320,7 +320,7 @@ def test_failed_job_leaves_no_output(working: Project) -> None:
     )
     assert result.returncode != 0
     assert not (folder / "outputs.safetensors").exists()
-    log = working.folder / "logs/tiny/finetune/qm9/homo/scratch/seed1.log"
+    log = working.folder / "logs/tiny/finetune/property/homo/scratch/seed1.log"
     assert "ZeroDivisionError" in log.read_text()
 
 

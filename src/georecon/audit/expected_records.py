@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,83 +32,87 @@ def table_record(experiments: Experiments, table: str) -> dict[str, Wanted]:
     return {f"{folder}/{table}.json": Wanted(settings)}
 
 
-def cell_records(e: Experiments, row: Row, column: Column) -> dict[str, Wanted]:
-    """Records of all jobs behind a cell that has data, by path."""
+def cell_records(e: Experiments, table: str, row: Row, column: Column) -> dict[str, Wanted]:
+    """Records of all jobs behind a cell of a table that has data, by path."""
     source = column.source
     if source == "finetune":
-        return _finetune_records(e, row.method, column)
+        return _finetune_records(e, table, row.method, column)
     methods = [row.method] if source == "pretrain" else []
     if source == "smoothness":
         methods = list(dict.fromkeys([row.method, column.ratio_to or row.method]))
     found: dict[str, Wanted] = {}
-    for method in methods:
-        found |= _pretrain_records(e, method)
+    for method, seed in itertools.product(methods, e.tables.seeds(table)):
+        found |= _pretrain_records(e, method, seed)
         if source == "smoothness":
-            found |= _smoothness_records(e, method)
+            found |= _smoothness_records(e, method, seed)
     return found
 
 
-def _finetune_records(e: Experiments, method: str, column: Column) -> dict[str, Wanted]:
-    dataset, target = e.data.dataset_of(column.part), column.target
+def _finetune_records(e: Experiments, table: str, method: str, column: Column) -> dict[str, Wanted]:
+    part, target = column.part, column.target
+    dataset = e.data.dataset_of(part)
     unit = e.data.card(dataset).target(target).unit
-    found = _pretrain_records(e, method) | data_records(e, dataset, target, leak=True)
-    inputs = {"store": _manifest(e, dataset, target), "split": e.data.split(dataset, target)}
-    inputs |= _encoder(e, method)
-    for seed in e.config.finetune.seeds:
-        folder = e.runs.folder(
-            paths.FINETUNE, dataset=dataset, target=target, method=method, seed=seed
-        )
-        settings = e.runs.finetune_settings(dataset, target, method, seed).as_json()
+    found: dict[str, Wanted] = {}
+    for seed in e.tables.seeds(table):
+        found |= _pretrain_records(e, method, seed) | data_records(e, part, target, seed)
+        split = e.data.split(part, target, seed)
+        inputs = {"store": _manifest(e, dataset, target), "split": split}
+        inputs |= _encoder(e, method, seed)
+        folder = e.runs.finetune_folder(part, target, method, seed)
+        settings = e.runs.finetune_settings(part, target, method, seed).as_json()
         found[f"{folder}/run.json"] = Wanted(settings, inputs)
         evaluation = {"unit": unit, "code": code_digest("evaluate")}
         outputs = {"outputs": f"{folder}/outputs.safetensors", "split": inputs["split"]}
         found[f"{folder}/evaluate.run.json"] = Wanted(evaluation, outputs)
-    return found
+    return found | _leak_record(e, part, target)
 
 
-def _encoder(e: Experiments, method: str) -> dict[str, str]:
+def _encoder(e: Experiments, method: str, seed: int) -> dict[str, str]:
     if not e.methods.is_pretrained(method):
         return {}
-    return {"encoder": f"{e.runs.pretrain_folder(method)}/encoder.safetensors"}
+    return {"encoder": f"{e.runs.pretrain_folder(method, seed)}/encoder.safetensors"}
 
 
-def _pretrain_records(e: Experiments, method: str) -> dict[str, Wanted]:
+def _pretrain_records(e: Experiments, method: str, seed: int) -> dict[str, Wanted]:
     if not e.methods.is_pretrained(method):
         return {}
     inputs = {"store": f"{e.data.pretrain_store()}/manifest.json", "split": e.data.pretrain_split()}
-    settings = e.runs.pretrain_settings(method, e.config.pretrain.seed).as_json()
-    found = {f"{e.runs.pretrain_folder(method)}/run.json": Wanted(settings, inputs)}
+    settings = e.runs.pretrain_settings(method, seed).as_json()
+    found = {f"{e.runs.pretrain_folder(method, seed)}/run.json": Wanted(settings, inputs)}
     stores = _store_records(e, e.data.dataset_of("pretrain"), ALL)
     return found | stores | _split_record(e, e.data.pretrain_split())
 
 
-def _smoothness_records(e: Experiments, method: str) -> dict[str, Wanted]:
-    dataset = e.data.dataset_of(e.config.smoothness.set)
-    target, seed = e.data.targets(dataset)[0], e.config.pretrain.seed
-    inputs = {"store": _manifest(e, dataset, target), "split": e.data.split(dataset, target)}
-    inputs |= _encoder(e, method)
+def _smoothness_records(e: Experiments, method: str, seed: int) -> dict[str, Wanted]:
+    part = e.config.smoothness.set
+    dataset = e.data.dataset_of(part)
+    target = e.data.targets(dataset)[0]
+    split = e.data.test_split(part, target)
+    inputs = {"store": _manifest(e, dataset, target), "split": split}
+    inputs |= _encoder(e, method, seed)
     path = f"{e.runs.folder(paths.SMOOTHNESS, method=method, seed=seed)}/run.json"
     found = {path: Wanted(e.runs.smoothness_settings(method, seed).as_json(), inputs)}
-    return found | data_records(e, dataset, target, leak=False)
+    return found | _store_records(e, dataset, target) | _split_record(e, split)
 
 
-def data_records(e: Experiments, dataset: str, target: str, *, leak: bool) -> dict[str, Wanted]:
-    """Records of the data behind a target: raw files, store, split and, if asked, leak report."""
-    found = _store_records(e, dataset, target)
-    split = e.data.split(dataset, target)
-    found |= _split_record(e, split)
-    if leak:
-        name = split.removesuffix(".npz").rsplit("/", 1)[-1]
-        folder = e.runs.folder(paths.RESULT_RECORD, stage="leak")
-        inputs = {
-            "store": _manifest(e, dataset, target),
-            "split": split,
-            "pretrain_store": f"{e.data.pretrain_store()}/manifest.json",
-            "pretrain_split": e.data.pretrain_split(),
-        }
-        settings = {"code": code_digest("leak")}
-        found[f"{folder}/{dataset}/{name}.json"] = Wanted(settings, inputs)
-    return found
+def data_records(e: Experiments, part: str, target: str, seed: int) -> dict[str, Wanted]:
+    """Records of the data behind a target of a part: raw files, store and the seed's split."""
+    found = _store_records(e, e.data.dataset_of(part), target)
+    return found | _split_record(e, e.data.split(part, target, seed))
+
+
+def _leak_record(e: Experiments, part: str, target: str) -> dict[str, Wanted]:
+    dataset, split = e.data.dataset_of(part), e.data.test_split(part, target)
+    name = split.removesuffix(".npz").rsplit("/", 1)[-1]
+    folder = e.runs.folder(paths.RESULT_RECORD, stage="leak")
+    inputs = {
+        "store": _manifest(e, dataset, target),
+        "split": split,
+        "pretrain_store": f"{e.data.pretrain_store()}/manifest.json",
+        "pretrain_split": e.data.pretrain_split(),
+    }
+    path = f"{folder}/{dataset}/{name}.json"
+    return {path: Wanted({"code": code_digest("leak")}, inputs)} | _split_record(e, split)
 
 
 def _manifest(e: Experiments, dataset: str, target: str) -> str:

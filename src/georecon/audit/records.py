@@ -47,7 +47,7 @@ def wanted_records(context: Context) -> WantedRecords:
             for column in e.tables.columns(table):
                 if e.tables.cell(table, row, column).reason is not None:
                     continue
-                for name, entry in cell_records(e, row, column).items():
+                for name, entry in cell_records(e, table, row, column).items():
                     cells = found.setdefault(name, (entry, []))[1]
                     cells.append(f"{table}/{row.key}/{column.key}")
     return found

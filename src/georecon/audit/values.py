@@ -27,7 +27,7 @@ from georecon.units import convert
 TOLERANCE = 1e-9
 """Relative; the same numbers summed by another NumPy may differ in the last digits."""
 _TYPES = {"kind": "string", "id": "int64", "label": "double", "prediction": "double"}
-_TYPES |= {"baseline": "double"}
+_TYPES |= {"baseline": "double", "naive": "double"}
 _RATIO = 30
 
 
@@ -96,7 +96,7 @@ def read_predictions(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]
     if types != _TYPES or any(column.null_count for column in table.columns):
         raise DataError(name, None, f"holds {types}, expected {_TYPES} without nulls")
     columns = {key: table[key].to_numpy() for key in _TYPES}
-    for key in ("label", "prediction", "baseline"):
+    for key in ("label", "prediction", "baseline", "naive"):
         if not np.isfinite(columns[key]).all():
             row = int(np.flatnonzero(~np.isfinite(columns[key]))[0])
             raise DataError(name, row, f"{key} is {columns[key][row]}, expected a finite number")

@@ -101,6 +101,23 @@ def qm9_split(
     )
 
 
+def draw_train(pool: ArrayLike, n_train: int, seed: int, draw: int) -> Int:
+    """Training molecules drawn anew, so that draws with the same validation and test set differ.
+
+    Args:
+        pool: ids of all molecules that neither validate nor test, any order.
+        n_train: how many to draw.
+        seed: of the split.
+        draw: number of the draw.
+
+    Raises:
+        ConfigError: ids repeat, or there are too few of them.
+    """
+    array = _unique(pool)
+    order = np.random.default_rng([seed, draw]).permutation(len(array))
+    return _first(array[order], n_train, "train")
+
+
 def random_split(ids: ArrayLike, n_train: int, n_val: int, n_test: int | None, seed: int) -> Split:
     """Permute ids (sorted first) and cut: ``n_train``, ``n_val``, then ``n_test`` or the rest.
 

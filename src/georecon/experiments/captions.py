@@ -10,7 +10,9 @@ from georecon.experiments.sections import Config
 from georecon.experiments.specs import Column
 
 
-def conditions(config: Config, data: Data, columns: Iterable[Column], parts: list[str]) -> str:
+def conditions(
+    config: Config, data: Data, columns: Iterable[Column], parts: list[str], seeds: Iterable[int]
+) -> str:
     """Edition, data, steps and seeds behind a table, in sentences for its caption.
 
     Args:
@@ -18,20 +20,21 @@ def conditions(config: Config, data: Data, columns: Iterable[Column], parts: lis
         data: its datasets.
         columns: of the table.
         parts: parts of ``sets`` whose fine-tuned errors the table shows.
+        seeds: of its runs.
     """
     sentences = [f"Edition {config.edition}: encoder {_encoder_words(config)}."]
     if parts or any(column.source != "finetune" for column in columns):
         train, title = config.pretrain.train, data.card(data.dataset_of(PRETRAIN)).title
         sentences.append(
-            f"Pre-training: {title}, {train.steps} steps of {train.batch_size} molecules, "
-            f"seed {config.pretrain.seed}."
+            f"Pre-training: {title}, {train.steps} steps of {train.batch_size} molecules."
         )
         if config.pretrain.exclude_leaks:
             sentences.append("Structures of the test sets were removed from pre-training.")
     sentences += [_finetune_words(config, data, part) for part in parts]
-    if parts:
-        seeds = ", ".join(map(str, config.finetune.seeds))
-        sentences.append(f"Cells: mean ± standard deviation over fine-tuning seeds {seeds}.")
+    sentences.append(
+        f"Seeds {', '.join(map(str, seeds))}, each with its own pre-training"
+        + (", fine-tuning and draw of labels." if parts else ".")
+    )
     return " ".join(sentences)
 
 
@@ -50,4 +53,11 @@ def _finetune_words(config: Config, data: Data, part: str) -> str:
         test = "all other" if split.test is None else split.test
         sizes = f"{split.train} training, {split.val} validation, {test} test"
     title = data.card(data.dataset_of(part)).title
-    return f"Fine-tuning on {title}: {sizes}; {train.steps} steps of {train.batch_size}."
+    references = (
+        " Labels of scalar heads less a least-squares fit on element counts."
+        if section.references == "fitted"
+        else " Labels less the card's atomic references where it has some."
+    )
+    return (
+        f"Fine-tuning on {title}: {sizes}; {train.steps} steps of {train.batch_size}.{references}"
+    )

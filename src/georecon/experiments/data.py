@@ -45,22 +45,6 @@ class Data:
         """Dataset card."""
         return self.config.datasets[dataset]
 
-    def part_of(self, dataset: str) -> str:
-        """Part that a fine-tuning dataset plays: the one that has data, where there are two.
-
-        Raises:
-            ConfigError: it plays none.
-        """
-        names = [
-            name
-            for name, role in self.config.sets.items()
-            if name != PRETRAIN and role.dataset == dataset
-        ]
-        if not names:
-            edition = self.config.edition
-            raise ConfigError(f"dataset {dataset!r} plays no part in edition {edition!r}")
-        return next((name for name in names if not self.config.sets[name].missing), names[0])
-
     def finetune_parts(self) -> list[str]:
         """Parts that have data in this edition, pre-training apart."""
         return [
@@ -143,11 +127,21 @@ class Data:
 
     # ---- splits ------------------------------------------------------------------------------
 
-    def split(self, dataset: str, target: str) -> str:
-        """Split file of a target."""
-        name = self.config.finetune.sets[self.part_of(dataset)].split.name
-        name = f"{target}_{name}" if self.card(dataset).store_per_file else name
+    def split(self, part: str, target: str, seed: int) -> str:
+        """Split file of a target of a part; its draw of labels is a seed's own."""
+        dataset, split = self.dataset_of(part), self.config.finetune.sets[part].split
+        name = f"{target}_{split.name}" if self.card(dataset).store_per_file else split.name
+        name = f"{name}_draw{seed}" if split.draws else name
         return paths.SPLIT.format(dataset=dataset, split=name)
+
+    def test_split(self, part: str, target: str) -> str:
+        """A split file of a target that names the test set, which is the same for all seeds."""
+        return self.split(part, target, self.config.finetune.seeds[0])
+
+    def seeds(self) -> list[int]:
+        """All seeds that runs of the edition have: those of ``finetune`` and of single tables."""
+        named = [seed for table in self.config.tables.values() for seed in table.seeds or ()]
+        return list(dict.fromkeys([*self.config.finetune.seeds, *named]))
 
     def pretrain_split(self) -> str:
         """Split file of the pre-training set; what it leaves out depends on the edition."""
@@ -163,16 +157,17 @@ class Data:
         path = paths.SPLIT.format(dataset=dataset, split=name)
         if path == self.pretrain_split():
             return self._pretrain_plan(dataset)
-        if dataset in self.config.datasets:
-            for target in self.targets(dataset):
-                if path == self.split(dataset, target):
-                    return self._finetune_plan(dataset, target)
+        for part in self.finetune_parts():
+            for target in self.targets(dataset) if self.dataset_of(part) == dataset else ():
+                for seed in self.seeds():
+                    if path == self.split(part, target, seed):
+                        return self._finetune_plan(part, target, seed)
         raise ConfigError(f"edition {self.config.edition!r} has no split {path}")
 
-    def _finetune_plan(self, dataset: str, target: str) -> SplitPlan:
-        split = self.config.finetune.sets[self.part_of(dataset)].split
+    def _finetune_plan(self, part: str, target: str, seed: int) -> SplitPlan:
+        dataset, split = self.dataset_of(part), self.config.finetune.sets[part].split
         card = self.card(dataset)
-        train, val = self._sizes(dataset, target)
+        train, val = self._sizes(part, target)
         files, indices = None, {}
         if split.rule == "files" and (own := parts(card, target)) is not None:
             gone = self.parts(dataset, target)
@@ -181,7 +176,7 @@ class Data:
         _, source = card_source(card)
         if split.rule == "index" and source.indices is not None:
             lists = {"train": source.indices.train, "test": source.indices.test}
-            indices = {part: _rows(file, split.number or 1) for part, file in lists.items()}
+            indices = {name: _rows(file, split.number or 1) for name, file in lists.items()}
         return SplitPlan(
             rule=split.rule,
             store=self.store(dataset, target),
@@ -191,16 +186,17 @@ class Data:
             train=train,
             val=val,
             test=split.test,
+            draw=seed if split.draws else None,
             files=files,
             indices=indices,
         )
 
-    def _sizes(self, dataset: str, target: str) -> _Sizes:
+    def _sizes(self, part: str, target: str) -> _Sizes:
         """Training and validation molecules; MD22's sizes are those of its own protocol."""
-        split = self.config.finetune.sets[self.part_of(dataset)].split
+        split = self.config.finetune.sets[part].split
         if split.val_fraction is None or split.train is not None:
             return _Sizes(split.train, split.val)
-        total = self.card(dataset).target(target).train_val or 0
+        total = self.card(self.dataset_of(part)).target(target).train_val or 0
         val = round(split.val_fraction * total)
         return _Sizes(total - val, val)
 
@@ -212,10 +208,11 @@ class Data:
         tests = [
             TestSet(
                 store=self.store(name, target),
-                split=self.split(name, target),
+                split=self.test_split(part, target),
                 same=name == dataset,
             )
-            for name in dict.fromkeys(map(self.dataset_of, self.finetune_parts()))
+            for part in self.finetune_parts()
+            for name in (self.dataset_of(part),)
             for target in self.tested(name)
         ]
         wanted = [test for test in tests if section.exclude_leaks or test.same]

@@ -33,13 +33,13 @@ class Training:
         folder: where its outputs go.
         stage: "pretrain" or "finetune".
         settings: as its rule gets them.
-        dataset, target: what it reads; the pre-training set has no target.
+        part, target: what it reads; the pre-training set has no target.
     """
 
     folder: str
     stage: str
     settings: PretrainSettings | FinetuneSettings
-    dataset: str
+    part: str
     target: str
 
     def workload(self) -> str:
@@ -50,7 +50,7 @@ class Training:
         given, settings = self.settings.as_json(), as_json(self.settings.train)
         train = {name: settings.get(name) for name in ("batch_size", "precision")}
         kept = {name: given[name] for name in names if name in given}
-        place = {"stage": self.stage, "dataset": self.dataset, "target": self.target}
+        place = {"stage": self.stage, "part": self.part, "target": self.target}
         return sha256_json({**kept, **train, **place})[:16]
 
     def hours(self, rates: dict[str, dict[str, float]]) -> float | None:
@@ -66,26 +66,21 @@ class Training:
 def trainings(experiments: Experiments, table: str) -> list[Training]:
     """Runs that a table is made of, each once."""
     found: dict[str, Training] = {}
-    runs, data, tables = experiments.runs, experiments.data, experiments.tables
-    seed = experiments.config.pretrain.seed
+    runs, tables = experiments.runs, experiments.tables
     columns = tables.columns(table)
     for row, column in itertools.product(tables.rows(table), columns):
         cell = tables.cell(table, row, column)
         if cell.reason is not None:
             continue
-        if experiments.methods.is_pretrained(row.method):
-            folder, settings = (
-                runs.pretrain_folder(row.method),
-                runs.pretrain_settings(row.method, seed),
-            )
-            dataset = data.dataset_of(PRETRAIN)
-            found[folder] = Training(folder, "pretrain", settings, dataset, "")
-        if column.source == "finetune":
-            dataset, target = data.dataset_of(column.part), column.target
-            for own, file in cell.files.items():
-                folder = file.rpartition("/")[0]
-                tuned = runs.finetune_settings(dataset, target, row.method, own)
-                found[folder] = Training(folder, "finetune", tuned, dataset, target)
+        for seed in tables.seeds(table):
+            if experiments.methods.is_pretrained(row.method):
+                folder = runs.pretrain_folder(row.method, seed)
+                settings = runs.pretrain_settings(row.method, seed)
+                found[folder] = Training(folder, "pretrain", settings, PRETRAIN, "")
+            if column.source == "finetune":
+                folder = runs.finetune_folder(column.part, column.target, row.method, seed)
+                tuned = runs.finetune_settings(column.part, column.target, row.method, seed)
+                found[folder] = Training(folder, "finetune", tuned, column.part, column.target)
     return list(found.values())
 
 

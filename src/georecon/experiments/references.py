@@ -48,19 +48,13 @@ def _sets(config: Config) -> Iterator[str]:
         yield f"sets.{PRETRAIN}: missing"
     if len(config.sets) < 2:
         yield "sets: has nothing but pretrain; must name a part to fine-tune on"
-    seen: dict[str, str] = {}
     for name, role in config.sets.items():
         if name == "seeds":
             yield "sets.seeds: the name is taken: finetune.seeds is another key"
         if role.dataset not in config.datasets:
             yield f"sets.{name}.dataset: {choice(role.dataset, sorted(config.datasets))}"
-        elif name != PRETRAIN and role.missing is None:
-            if name not in config.finetune.sets:
-                yield f"finetune.{name}: missing (sets.{name} has data)"
-            if role.dataset in seen:
-                other = seen[role.dataset]
-                yield f"sets.{name}.dataset: is {role.dataset!r}, as sets.{other}; one part each"
-            seen[role.dataset] = name
+        elif name not in (PRETRAIN, *config.finetune.sets) and role.missing is None:
+            yield f"finetune.{name}: missing (sets.{name} has data)"
     usable = [name for name, role in config.sets.items() if name != PRETRAIN and not role.missing]
     if config.smoothness.set not in usable:
         yield f"smoothness.set: {choice(config.smoothness.set, usable)}"
@@ -68,6 +62,7 @@ def _sets(config: Config) -> Iterator[str]:
 
 def _splits(config: Config) -> Iterator[str]:
     """Datasets that cannot play their part, and splits larger than their dataset."""
+    seen: dict[tuple[str, str], str] = {}
     for part, role in config.sets.items():
         card = config.datasets.get(role.dataset)
         if card is None or role.missing is not None or part == PRETRAIN:
@@ -81,6 +76,12 @@ def _splits(config: Config) -> Iterator[str]:
             yield f"datasets.{card.name}.targets: missing; sets.{part} is trained on them"
         elif part in config.finetune.sets:
             split = config.finetune.sets[part].split
+            other = seen.setdefault((role.dataset, split.name), part)
+            if split != config.finetune.sets[other].split:
+                yield (
+                    f"finetune.{part}.split.name: is {split.name!r}, as finetune.{other}'s on the "
+                    "same dataset, which is another split"
+                )
             if split.name == f"{PRETRAIN}_{config.edition}":
                 yield f"finetune.{part}.split.name: is {split.name!r}, that of pre-training's split"
             yield from _split(split, card, part)
@@ -181,6 +182,10 @@ def _table(config: Config, name: str, table: Table) -> Iterator[str]:
     for method in wanted:
         if method not in methods:
             yield f"{place}.rows: unknown method {method!r}; allowed: {', '.join(methods)}"
+    rows = Methods(config).names() if table.rows.methods == "all" else wanted
+    for k, method in enumerate(table.rows.compare):
+        if method not in rows or sweep is not None:
+            yield f"{place}.rows.compare.{k}: {choice(method, [] if sweep else rows)}"
     if len(set(wanted)) < len(wanted):
         yield f"{place}.rows.methods: names a method twice"
     yield from _placeholders(f"{place}.title", table.title, "title")
@@ -229,6 +234,8 @@ def _column(config: Config, table: Table, column: TableColumn, place: str) -> It
                 yield f"{place}.targets.{k}: {choice(target, targets)}"
     if not card.forces and (table.rows.quantities or column.quantity):
         yield f"{place}.set: is {column.set!r}, of kind {card.kind}; energy and force need forces"
-    metrics = ("", "mae", "rmse")
+    metrics = ("", "mae", "rmse", "validation")
     if column.metric not in metrics:
         yield f"{place}.metric: {choice(column.metric, metrics[1:])}"
+    if column.metric == "validation" and (table.rows.naive or table.rows.baseline):
+        yield f"{place}.metric: is 'validation'; rows naive and baseline have test errors"

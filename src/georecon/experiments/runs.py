@@ -22,6 +22,9 @@ from georecon.experiments.settings import (
 )
 from georecon.records.code import code_digest
 
+SCALAR = "scalar"
+"""The head whose labels may have references of elements subtracted; others have their own form."""
+
 
 @dataclass(frozen=True, slots=True)
 class Runs:
@@ -45,14 +48,19 @@ class Runs:
         """Results folder of this edition from a pattern of :mod:`georecon.paths`."""
         return pattern.format(edition=self.place, **wildcards)
 
-    def pretrain_folder(self, method: str) -> str:
+    def pretrain_folder(self, method: str, seed: int) -> str:
         """Folder of a method's pre-trained encoder."""
-        return self.folder(paths.PRETRAIN, method=method, seed=self.config.pretrain.seed)
+        return self.folder(paths.PRETRAIN, method=method, seed=seed)
 
-    def leak(self, dataset: str, target: str) -> str:
+    def finetune_folder(self, part: str, target: str, method: str, seed: int) -> str:
+        """Folder of a fine-tuning run and its evaluation."""
+        place = {"part": part, "target": target, "method": method}
+        return self.folder(paths.FINETUNE, **place, seed=seed)
+
+    def leak(self, part: str, target: str) -> str:
         """Leak report of a target's test set against this edition's pre-training set."""
-        split = self.data.split(dataset, target).removesuffix(".npz").rsplit("/", 1)[-1]
-        return self.folder(paths.LEAK, dataset=dataset, split=split)
+        split = self.data.test_split(part, target).removesuffix(".npz").rsplit("/", 1)[-1]
+        return self.folder(paths.LEAK, dataset=self.data.dataset_of(part), split=split)
 
     def pretrain_settings(self, method: str, seed: int) -> PretrainSettings:
         """All that a pre-training run's numbers depend on, data apart.
@@ -76,18 +84,17 @@ class Runs:
             code=code_digest("pretrain", f"georecon.objectives.{entry.objective}"),
         )
 
-    def finetune_settings(
-        self, dataset: str, target: str, method: str, seed: int
-    ) -> FinetuneSettings:
+    def finetune_settings(self, part: str, target: str, method: str, seed: int) -> FinetuneSettings:
         """All that a fine-tuning run's numbers depend on, data and encoder apart."""
-        section = self.config.finetune.sets[self.data.part_of(dataset)]
+        dataset, section = self.data.dataset_of(part), self.config.finetune.sets[part]
         return FinetuneSettings(
-            name=f"finetune {dataset}/{target} {method} seed {seed}",
+            name=f"finetune {part}/{target} {method} seed {seed}",
+            part=part,
             dataset=dataset,
             target=target,
             method=method,
             label=self.data.card(dataset).target(target).label,
-            recipe=self.recipe(dataset, target),
+            recipe=self.recipe(part, target),
             encoder=self.config.encoder,
             train=section.train,
             evaluation_batch=section.evaluation_batch,
@@ -95,17 +102,19 @@ class Runs:
             code=code_digest("finetune"),
         )
 
-    def recipe(self, dataset: str, target: str) -> Recipe:
+    def recipe(self, part: str, target: str) -> Recipe:
         """How a target is learned, from its entry in the dataset card."""
-        card = self.data.card(dataset)
+        card, section = self.data.card(self.data.dataset_of(part)), self.config.finetune.sets[part]
         entry = card.target(target)
-        atomref = card.atomrefs[entry.atomref] if entry.atomref else {}
+        fitted = section.references == "fitted" and entry.head == SCALAR
+        atomref = card.atomrefs[entry.atomref] if entry.atomref and not fitted else {}
         return Recipe(
             head=entry.head,
             loss=entry.loss,
-            standardize=entry.standardize,
+            standardize=entry.standardize or fitted,
             atomref={ATOMIC_NUMBER[symbol]: value for symbol, value in atomref.items()},
-            noise_sigma=self.config.finetune.sets[self.data.part_of(dataset)].noise_sigma,
+            fitted=fitted,
+            noise_sigma=section.noise_sigma,
             noise_weight=entry.denoise_weight,
             energy_weight=(entry.energy_weight or 0.0) if card.forces else 0.0,
             force_weight=(entry.force_weight or 0.0) if card.forces else 0.0,

@@ -41,7 +41,6 @@ class Role:
 class Pretrain:
     """Pre-training."""
 
-    seed: Annotated[int, Key("of weights, batches and noise", at_least=0, at_most=2**63 - 1)]
     validation: Annotated[int, Key("held-out molecules", at_least=2)]
     exclude_leaks: Annotated[
         bool, Key("leave out every molecule whose structure is in a test set of the edition")
@@ -66,12 +65,23 @@ class Split:
         Key("part of a target's `train_val` that validates", above=0, at_most=0.5),
     ] = None
     seed: Annotated[int, Key("of the permutation", at_least=0, at_most=2**63 - 1)] = 1
+    draws: Annotated[
+        bool,
+        Key(
+            "draw the training molecules anew for each seed, from all that neither validate nor "
+            "test; not for rule `index`"
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         if self.val_fraction is None:
             for name in ("train", "val"):
                 if getattr(self, name) is None:
                     raise KeysError(name, "missing; give train and val, or val_fraction")
+        if self.draws and (self.train is None or self.rule == "index"):
+            raise KeysError("draws", "is true; draws need a number of training molecules (train)")
+        if self.draws and self.test is None and self.rule == "random":
+            raise KeysError("draws", "is true; draws need a number of test molecules (test)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +90,15 @@ class FinetuneSet:
 
     split: Annotated[Split, Key("training, validation and test set")]
     noise_sigma: Annotated[float, Key("Noisy Nodes σ; 0 switches them off", "Å", at_least=0)]
+    references: Annotated[
+        str,
+        Key(
+            "what is subtracted from labels of scalar heads first: the card's atomic references, "
+            "or a least-squares fit on element counts of the training labels, which are then "
+            "standardised",
+            choices=("card", "fitted"),
+        ),
+    ]
     evaluation_batch: Annotated[int, Key("molecules a batch where errors are taken", at_least=1)]
     train: Annotated[TrainSettings, Key("length and rates")]
 
@@ -92,7 +111,13 @@ class Finetune:
     """
 
     seeds: Annotated[
-        tuple[Seed, ...], Key("of weights, batches and noise; a run each", filled=True, unique=True)
+        tuple[Seed, ...],
+        Key(
+            "of pre-training, fine-tuning and draw of labels together: seed k is fine-tuned from "
+            "the encoder of seed k; a run each",
+            filled=True,
+            unique=True,
+        ),
     ]
     sets: Annotated[Mapping[Name, FinetuneSet], Key("one section for each part")]
 
@@ -160,6 +185,17 @@ class TableRows:
         Key("a block of rows each, for force sets", unique=True),
     ] = ()
     baseline: Annotated[str, Key("label of a row for the training mean")] = ""
+    naive: Annotated[
+        str,
+        Key(
+            "label of a row for predictions without learned geometry: least squares on element "
+            "counts, for force sets the nearest training frame"
+        ),
+    ] = ""
+    compare: Annotated[
+        tuple[Text, ...],
+        Key("methods that all other methods of the table are compared with", unique=True),
+    ] = ()
     sweep: Annotated[Sweep | None, Key("variants of a method in place of methods")] = None
 
 
@@ -178,7 +214,12 @@ class TableColumn:
     ] = None
     map: Annotated[str, Key("smoothness: the map", choices=("all", *MAPS))] = "all"
     metric: Annotated[
-        str, Key("the number; finetune: `mae`", pattern="[a-z0-9_]*", words="a name of a number")
+        str,
+        Key(
+            "the number; finetune: `mae`, `rmse` or `validation`",
+            pattern="[a-z0-9_]*",
+            words="a name of a number",
+        ),
     ] = ""
     label: Annotated[str, Key("of the column, finetune apart")] = ""
     unit: Annotated[str, Key("of the number, finetune apart")] = ""
@@ -196,6 +237,9 @@ class Table:
     rows: Annotated[TableRows, Key("rows")]
     columns: Annotated[tuple[TableColumn, ...], Key("columns", filled=True)]
     missing: Annotated[str | None, Key("why all its cells are empty")] = None
+    seeds: Annotated[
+        tuple[Seed, ...] | None, Key("of its runs; those of `finetune`", filled=True, unique=True)
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

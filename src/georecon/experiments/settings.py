@@ -89,6 +89,9 @@ class Recipe:
     atomref: Annotated[
         Mapping[int, float], Key("reference of each element by atomic number, subtracted first")
     ]
+    fitted: Annotated[
+        bool, Key("references are fitted on the training labels, and labels are standardised")
+    ]
     noise_sigma: Annotated[float, Key("Noisy Nodes σ; 0 switches them off", "Å", at_least=0)]
     noise_weight: Annotated[float, Key("weight of the Noisy Nodes loss", at_least=0)]
     energy_weight: Annotated[float, Key("weight of the energies' loss", at_least=0)] = 0.0
@@ -130,6 +133,7 @@ class FinetuneSettings(_RunSettings):
     """One fine-tuning run."""
 
     name: str
+    part: str
     dataset: str
     target: str
     method: str
@@ -200,6 +204,8 @@ class SplitPlan:
         seed: of the permutation.
         name, number: as configured; the number of a published split.
         train, val, test: sizes; no test size means all others.
+        draw: seed of the training molecules, drawn from all that neither validate nor test; None:
+            the first of the permutation.
         files: of rule "files".
         indices: of rule "index", by part.
         tests, exclude_leaks: of rule "pretrain".
@@ -213,6 +219,7 @@ class SplitPlan:
     train: int | None = None
     val: int | None = None
     test: int | None = None
+    draw: int | None = None
     files: FileParts | None = None
     indices: Mapping[str, Rows] = field(default_factory=dict)
     tests: tuple[TestSet, ...] = ()

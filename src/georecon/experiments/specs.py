@@ -11,18 +11,24 @@ from georecon.keys import Json
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One row of a table: a method, and the quantity it shows where columns leave that open."""
+    """One row of a table: a method, and the quantity it shows where columns leave that open.
+
+    Attributes:
+        kind: "method"; "baseline" for the training mean, "naive" for predictions without learned
+            geometry, whose numbers come from the runs of ``method``.
+    """
 
     key: str
     label: str
     method: str
     unit: str = ""
     quantity: str | None = None
-    baseline: bool = False
+    kind: str = "method"
 
     def as_json(self) -> Json:
         """What a table's JSON says of it."""
-        return {"key": self.key, "label": self.label, "method": self.method, "unit": self.unit}
+        names = ("key", "label", "method", "unit", "quantity", "kind")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +101,11 @@ class CellSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableSpec:
-    """A whole table, ready to be filled."""
+    """A whole table, ready to be filled.
+
+    Attributes:
+        compare: methods that all other methods of the table are compared with.
+    """
 
     table: str
     edition: str
@@ -104,6 +114,7 @@ class TableSpec:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     cells: tuple[CellSpec, ...]
+    compare: tuple[str, ...] = ()
 
     def unit(self, cell: CellSpec) -> str:
         """Unit that a cell's number is shown in: its column's, else its row's."""
@@ -121,6 +132,7 @@ class TableSpec:
             "rows": [row.as_json() for row in self.rows],
             "columns": [column.as_json() for column in self.columns],
             "cells": [cell.as_json() for cell in self.cells],
+            "compare": [*self.compare],
         }
 
     @classmethod
@@ -131,6 +143,7 @@ class TableSpec:
             rows=tuple(Row(**{"method": "", **row}) for row in document["rows"]),
             columns=tuple(Column(source="", **column) for column in document["columns"]),
             cells=tuple(cell_of(cell) for cell in document["cells"]),
+            compare=tuple(document["compare"]),
         )
 
 

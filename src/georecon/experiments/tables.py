@@ -6,6 +6,7 @@ tables and the figures all ask here, so that they cannot disagree.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 from georecon import paths
@@ -17,6 +18,14 @@ from georecon.experiments.methods import Methods
 from georecon.experiments.runs import Runs
 from georecon.experiments.sections import Config, Sweep, Table, TableColumn
 from georecon.experiments.specs import CellSpec, Column, Row, TableSpec
+
+VALIDATION = "validation"
+"""Metric: the error on validation molecules at the step whose weights were kept."""
+
+
+def predictions(metrics: str) -> str:
+    """The predictions that the ``metrics.json`` of a fine-tuning run was computed from."""
+    return metrics.removesuffix("metrics.json") + "predictions.parquet"
 
 
 def _unit(entry: Target, quantity: str, *, shown: bool) -> str:
@@ -58,17 +67,18 @@ class Tables:
             prefix = f"{quantity}_" if quantity else ""
             unit = self._quantity_unit(entry, quantity) if quantity else ""
             words = f"{quantity.capitalize()} [{unit}], " if quantity else ""
-            if spec.baseline:
-                rows.append(
-                    Row(
-                        key=f"{prefix}baseline",
-                        label=words + spec.baseline,
-                        method=methods[0],
-                        unit=unit,
-                        quantity=quantity,
-                        baseline=True,
-                    )
+            rows += [
+                Row(
+                    key=f"{prefix}{kind}",
+                    label=words + label,
+                    method=methods[0],
+                    unit=unit,
+                    quantity=quantity,
+                    kind=kind,
                 )
+                for kind, label in (("baseline", spec.baseline), ("naive", spec.naive))
+                if label
+            ]
             rows += [
                 Row(
                     key=f"{prefix}{name}",
@@ -97,7 +107,11 @@ class Tables:
         entry = self.config.tables[table]
         for spec in entry.columns:
             if spec.source == "finetune":
-                found += self._target_columns(spec, in_rows=bool(entry.rows.quantities))
+                dataset = self.data.dataset_of(spec.set)
+                sets = {one.set for one in entry.columns if one.set}
+                same = [name for name in sets if self.data.dataset_of(name) == dataset]
+                in_rows = bool(entry.rows.quantities)
+                found += self._target_columns(spec, in_rows=in_rows, of_several=len(same) > 1)
             elif spec.source == "smoothness":
                 found += self._smoothness_columns(spec)
             else:
@@ -112,13 +126,19 @@ class Tables:
                 )
         return found
 
-    def _target_columns(self, spec: TableColumn, *, in_rows: bool) -> list[Column]:
+    def _target_columns(
+        self, spec: TableColumn, *, in_rows: bool, of_several: bool
+    ) -> list[Column]:
         """A column for each target, or each test part of it.
 
         Args:
             spec: of the configuration.
             in_rows: quantities are rows, so the unit stands in the row's label.
+            of_several: the table has columns of other parts on the same dataset, so each says
+                its part.
         """
+        part_key = (spec.set,) if of_several else ()
+        part_words = (self.config.sets[spec.set].words(spec.set),) if of_several else ()
         dataset = self.data.dataset_of(spec.set)
         card = self.data.card(dataset)
         named = self.data.targets(dataset) if spec.targets == "all" else list(spec.targets)
@@ -134,8 +154,9 @@ class Tables:
                 # A part says nothing where it is the only one, the target where it is.
                 names = [target] * (len(named) > 1 or len(parts) < 2) + [part] * (len(parts) > 1)
                 words = [title if name == target else str(name).replace("_", " ") for name in names]
-                key = (*map(str, names), spec.quantity, spec.metric)
-                label = (*words, spec.quantity, spec.metric.upper())
+                key = (*part_key, *map(str, names), spec.quantity, spec.metric)
+                shown = spec.metric.upper() if spec.metric != VALIDATION else "validation MAE"
+                label = (*words, spec.quantity, shown, *(f"({name})" for name in part_words))
                 found.append(
                     Column(
                         key="_".join(filter(None, key)),
@@ -197,47 +218,55 @@ class Tables:
         if reason is not None:
             return CellSpec(row=row.key, column=column.key, reason=reason)
         if column.source == "finetune":
-            return self._finetune_cell(row, column)
-        seed = self.config.pretrain.seed
+            return self._finetune_cell(table, row, column)
+        seeds = self.seeds(table)
         if column.source == "pretrain":
             return CellSpec(
                 row=row.key,
                 column=column.key,
-                files={seed: f"{self.runs.pretrain_folder(row.method)}/run.json"},
+                files={k: f"{self.runs.pretrain_folder(row.method, k)}/run.json" for k in seeds},
                 key=("final", column.metric),
                 unit=column.unit,
             )
+        other = column.ratio_to
         return CellSpec(
             row=row.key,
             column=column.key,
-            files={seed: self.smoothness_file(row.method)},
+            files={k: self.smoothness_file(row.method, k) for k in seeds},
             key=("estimates", f"{column.map}/{column.displacement}", column.metric),
             unit=column.unit,
-            divide_by={seed: self.smoothness_file(column.ratio_to)} if column.ratio_to else {},
+            divide_by={k: self.smoothness_file(other, k) for k in seeds} if other else {},
         )
 
-    def smoothness_file(self, method: str) -> str:
+    def seeds(self, table: str) -> tuple[int, ...]:
+        """Seeds of a table's runs."""
+        return self.config.tables[table].seeds or self.config.finetune.seeds
+
+    def smoothness_file(self, method: str, seed: int) -> str:
         """Estimates of a method's encoder."""
-        seed = self.config.pretrain.seed
         return self.runs.folder(paths.SMOOTHNESS, method=method, seed=seed) + "/metrics.json"
 
-    def _finetune_cell(self, row: Row, column: Column) -> CellSpec:
+    def _finetune_cell(self, table: str, row: Row, column: Column) -> CellSpec:
         dataset, target = self.data.dataset_of(column.part), column.target
-        where = {"dataset": dataset, "target": target, "method": row.method}
         files = {
-            seed: f"{self.runs.folder(paths.FINETUNE, **where, seed=seed)}/metrics.json"
-            for seed in self.config.finetune.seeds
+            seed: self.runs.finetune_folder(column.part, target, row.method, seed) + "/metrics.json"
+            for seed in self.seeds(table)
         }
         quantity = row.quantity or column.quantity or "property"
         kind = "force" if quantity == "force" else "property"
+        unit = _unit(self.data.card(dataset).target(target), quantity, shown=False)
+        if column.metric == VALIDATION:
+            runs = {seed: file.replace("metrics.json", "run.json") for seed, file in files.items()}
+            key = ("final", "val_force_mae" if kind == "force" else "val_mae")
+            return CellSpec(row=row.key, column=column.key, files=runs, key=key, unit=unit)
         metric = column.metric or "mae"
-        name = f"baseline_{metric}" if row.baseline else metric
+        name = metric if row.kind == "method" else f"{row.kind}_{metric}"
         return CellSpec(
             row=row.key,
             column=column.key,
             files=files,
             key=(*(("parts", column.test_part) if column.test_part else ()), kind, name),
-            unit=_unit(self.data.card(dataset).target(target), quantity, shown=False),
+            unit=unit,
         )
 
     def spec(self, table: str) -> TableSpec:
@@ -246,7 +275,8 @@ class Tables:
         rows, columns = self.rows(table), self.columns(table)
         sets = [column.set for column in entry.columns if column.set]
         title = self.data.card(self.data.dataset_of(sets[0])).title if sets else ""
-        words = conditions(self.config, self.data, columns, self._shown_parts(table))
+        shown = self._shown_parts(table)
+        words = conditions(self.config, self.data, columns, shown, self.seeds(table))
         return TableSpec(
             table=table,
             edition=self.config.edition,
@@ -255,6 +285,7 @@ class Tables:
             rows=tuple(rows),
             columns=tuple(columns),
             cells=tuple(self.cell(table, row, column) for row in rows for column in columns),
+            compare=entry.rows.compare,
         )
 
     def _shown_parts(self, table: str) -> list[str]:
@@ -269,10 +300,13 @@ class Tables:
 
     def files(self, table: str) -> list[str]:
         """All files that the cells of a table are read from."""
-        columns = self.columns(table)
-        cells = (self.cell(table, row, column) for row in self.rows(table) for column in columns)
-        found = list(cells)
-        files = [file for cell in found for file in cell.all_files()]
+        files: list[str] = []
+        for row, column in itertools.product(self.rows(table), self.columns(table)):
+            cell = self.cell(table, row, column)
+            files += cell.all_files()
+            tested = column.source == "finetune" and column.metric != VALIDATION
+            if tested and self.config.tables[table].rows.compare:
+                files += [predictions(file) for file in cell.files.values()]
         return list(dict.fromkeys(files))
 
     def leaks(self, table: str) -> list[str]:
@@ -280,8 +314,7 @@ class Tables:
         found = []
         for column in self.columns(table):
             if column.source == "finetune" and not self.missing(table, column):
-                dataset = self.data.dataset_of(column.part)
-                found.append(self.runs.leak(dataset, column.target))
+                found.append(self.runs.leak(column.part, column.target))
         return list(dict.fromkeys(found))
 
     def named_cell(self, name: str) -> tuple[CellSpec, str]:

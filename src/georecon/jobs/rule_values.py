@@ -115,27 +115,33 @@ class RuleValues:
 
     # ---- models ----------------------------------------------------------------------------------
 
-    def encoder(self, method: str) -> dict[str, str]:
-        """The file ``encoder`` that a method starts from; nothing for one from scratch."""
+    def encoder(self, method: str, seed: int) -> dict[str, str]:
+        """The file ``encoder`` of its seed that a run starts from; nothing for one from scratch."""
         if not self.experiments.methods.is_pretrained(method):
             return {}
-        return {"encoder": f"{self.experiments.runs.pretrain_folder(method)}/encoder.safetensors"}
+        folder = self.experiments.runs.pretrain_folder(method, seed)
+        return {"encoder": f"{folder}/encoder.safetensors"}
+
+    def finetune_store(self, part: str, target: str) -> str:
+        """Folder of the store with a target's labels."""
+        return self.experiments.data.store(self.experiments.data.dataset_of(part), target)
 
     def smoothness_store(self) -> str:
         """Folder of the store whose molecules smoothness is estimated on."""
-        return self.experiments.data.store(*self._smoothness_place())
+        return self.finetune_store(*self._smoothness_place())
 
     def smoothness_split(self) -> str:
         """Split of the molecules that smoothness is estimated on."""
-        return self.experiments.data.split(*self._smoothness_place())
+        return self.experiments.data.test_split(*self._smoothness_place())
 
     def _smoothness_place(self) -> tuple[str, str]:
-        dataset = self.experiments.data.dataset_of(self.experiments.config.smoothness.set)
-        return dataset, self.experiments.data.targets(dataset)[0]
+        part = self.experiments.config.smoothness.set
+        return part, self.experiments.data.targets(self.experiments.data.dataset_of(part))[0]
 
-    def label_unit(self, dataset: str, target: str) -> str:
+    def label_unit(self, part: str, target: str) -> str:
         """Unit of a target's stored labels."""
-        return self.experiments.data.card(dataset).target(target).unit
+        data = self.experiments.data
+        return data.card(data.dataset_of(part)).target(target).unit
 
     # ---- tables and pages ------------------------------------------------------------------------
 

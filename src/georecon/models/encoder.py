@@ -7,6 +7,7 @@ fastest. ``x`` are scalars (N, F), ``vec`` vectors (N, 3, F).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -141,6 +142,10 @@ def _together(*layers: nn.Linear) -> tuple[Tensor, Tensor]:
     return weight, torch.cat([layer.bias for layer in layers])
 
 
+Modulate = Callable[[int, Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+"""Place, scalars (N, F) and vectors (N, 3, F), None while they are zero → both, changed."""
+
+
 class EquivariantTransformer(nn.Module):
     """ET encoder: molecules → scalar (N, F) and vector (N, 3, F) features of each atom.
 
@@ -179,13 +184,15 @@ class EquivariantTransformer(nn.Module):
         return EdgeFeatures(neighbors, edges.unit, cutoff, basis(edges.length), cutoff, None)
 
     def forward(
-        self, graph: MolGraph, edges: EdgeFeatures | None = None
+        self, graph: MolGraph, edges: EdgeFeatures | None = None, modulate: Modulate | None = None
     ) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N 3 F"]]:
         """Features of each atom.
 
         Args:
             graph: molecules; atomic numbers from 1 to ``max_z - 1``.
             edges: radius graph of ``graph`` if it has been built already.
+            modulate: changes the features after the neighbour embedding (place 0) and after each
+                layer (places 1, 2, …).
 
         Returns:
             Scalars (N, F), layer-normalised, and vectors (N, 3, F), whitened unless switched off.
@@ -193,7 +200,11 @@ class EquivariantTransformer(nn.Module):
         edges = self.edges(graph) if edges is None else edges
         x = self.neighbor_embedding(graph.z, self.embedding(graph.z), edges)
         vec: Tensor | None = None  # zero before the first layer
-        for layer in self.attention_layers:
+        if modulate is not None:
+            x, vec = modulate(0, x, vec)
+        for place, layer in enumerate(self.attention_layers, start=1):
             dx, dvec = layer(x, vec, edges)
             x, vec = x + dx, dvec if vec is None else vec + dvec
+            if modulate is not None:
+                x, vec = modulate(place, x, vec)
         return self.out_norm(x), self.vec_norm(vec)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from georecon.experiments.settings import EncoderSettings
-from georecon.graph import MolGraph, pool_mean, pool_sum
+from georecon.graph import MolGraph, composition_keys, pool_mean, pool_sum
 from georecon.kernels.gates import modulate
 from georecon.models.encoder import AttentionLayer, EdgeFeatures, linear
 from georecon.models.heads import VectorHead
@@ -39,8 +41,65 @@ class GraphCode(nn.Module):
         return functional.layer_norm(self.mlp(self.pool(x, graph)), x.shape[-1:])
 
 
+def isomers(graph: MolGraph) -> Tensor:
+    """For each molecule of a batch another with the same atoms, itself if there is none, (B,)."""
+    keys = composition_keys(graph)
+    ordered, order = keys.sort(stable=True)
+    last = torch.ones_like(ordered, dtype=torch.bool)
+    last[:-1] = ordered[1:] != ordered[:-1]
+    first = torch.searchsorted(ordered, ordered)
+    following = torch.where(last, first, torch.arange(len(keys), device=keys.device) + 1)
+    partner = torch.empty_like(order)
+    partner[order] = order[following]
+    return partner
+
+
+def substituted(code: Tensor, source: str) -> Tensor:
+    """Codes (B, F) as the decoder is given them in training: a key of ``SOURCES``."""
+    return SOURCES[source](code)
+
+
+SOURCES: dict[str, Callable[[Tensor], Tensor]] = {
+    "own": lambda code: code,
+    "shuffled": lambda code: code.roll(1, dims=0),
+    "zero": torch.zeros_like,
+}
+"""Codes that a decoder is trained with: the molecule's own; as controls, that of the batch's (in
+several processes, the share's) previous molecule, or none."""
+
+
+def usage(
+    predict: Callable[[Tensor], Tensor], code: Tensor, epsilon: Tensor, graph: MolGraph
+) -> dict[str, Tensor]:
+    """How much a reconstruction uses the code: its loss with other codes.
+
+    Args:
+        predict: codes (B, F) → predicted noise, (N, 3).
+        code: of each molecule, (B, F).
+        epsilon: the noise, (N, 3).
+        graph: molecules.
+
+    Returns:
+        ``reconstruct_shuffled`` (code of the batch's previous molecule), ``reconstruct_zero`` (of
+        zeros), ``code_usage``: the first less the loss with the right code, zero for a decoder
+        that ignores the code; ``code_usage_isomers``: the same with the code of an isomer, over
+        the molecules that have one in the batch (zero if none has).
+    """
+    partner = isomers(graph)
+    own = predict(code)
+    shuffled = functional.mse_loss(predict(code.roll(1, dims=0)), epsilon)
+    more = (predict(code[partner]) - epsilon).square() - (own - epsilon).square()
+    atoms = (partner != torch.arange(graph.num_graphs, device=code.device))[graph.batch]
+    return {
+        "reconstruct_shuffled": shuffled,
+        "reconstruct_zero": functional.mse_loss(predict(torch.zeros_like(code)), epsilon),
+        "code_usage": shuffled - functional.mse_loss(own, epsilon),
+        "code_usage_isomers": more.mean(dim=1)[atoms].sum() / atoms.sum().clamp_min(1),
+    }
+
+
 class _Fusion(nn.Module):
-    """How node features take up the guide, an MLP of the code: no fusion at all.
+    """How node features take up the guide, an MLP of the code.
 
     Args:
         channels: F of node features and guide.
@@ -54,7 +113,7 @@ class _Fusion(nn.Module):
         self, place: int, x: Tensor, vec: Tensor, guide: Tensor, graph: MolGraph
     ) -> tuple[Tensor, Tensor]:
         """Scalars (N, F), vectors (N, 3, F), guide of each molecule (B, F) → scalars, vectors."""
-        return x, vec
+        raise NotImplementedError
 
 
 class _Add(_Fusion):
@@ -97,7 +156,7 @@ class _Film(_Fusion):
         return modulate(self.modulation[place](functional.silu(guide)), x, vec, graph)
 
 
-FUSIONS = {"none": _Fusion, "add": _Add, "concat": _Concat, "film": _Film}
+FUSIONS: dict[str, type[_Fusion]] = {"add": _Add, "concat": _Concat, "film": _Film}
 
 
 class Decoder(nn.Module):
@@ -106,7 +165,7 @@ class Decoder(nn.Module):
     Args:
         settings: sizes of the encoder, which the decoder's layers share; its weights are its own.
         depth: number of ET layers before the vector head; 0 is the head alone.
-        fusion: "film", "add", "concat", or "none": the code is not used.
+        fusion: "film", "add" or "concat".
     """
 
     def __init__(self, settings: EncoderSettings, depth: int, fusion: str) -> None:

@@ -21,6 +21,14 @@ class Parameters:
     """Parameters of Coord."""
 
     sigma: Annotated[float, Key("standard deviation of the noise", "Å", above=0)]
+    sigma_strong: Annotated[
+        float | None,
+        Key(
+            "of half of the molecules at each step, drawn anew; null: all have `sigma`",
+            "Å",
+            above=0,
+        ),
+    ] = None
 
 
 class Objective(PretrainingObjective):
@@ -37,12 +45,17 @@ class Objective(PretrainingObjective):
 
     def __init__(self, encoder: EquivariantTransformer, parameters: Parameters) -> None:
         super().__init__(encoder)
-        self.sigma = parameters.sigma
+        self.params = parameters
         self.head = VectorHead(encoder.settings.channels)
 
     def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """Loss on one batch."""
-        noisy, epsilon = noise.displace(graph, "denoise", self.sigma)
+        sigma: float | Tensor = self.params.sigma
+        if self.params.sigma_strong is not None:
+            strong = noise.uniform(graph, "strength")[graph.batch, None] < 0.5
+            both = graph.pos.new_tensor([self.params.sigma, self.params.sigma_strong])
+            sigma = both[strong.long()]
+        noisy, epsilon = noise.displace(graph, "denoise", sigma)
         predicted = self.head(*self.encoder(noisy), noisy)
         loss = functional.mse_loss(predicted, epsilon)
         return {"loss": loss, "denoise": loss}

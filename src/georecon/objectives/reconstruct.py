@@ -28,7 +28,13 @@ from georecon.models.encoder import EdgeFeatures, EquivariantTransformer, linear
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
-from georecon.objectives._reconstruction import Decoder, GraphCode
+from georecon.objectives._reconstruction import (
+    SOURCES,
+    Decoder,
+    GraphCode,
+    substituted,
+    usage,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +64,16 @@ class Parameters:
     fusion: Annotated[
         str,
         Key(
-            "of the code with the noisy features; none: the code is not used",
-            choices=("film", "add", "concat", "none"),
+            "of the code with the noisy features",
+            choices=("film", "add", "concat"),
+        ),
+    ]
+    code: Annotated[
+        str,
+        Key(
+            "whose code the decoder is given in training; another molecule's, or zeros, are "
+            "controls of what the code is worth",
+            choices=tuple(SOURCES),
         ),
     ]
     clean_target: Annotated[
@@ -115,21 +129,17 @@ class Objective(PretrainingObjective):
         another molecule.
 
         Returns:
-            Beside the losses ``reconstruct_shuffled`` (code of the batch's previous molecule),
-            ``reconstruct_zero`` (code of zeros) and ``code_usage``, the first less
-            ``reconstruct``: zero for a decoder that ignores the code. The target has variance one.
+            Beside the losses those of :func:`usage`. The target has variance one.
         """
         passes = self._passes(graph, noise)
         losses = self._losses(passes)
-        shuffled = self._reconstruct(passes, passes.code.roll(1, dims=0))
-        losses["reconstruct_shuffled"] = shuffled
-        losses["reconstruct_zero"] = self._reconstruct(passes, torch.zeros_like(passes.code))
-        losses["code_usage"] = shuffled - losses["reconstruct"]
-        return losses
+        return losses | usage(
+            lambda code: self._predict(passes, code), passes.code, passes.epsilon, graph
+        )
 
     def _losses(self, passes: _Passes) -> dict[str, Tensor]:
         parts = {
-            "reconstruct": self._reconstruct(passes, passes.code),
+            "reconstruct": self._reconstruct(passes, substituted(passes.code, self.params.code)),
             "denoise": passes.denoise,
             "clean": passes.clean,
         }
@@ -175,6 +185,9 @@ class Objective(PretrainingObjective):
         predicted: Tensor = self.clean_head(x, vec, graph)
         return predicted.square().mean()
 
+    def _predict(self, passes: _Passes, code: Tensor) -> Tensor:
+        """Noise of pass (c) in units of σ_rec, (N, 3)."""
+        return self.decoder(code, passes.x, passes.vec, passes.noisy, passes.edges)
+
     def _reconstruct(self, passes: _Passes, code: Tensor) -> Tensor:
-        predicted = self.decoder(code, passes.x, passes.vec, passes.noisy, passes.edges)
-        return functional.mse_loss(predicted, passes.epsilon)
+        return functional.mse_loss(self._predict(passes, code), passes.epsilon)

@@ -70,9 +70,10 @@ def all_errors(
 
 
 def prediction_table(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Columns of predictions.parquet: kind, id, atom, axis, label, prediction, baseline.
+    """Columns of predictions.parquet: kind, id, atom, axis, label, prediction, baseline, naive.
 
-    ``baseline`` is the prediction of the training mean; for forces it is zero.
+    ``baseline`` is the prediction of the training mean; for forces it is zero. ``naive`` is least
+    squares on element counts; for force sets the nearest training frame.
     """
     size = len(outputs["ids"])
     nothing = np.full(size, -1, dtype=np.int16)
@@ -84,6 +85,7 @@ def prediction_table(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "label": outputs["label"],
         "prediction": outputs["prediction"],
         "baseline": outputs["baseline"],
+        "naive": outputs["naive"],
     }
     if "force_label" not in outputs:
         return property_part
@@ -97,23 +99,25 @@ def prediction_table(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "label": outputs["force_label"].ravel(),
         "prediction": outputs["force_prediction"].ravel(),
         "baseline": np.zeros(3 * len(atoms)),
+        "naive": outputs["force_naive"].ravel(),
     }
     return {name: np.concatenate([property_part[name], forces[name]]) for name in forces}
 
 
 def errors(table: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Mean absolute and root mean square errors by kind, beside the training-mean baseline's.
+    """Mean absolute and root mean square errors by kind, beside those without a model.
 
     Returns:
-        For "property" and, where present, "force": ``mae``, ``rmse``, ``baseline_mae``,
-        ``baseline_rmse`` and the number of values ``n``.
+        For "property" and, where present, "force": ``mae``, ``rmse``, both with ``baseline_`` (the
+        training mean) and ``naive_`` before them, and the number of values ``n``.
     """
     found: dict[str, Any] = {}
     for kind in dict.fromkeys(table["kind"].tolist()):
         rows = table["kind"] == kind
         label = table["label"][rows]
         entry: dict[str, Any] = {"n": int(rows.sum())}
-        for prefix, name in (("", "prediction"), ("baseline_", "baseline")):
+        for name in ("prediction", "baseline", "naive"):
+            prefix = "" if name == "prediction" else f"{name}_"
             difference = table[name][rows] - label
             entry[f"{prefix}mae"] = float(np.abs(difference).mean())
             entry[f"{prefix}rmse"] = float(np.sqrt((difference**2).mean()))

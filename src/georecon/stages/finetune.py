@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from georecon.data.molecules import MAX_Z, Molecules
+from georecon.data.naive import fit_composition, nearest_frame
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import ConfigError
 from georecon.experiments.settings import FinetuneSettings, Recipe
 from georecon.files import atomic_path, sha256_file, sha256_json
-from georecon.graph import scatter_sum
 from georecon.keys import Json, from_json
 from georecon.models.encoder_file import load_encoder
 from georecon.models.heads import VectorHead
@@ -186,13 +187,16 @@ def absolute_errors(predicted: dict[str, Tensor]) -> dict[str, float]:
     return errors
 
 
-def label_statistics(
-    store: Store, rows: np.ndarray, label: str, atomref: np.ndarray
-) -> tuple[float, float]:
-    """Mean and standard deviation of training labels less atomrefs, in float64 [label unit]."""
-    part = store.gather(rows)
-    references = np.add.reduceat(atomref[part.z], part.offsets[:-1])
-    residual = part.labels[label] - references
+def label_statistics(molecules: Molecules, label: str, atomref: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of labels less references, in float64 [label unit].
+
+    Args:
+        molecules: labelled training molecules.
+        label: name of the label.
+        atomref: reference of each atom by atomic number, (max_z,).
+    """
+    references = np.add.reduceat(atomref[molecules.z], molecules.offsets[:-1])
+    residual = molecules.labels[label] - references
     return float(residual.mean()), float(residual.std())
 
 
@@ -246,7 +250,8 @@ def finetune(
     digest = sha256_json({"settings": settings, **data})
     torch.manual_seed(run.seed)
     label, seed = run.label, run.seed
-    model, mean = _build_model(run, store, split.train)
+    molecules = store.gather(store.rows(split.train))
+    model = _build_model(run, molecules)
     if encoder_path is not None:
         load_encoder(encoder_path, model.property_model.encoder)
     batches = ShuffledBatches(
@@ -263,34 +268,51 @@ def finetune(
     result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
     test = in_order(store, split.test, run.evaluation_batch, label)
     outputs = predict(model.property_model, test, recipe, world)
-    outputs["baseline"] = _training_mean_baseline(model.property_model, mean, test)
     if world.first:
+        tested = store.gather(store.rows(split.test))
+        outputs |= unlearned(molecules, tested, label, recipe)
         _write(output, model, outputs, folder / "curve.csv")
     return result
 
 
-def _build_model(
-    run: FinetuneSettings, store: Store, train_ids: np.ndarray
-) -> tuple[FinetuneModel, float]:
-    """Model with its label map, and the training mean of the label less atomrefs."""
+def _build_model(run: FinetuneSettings, train: Molecules) -> FinetuneModel:
+    """Model with its label map from the training molecules."""
     sizes, recipe = run.encoder, run.recipe
-    rows = store.rows(train_ids)
-    atomref = atomref_array(recipe.atomref, store.gather(rows).z, sizes.max_z)
-    mean, std = label_statistics(store, rows, run.label, atomref)
+    references = atomref_array(recipe.atomref, train.z, sizes.max_z)
+    if recipe.fitted:
+        references = fit_composition(train, run.label).per_atom[: sizes.max_z]
+    mean, std = label_statistics(train, run.label, references)
     shift, scale = (mean, std) if recipe.standardize else (0.0, 1.0)
     if scale <= 0.0:
         raise ConfigError(f"label {run.label!r} is the same for all training molecules")
-    reference = torch.from_numpy(atomref)
-    model = PropertyModel(sizes, recipe.head, scale=scale, shift=shift, atomref=reference)
-    return FinetuneModel(model, sizes.channels), mean
+    atomref = torch.from_numpy(references)
+    model = PropertyModel(sizes, recipe.head, scale=scale, shift=shift, atomref=atomref)
+    return FinetuneModel(model, sizes.channels)
 
 
-def _training_mean_baseline(model: PropertyModel, mean: float, batches: list[Batch]) -> Tensor:
-    """What a model without input would say: training mean plus atomrefs, (M,) [label unit]."""
-    atomref = model.atomref.cpu()
-    graphs = (batch.graph for batch in batches)
-    sums = [scatter_sum(atomref[graph.z], graph.batch, graph.num_graphs) for graph in graphs]
-    return torch.cat(sums) + mean
+def unlearned(train: Molecules, test: Molecules, label: str, recipe: Recipe) -> dict[str, Tensor]:
+    """Predictions that no model is needed for, from the training labels alone [label unit].
+
+    Args:
+        train: labelled training molecules.
+        test: molecules to predict.
+        label: name of the label.
+        recipe: its fixed atomic references, if any, are part of the mean.
+
+    Returns:
+        ``baseline`` (M,): the training mean, plus atomic references; the forces with it are zero.
+        ``naive`` (M,): least squares on element counts; with forces the energy of the nearest
+        training frame, and ``force_naive`` (N, 3) its forces.
+    """
+    references = atomref_array(recipe.atomref, test.z, MAX_Z + 1)
+    mean, _ = label_statistics(train, label, references)
+    baseline = np.add.reduceat(references[test.z], test.offsets[:-1]) + mean
+    if not recipe.forces:
+        found = {"baseline": baseline, "naive": fit_composition(train, label).predict(test)}
+    else:
+        energies, forces = nearest_frame(train, test, label)
+        found = {"baseline": baseline, "naive": energies, "force_naive": forces}
+    return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
 def _write(output: Path, model: FinetuneModel, outputs: dict[str, Tensor], curve: Path) -> None:

@@ -7,6 +7,7 @@ the molecules (docs/method.md). Jacobians are ∂f/∂r in 1/Å at ``r + δ``, `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from torch.nn import functional
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.experiments.settings import SmoothnessSettings
-from georecon.graph import MolGraph, pool_mean, pool_sum, scatter_sum
+from georecon.graph import MolGraph, composition_keys, pool_mean, pool_sum, scatter_sum
 from georecon.keys import Json, from_json
 from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import load_encoder
@@ -30,6 +31,10 @@ Map = Callable[[MolGraph], Tensor]
 
 CONVERGED = 0.01
 """A power iteration has converged when its estimate would grow by less than this part."""
+
+
+ISOMERS_AMONG = 1000
+"""Test molecules among which isomers are looked for, to know how far their codes lie apart."""
 
 
 def code_maps(encoder: EquivariantTransformer) -> dict[str, Map]:
@@ -125,26 +130,53 @@ def spread(f: Map, graphs: list[MolGraph]) -> float:
     return float(values.var(dim=0, correction=0).sum().sqrt())
 
 
+def spread_within_isomers(f: Map, graphs: list[MolGraph]) -> float:
+    """Standard deviation of f over isomers: about the mean of the molecules of the same atoms.
+
+    Args:
+        f: map with one row a molecule.
+        graphs: molecules in batches; those without an isomer among them do not count.
+
+    Returns:
+        The root of the variance summed over channels, with one degree of freedom less for each
+        group of isomers; NaN where there are none.
+    """
+    with torch.no_grad():
+        values = torch.cat([f(graph) for graph in graphs]).double()
+    keys = torch.cat([composition_keys(graph) for graph in graphs])
+    _, group, count = keys.unique(return_inverse=True, return_counts=True)
+    mean = torch.zeros(len(count), values.shape[1], dtype=values.dtype, device=values.device)
+    mean.index_add_(0, group, values).div_(count[:, None])
+    squares = (values - mean[group]).square().sum()
+    return float((squares / (count - 1).sum()).sqrt())
+
+
 def measure(
-    encoder: EquivariantTransformer, graphs: list[MolGraph], settings: SmoothnessSettings
-) -> dict[str, dict[str, float]]:
+    encoder: EquivariantTransformer,
+    graphs: list[MolGraph],
+    settings: SmoothnessSettings,
+    wide: list[MolGraph],
+) -> dict[str, dict[str, float | None]]:
     """All estimates of one encoder.
 
     Args:
         encoder: encoder, on the device of ``graphs``.
         graphs: held-out molecules in batches.
         settings: maps, displacements, iterations and seed are used.
+        wide: more molecules, for the spread within isomers.
 
     Returns:
         By ``"<map>/<σ_δ>"``: mean and max of the spectral norm, the number of molecules
         whose power iteration has not converged, mean of the difference ratio, the
-        spread of the map over molecules, and the mean spectral norm divided by that spread.
+        spread of the map over molecules and within isomers, and the mean spectral norm divided by
+        each; within isomers null where there are none, or for the map to all nodes.
     """
     maps = code_maps(encoder)
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float | None]] = {}
     for name in settings.maps:
         f = maps[name]
         width = spread(f, graphs)
+        within = math.nan if name == "node" else spread_within_isomers(f, wide)
         for sigma in settings.displacements:
             norms, growths, ratios = [], [], []
             for graph in graphs:
@@ -164,6 +196,8 @@ def measure(
                 "difference_mean": float(torch.cat(ratios).double().mean()),
                 "spread": width,
                 "scale_free": float(norm.mean()) / width,
+                "spread_isomers": within if within > 0.0 else None,
+                "scale_free_isomers": float(norm.mean()) / within if within > 0.0 else None,
             }
     return found
 
@@ -194,4 +228,6 @@ def smoothness(
     encoder = encoder.to(device).eval().requires_grad_(False)
     ids = split.test[: run.molecules]
     graphs = [batch.graph.to(device) for batch in in_order(store, ids, 32, None)]
-    return {"molecules": len(ids), "estimates": measure(encoder, graphs, run)}
+    more = in_order(store, split.test[:ISOMERS_AMONG], 100, None)
+    wide = [batch.graph.to(device) for batch in more]
+    return {"molecules": len(ids), "estimates": measure(encoder, graphs, run, wide)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from georecon.data.raw.unpack import unpacked
 from georecon.data.split import (
     LeakReport,
     Split,
+    draw_train,
     files_split,
     geometry_keys,
     leak_report,
@@ -42,11 +43,25 @@ class Made(NamedTuple):
 
 
 def _pvd(store: Store, plan: SplitPlan, raw: Path) -> Made:
-    return Made(qm9_split(store.ids, *_sizes(plan), plan.test, seed=plan.seed))
+    train, val = _sizes(plan)
+    split = qm9_split(store.ids, train, val, plan.test, seed=plan.seed)
+    pool = qm9_split(store.ids, None, 0, 0, seed=plan.seed).train  # the official training part
+    return Made(_drawn(split, pool, train, plan))
 
 
 def _random(store: Store, plan: SplitPlan, raw: Path) -> Made:
-    return Made(random_split(store.ids, *_sizes(plan), plan.test, plan.seed))
+    train, val = _sizes(plan)
+    first = train if plan.draw is None else 0  # draws of any size have one validation and test set
+    split = random_split(store.ids, first, val, plan.test, plan.seed)
+    held_out = np.concatenate([split.val, split.test])
+    return Made(_drawn(split, np.setdiff1d(store.ids, held_out), train, plan))
+
+
+def _drawn(split: Split, pool: Int, train: int, plan: SplitPlan) -> Split:
+    """The split as it is, or with the plan's draw of training molecules."""
+    if plan.draw is None:
+        return split
+    return replace(split, train=draw_train(pool, train, plan.seed, plan.draw))
 
 
 def _sizes(plan: SplitPlan) -> tuple[int, int]:
@@ -91,7 +106,9 @@ def _files(store: Store, plan: SplitPlan, raw: Path) -> Made:
         known = np.array([key in seen for key in geometry_keys(store, ids)], dtype=np.bool_)
         parts[name], repeated[name] = ids[~known], int(known.sum())
     notes = {"test_frames_also_in_training_file": repeated}
-    return Made(files_split(train, parts, *_sizes(plan), plan.seed), notes)
+    size, val = _sizes(plan)
+    split = files_split(train, parts, size, val, plan.seed)
+    return Made(_drawn(split, np.setdiff1d(train, split.val), size, plan), notes)
 
 
 def _index(store: Store, plan: SplitPlan, raw: Path) -> Made:

@@ -138,7 +138,7 @@ def test_back_goes_through_chains_one_by_one(browser: Browser, page: Path) -> No
 def test_facts_of_a_run(browser: Browser, page: Path, tree: tuple[Path, Experiments]) -> None:
     browser.open(f"{page.as_uri()}#/cell/qm9/georecon/homo")
     browser.wait(CHAIN_OPEN)
-    run = read_json(tree[0] / "results/tiny/finetune/qm9/homo/georecon/seed1/run.json")
+    run = read_json(tree[0] / "results/tiny/finetune/property/homo/georecon/seed1/run.json")
     text = browser.find("#chain").text
     facts = (run["settings_sha256"], run["code"]["commit"], f"{run['seconds']} s", run["started"])
     for fact in facts:
@@ -408,7 +408,7 @@ def test_page_of_an_unfinished_run(
     browser: Browser, tree: tuple[Path, Experiments], tmp_path: Path
 ) -> None:
     root = shutil.copytree(tree[0], tmp_path / "tree")
-    (root / "results/tiny/finetune/qm9/homo/georecon/seed2/metrics.json").unlink()
+    (root / "results/tiny/finetune/property/homo/georecon/seed2/metrics.json").unlink()
     state = root / "results/tiny/state/0123456789abcdef"
     toy_site.write_progress(state, "finetune qm9/homo <b>", step=6, score="0.25", time=time.time())
     page = toy_site.write_page(root, tree[1], live=True)

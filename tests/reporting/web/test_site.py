@@ -157,9 +157,9 @@ def test_state_of_nothing_at_all(tree: tuple[Path, Experiments], tmp_path: Path)
     ],
 )
 def test_why_a_number_is_missing(log: str | None, words: str, tmp_path: Path) -> None:
-    file = "results/tiny/finetune/qm9/homo/coord/seed1/metrics.json"
+    file = "results/tiny/finetune/property/homo/coord/seed1/metrics.json"
     if log is not None:
-        path = tmp_path / "logs/tiny/finetune/qm9/homo/coord/seed1.log"
+        path = tmp_path / "logs/tiny/finetune/property/homo/coord/seed1.log"
         path.parent.mkdir(parents=True)
         path.write_text(log)
     assert re.search(words, state.why_missing(file, tmp_path))

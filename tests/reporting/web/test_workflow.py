@@ -19,7 +19,7 @@ def test_web_works_beside_a_run_that_holds_the_folder(working: Project) -> None:
     folder = working.folder / "results/tiny"
     encoder = folder / "pretrain/georecon/seed1/encoder.safetensors"
     encoder.unlink()
-    for target in (folder / "finetune/qm9").iterdir():
+    for target in (folder / "finetune/property").iterdir():
         shutil.rmtree(target / "georecon")
     (folder / "tables/qm9.json").unlink()
     run = subprocess.Popen(

@@ -60,8 +60,9 @@ def record(
     RunRecord(stage, settings, inputs).write(path, outputs, extra or None)
 
 
-def write_data(found: Experiments, dataset: str, target: str, split: str) -> dict[str, str]:
+def write_data(found: Experiments, part: str, target: str, seed: int) -> dict[str, str]:
     """Raw file, store and split of one target with their records; inputs of a run on them."""
+    dataset, split = found.data.dataset_of(part), found.data.split(part, target, seed)
     store, name = found.data.store(dataset, target), split.rsplit("/", 1)[-1]
     raw = f"{paths.RAW}/{dataset}/{target}.csv"
     folder = "resources/records"
@@ -78,9 +79,12 @@ def write_data(found: Experiments, dataset: str, target: str, split: str) -> dic
 
 def write_runs(found: Experiments) -> None:
     """Records of all runs behind the tables, the data's first."""
-    data: dict[str, dict[str, str]] = {}
-    for dataset, target in (("qm9", "homo"), ("xmd17", "ethanol")):
-        data[dataset] = write_data(found, dataset, target, found.data.split(dataset, target))
+    seeds = found.config.finetune.seeds
+    data = {
+        (part, seed): write_data(found, part, target, seed)
+        for part, target in (("property", "homo"), ("force", "ethanol"))
+        for seed in seeds
+    }
     training = {"steps": 8, "best_step": 8, "best_score": 0.5}
     tables = found.config.tables
     files = [file for table in tables for file in found.tables.files(table)]
@@ -91,15 +95,15 @@ def write_runs(found: Experiments) -> None:
         for m in (*found.methods.names(), *found.methods.variants())
         if found.methods.is_pretrained(m)
     ]
-    for folder in map(found.runs.pretrain_folder, methods):
+    for folder in (found.runs.pretrain_folder(m, seed) for m in methods for seed in seeds):
         outputs = {"encoder": f"{folder}/encoder.safetensors", "metrics": f"{folder}/metrics.csv"}
-        record("pretrain", f"{folder}/run.json", data["qm9"], outputs, final=final,
+        record("pretrain", f"{folder}/run.json", data["property", 1], outputs, final=final,
                training=training)  # fmt: skip
     for folder in dict.fromkeys(str(Path(file).parent) for file in files):
         _, _, stage, *rest = Path(folder).parts
-        method = rest[-2]
-        encoder = {"encoder": f"{found.runs.pretrain_folder(method)}/encoder.safetensors"}
-        inputs = {**data[rest[0] if stage == "finetune" else "qm9"],
+        method, seed = rest[-2], int(rest[-1].removeprefix("seed"))
+        encoder = {"encoder": f"{found.runs.pretrain_folder(method, seed)}/encoder.safetensors"}
+        inputs = {**data[rest[0] if stage == "finetune" else "property", seed],
                   **(encoder if found.methods.is_pretrained(method) else {})}  # fmt: skip
         if stage == "smoothness":
             outputs = {"metrics": f"{folder}/metrics.json"}

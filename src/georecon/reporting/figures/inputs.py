@@ -107,9 +107,10 @@ def _pretraining(experiments: Experiments) -> PretrainingSpec:
             labels |= {
                 row.method: f"{base}, {row.label}" for row in rows if row.method not in labels
             }
+    seed = experiments.config.finetune.seeds[0]
     runs = {
         name: PretrainingRun(
-            label=label, file=f"{experiments.runs.pretrain_folder(name)}/metrics.csv"
+            label=label, file=f"{experiments.runs.pretrain_folder(name, seed)}/metrics.csv"
         )
         for name, label in labels.items()
     }
@@ -124,13 +125,13 @@ def _groups(experiments: Experiments, file: str) -> tuple[Group, ...]:
         card = experiments.data.card(dataset)
         forces = card.forces
         folder = paths.FINETUNE.replace("{edition}", experiments.edition)
-        rows = [row.method for row in experiments.tables.rows(table) if not row.baseline]
+        rows = [row.method for row in experiments.tables.rows(table) if row.kind == "method"]
         targets = dict.fromkeys(column.target for column in columns)
         groups.append(
             Group(
                 set=columns[0].part,
                 title=card.title.split(",")[0],
-                pattern=folder.replace("{dataset}", dataset) + f"/{file}",
+                pattern=folder.replace("{part}", columns[0].part) + f"/{file}",
                 methods=tuple(dict.fromkeys(rows)),
                 seeds=experiments.config.finetune.seeds,
                 column="val_force_mae" if forces else "val_mae",
@@ -166,7 +167,7 @@ def _errors(experiments: Experiments) -> ErrorsSpec:
     for table in _method_tables(experiments):
         panels: dict[str, dict[str, str]] = {}
         for row in experiments.tables.rows(table):
-            if not row.baseline:
+            if row.kind == "method":
                 panels.setdefault(row.quantity or "", {})[row.method] = row.key
         found.append(
             ErrorsTable(
@@ -188,8 +189,10 @@ def _smoothness(experiments: Experiments) -> SmoothnessSpec:
         and any(c.source == "smoothness" for c in experiments.tables.columns(name))
     )[:1]
     methods = [method for table in tables for method in table.rows.values()]
+    seed = experiments.config.finetune.seeds[0]
     runs = {
-        method: MetricsFile(file=experiments.tables.smoothness_file(method)) for method in methods
+        method: MetricsFile(file=experiments.tables.smoothness_file(method, seed))
+        for method in methods
     }
     return SmoothnessSpec(methods=_labels(experiments), tables=tables, runs=runs)
 
