@@ -76,8 +76,8 @@ def section(results: Path) -> str:
     return "\n\n".join(
         [
             BEGIN,
-            f"What `make` found at commit {commit_of(results)}; minutes of training a method, so it "
-            "decides nothing about the paper's scale:",
+            f"What `make` found at commit {commit_of(results)}, in minutes of training; it decides "
+            "nothing about the paper's scale:",
             claims_table(claims),
             f"QM9, mean ± half of the 95 % interval over {seeds} seeds; † worse than counting "
             "atoms; bold where the best is certain:",
