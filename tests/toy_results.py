@@ -84,7 +84,7 @@ def _finetuned(
         "naive": baseline + random.normal(0.0, 0.5, size),
     }
     if forces:
-        force = random.normal(0.0, 20.0, (3 * size, 3))
+        force = _random(f"forces of {size}").normal(0.0, 20.0, (3 * size, 3))
         noisy = force + random.normal(0.0, 5.0, force.shape)
         outputs |= {"atoms": np.full(size, 3), "force_label": force, "force_prediction": noisy}
         outputs["force_naive"] = force + random.normal(0.0, 9.0, force.shape)

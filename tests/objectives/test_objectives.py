@@ -276,7 +276,7 @@ def test_validation_reports_code_usage() -> None:
 class Deaf(torch.nn.Module):
     """A fusion that ignores the guide: the broken twin of all others."""
 
-    def forward(self, place: int, x: Any, vec: Any, *code: Any) -> tuple[Any, Any]:
+    def forward(self, place: int, x: Any, vec: Any, guide: Any, graph: Any) -> tuple[Any, Any]:
         return x, vec
 
 

@@ -11,7 +11,7 @@ from georecon.audit import Audit, Verdict
 from georecon.audit.findings import KINDS, NOTES
 from georecon.files import write_json, write_text
 from georecon.reporting.html_page import html_page
-from georecon.reporting.tables import number_text
+from georecon.reporting.numbers import number_text
 
 _STYLE = """table { border-collapse: collapse; font-size: 13px; width: 100%; }
 th, td { padding: .3em .6em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
@@ -101,7 +101,7 @@ def _cell(place: str, cell: Verdict) -> str:
     number, unit, rerun = "–", "", ""
     if cell.value is not None:
         try:
-            number = number_text(cell.value, cell.std)
+            number = number_text(cell.value, cell.std, cell.n)
         except (ValueError, OverflowError):  # no number of this world
             number = str(cell.value)
         unit, rerun = cell.unit, f"<code>{_text(cell.rerun)}</code>"

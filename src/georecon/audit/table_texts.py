@@ -10,7 +10,9 @@ from georecon.audit.findings import Context, Finding
 from georecon.audit.records import difference
 from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec
-from georecon.reporting.tables import csv_text, latex, leak_sentences, markdown
+from georecon.reporting.latex import latex
+from georecon.reporting.tables import leak_sentences
+from georecon.reporting.texts import csv_text, markdown
 
 TEXTS = {".csv": csv_text, ".md": markdown, ".tex": latex}
 
@@ -41,7 +43,7 @@ def check_table(context: Context, table: str) -> Iterator[Finding]:
             continue
         try:
             rendered = render(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             text = f"is not a whole table ({type(error).__name__}: {error})"
             yield Finding(kind="table unreadable", path=f"{stem}.json", text=text)
             return
@@ -55,7 +57,7 @@ def _frame(context: Context, table: str) -> Mapping[str, object]:
     spec = context.experiments.tables.spec(table)
     leaks = [str(context.root / path) for path in context.experiments.tables.leaks(table)]
     caption = " ".join([spec.caption, *leak_sentences(leaks)])
-    names, said = ("table", "edition", "title", "rows", "columns"), spec.as_json()
+    names, said = ("table", "edition", "title", "rows", "columns", "compare"), spec.as_json()
     return {name: said[name] for name in names} | {"caption": caption}
 
 

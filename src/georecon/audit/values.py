@@ -12,14 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from georecon import paths
 from georecon.audit.findings import Context, Finding
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import DataError, GeoreconError
-from georecon.experiments.specs import CellSpec
+from georecon.experiments.specs import CellSpec, TableSpec
 from georecon.records.chain import Cell
 from georecon.records.read import Claim
 from georecon.records.untrusted import read_safetensors, read_strict_json
+from georecon.reporting.comparison import Comparison, compare, tested
+from georecon.reporting.significance import over_seeds
 from georecon.reporting.tables import lookup
 from georecon.stages.evaluate import all_errors, prediction_table
 from georecon.units import convert
@@ -29,14 +32,23 @@ TOLERANCE = 1e-9
 _TYPES = {"kind": "string", "id": "int64", "label": "double", "prediction": "double"}
 _TYPES |= {"baseline": "double", "naive": "double"}
 _RATIO = 30
+_ROUNDING = 1e-4  # of the ends of an interval: sums in single precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """A cell's number: mean, sample standard deviation over seeds, their number, value by seed."""
+    """A cell's number over seeds.
+
+    Attributes:
+        value: mean; ``std`` sample standard deviation; ``low``, ``high`` ends of its interval.
+        n: number of seeds.
+        values: by seed.
+    """
 
     value: float
     std: float | None
+    low: float | None
+    high: float | None
     n: int
     values: Mapping[str, float]
 
@@ -44,13 +56,21 @@ class Estimate:
     def of(cls, values: Mapping[str, float]) -> Estimate:
         """From the value of each seed."""
         numbers = list(values.values())
-        std = statistics.stdev(numbers) if len(numbers) > 1 else None
-        return cls(value=statistics.fmean(numbers), std=std, n=len(numbers), values=values)
+        interval = over_seeds(numbers)
+        return cls(
+            value=statistics.fmean(numbers),
+            std=statistics.stdev(numbers) if len(numbers) > 1 else None,
+            low=interval.low if interval else None,
+            high=interval.high if interval else None,
+            n=len(numbers),
+            values=values,
+        )
 
     def numbers(self) -> Mapping[str, float | None]:
         """All of them, as :func:`_numbers_in_table` names those of the table."""
         values = {f"values.{seed}": value for seed, value in self.values.items()}
-        return {"value": self.value, "std": self.std, "n": self.n, **values}
+        ends = {"low": self.low, "high": self.high}
+        return {"value": self.value, "std": self.std, **ends, "n": self.n, **values}
 
 
 @dataclass(slots=True)
@@ -255,6 +275,60 @@ def recompute_cells(context: Context, found: Recomputed, table: str) -> Iterator
             continue
         found.cells[place] = again
         yield from _compare_cell(context, place, again)
+    yield from _compare_methods(context, found, spec)
+
+
+def _compare_methods(context: Context, found: Recomputed, spec: TableSpec) -> Iterator[Finding]:
+    """The comparison of a table's methods, where all predictions behind it could be read."""
+    cells = [cell for cell in spec.cells if cell.reason is None]
+    places = {(cell.row, cell.column): f"{spec.table}/{cell.row}/{cell.column}" for cell in cells}
+    files = {file for cell in cells if tested(cell) for file in cell.files.values()}
+    if (
+        not spec.compare
+        or not files <= {*found.metrics}
+        or not {*places.values()} <= {*found.cells}
+    ):
+        return
+    path = context.experiments.runs.folder(paths.TABLE, table=spec.table) + ".json"
+    touches = tuple(places.values())
+    try:
+        values = {
+            place: {int(seed): value for seed, value in found.cells[name].values.items()}
+            for place, name in places.items()
+        }
+        again = compare(spec, values, context.root)
+        stored = Comparison.from_json(context.graph.tables[spec.table].get("comparison"))
+        text = _unlike(stored, again)
+    except (DataError, KeyError, TypeError, ValueError) as error:
+        text = f"cannot be compared with the stored results: {error}"
+    if text is not None:
+        text = f"its comparison of methods {text}"
+        yield Finding(kind="value differs", path=path, text=text, touches=touches)
+
+
+def _unlike(stored: Comparison, again: Comparison) -> str | None:
+    """What is other in a comparison than the stored results give; None if nothing is."""
+    if (stored.wins, stored.best) != (again.wins, again.best):
+        return "has other wins or another best than the stored results give"
+    if {*stored.ranks} != {*again.ranks} or any(
+        not close(stored.ranks[row], rank) for row, rank in again.ranks.items()
+    ):
+        return "has other ranks than the stored results give"
+    pairs = zip(stored.differences, again.differences, strict=True)
+    for was, now in pairs:
+        if (was.row, was.reference, was.column) != (now.row, now.reference, now.column):
+            return f"has {was.row} against {was.reference} in {was.column} out of its place"
+        scale = max(abs(now.value), abs(now.low or 0.0), abs(now.high or 0.0))
+        for name in ("value", "low", "high", "n"):
+            first, second = getattr(was, name), getattr(now, name)
+            if (first is None) != (second is None) or (
+                first is not None and not abs(first - second) <= _ROUNDING * scale
+            ):
+                return (
+                    f"has {name} {first!r:.40} of {was.row} against {was.reference} in "
+                    f"{was.column}, {second!r} from the stored results"
+                )
+    return None
 
 
 def _values(context: Context, found: Recomputed, cell: CellSpec, unit: str) -> dict[str, float]:
@@ -292,4 +366,5 @@ def _compare_cell(context: Context, place: str, again: Estimate) -> Iterator[Fin
 
 def _numbers_in_table(cell: Cell) -> Mapping[str, object]:
     values = {f"values.{seed}": value for seed, value in cell.values.items()}
-    return {"value": cell.value, "std": cell.std, "n": cell.n, **values}
+    ends = {"low": cell.low, "high": cell.high}
+    return {"value": cell.value, "std": cell.std, **ends, "n": cell.n, **values}

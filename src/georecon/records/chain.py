@@ -82,6 +82,7 @@ class Cell(Link):
         unit: of the numbers; empty without one.
         value: mean over seeds; None for an empty cell.
         std: sample standard deviation over seeds; None for one seed.
+        low, high: ends of the 95 % interval of the mean; None for fewer than three seeds.
         n: number of seeds.
         values: number by seed.
         reason: why the cell is empty.
@@ -98,6 +99,8 @@ class Cell(Link):
     values: Mapping[str, object]
     reason: str | None
     runs: tuple[str, ...]
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -320,6 +323,8 @@ def _add_table(graph: Graph, name: str, table: dict[str, Any]) -> None:
             unit=unit or "",
             value=known(entry, "value", float, name),
             std=known(entry, "std", float, name),
+            low=known(entry, "low", float, name),
+            high=known(entry, "high", float, name),
             n=known(entry, "n", int, name),
             values=known(entry, "values", dict, name) or {},
             reason=known(entry, "reason", str, name),

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from georecon.experiments.experiments import Experiments
-from georecon.files import read_json, write_text
+from georecon.files import read_json, write_json, write_text
+from georecon.reporting.claims import claims_json, claims_markdown, verdicts
+from georecon.reporting.escape import csv_field, markdown_escape
 from georecon.reporting.expected import Expected
 from georecon.reporting.html_page import html_page
-from georecon.reporting.tables import markdown
+from georecon.reporting.texts import markdown
 
 if TYPE_CHECKING:
     from georecon.records.read import Record
@@ -30,9 +32,9 @@ def banner(experiments: Experiments) -> str:
     for part, role in experiments.config.sets.items():
         title = experiments.data.card(role.dataset).title
         text = title if role.missing is None else f"not in this edition ({role.missing})"
-        lines.append(f"- {role.words(part)}: {text}")
+        lines.append(f"- {markdown_escape(f'{role.words(part)}: {text}')}")
     seeds = ", ".join(map(str, experiments.config.finetune.seeds))
-    head = f"Edition **{experiments.edition}**; fine-tuning seeds {seeds}. Data:"
+    head = f"Edition **{markdown_escape(experiments.edition)}**; fine-tuning seeds {seeds}. Data:"
     return "\n".join([head, "", *lines])
 
 
@@ -40,18 +42,20 @@ def expected_text(entry: Expected | None) -> str:
     """What is publicly known of the paper's table."""
     if entry is None:
         return "**In the paper:** no entry in reports/expected."
-    lines = [f"**In the paper:** {entry.reason}", ""]
-    lines += [f"- {number.text()}" for number in entry.numbers]
-    lines += [f"- Claim: {claim.text} ({claim.source})." for claim in entry.claims]
+    lines = [f"**In the paper:** {markdown_escape(entry.reason)}", ""]
+    lines += [f"- {markdown_escape(number.text())}" for number in entry.numbers]
+    lines += [
+        f"- Claim: {markdown_escape(f'{claim.text} ({claim.source})')}." for claim in entry.claims
+    ]
     if entry.context:
         lines += ["", "From other papers, for orientation:", ""]
-        lines += [f"- {number.text()}" for number in entry.context]
+        lines += [f"- {markdown_escape(number.text())}" for number in entry.context]
     return "\n".join(lines).rstrip()
 
 
 def table_section(table: Mapping[str, Any], expected: Expected | None) -> str:
     """A table with its caption, reasons of its empty cells, and the paper's numbers."""
-    return f"{markdown(dict(table)).rstrip()}\n\n{expected_text(expected)}"
+    return f"{markdown(table).rstrip()}\n\n{expected_text(expected)}"
 
 
 def summary(
@@ -71,6 +75,9 @@ def summary(
     """
     parts = [
         "# GeoRecon, reproduced",
+        "## The paper's claims",
+        claims_markdown(verdicts(expected, tables)),
+        "## This edition",
         banner,
         "Numbers are those of this edition's data and sizes; they are the paper's only where "
         "edition, data and protocol are the paper's.",
@@ -79,22 +86,31 @@ def summary(
     parts += [table_section(table, expected.get(table["table"])) for table in tables]
     parts.append("## Figures")
     parts += [
-        f"### {name.replace('_', ' ').capitalize()}\n\n![{name}]({link})"
+        f"### {markdown_escape(name.replace('_', ' ').capitalize())}\n\n![{name}]({link})"
         for name, link in figures.items()
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def page(text: str, title: str, folder: Path) -> str:
-    """Markdown as an HTML page of its own; pictures, given relative to ``folder``, go into it."""
+def page(text: str, title: str, pictures: Mapping[str, Path]) -> str:
+    """Markdown as an HTML page of its own, without raw HTML.
+
+    Args:
+        text: Markdown.
+        title: plain text.
+        pictures: file of each picture that goes into the page, by its address in the text; others
+            stay addresses, which the page's policy does not follow.
+    """
     from markdown_it import MarkdownIt
 
     def inline(match: re.Match[str]) -> str:
-        data = base64.b64encode((folder / match[1]).read_bytes()).decode("ascii")
+        if match[1] not in pictures:
+            return match[0]
+        data = base64.b64encode(pictures[match[1]].read_bytes()).decode("ascii")
         return f'src="data:image/png;base64,{data}"'
 
-    body = str(MarkdownIt("commonmark").enable("table").render(text))
-    body = re.sub(r'src="([^":]+\.png)"', inline, body)
+    body = str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+    body = re.sub(r'src="([^"]+)"', inline, body)
     return html_page(title, body, width=75, style=STYLE)
 
 
@@ -107,14 +123,14 @@ def runs_text(records: Iterable[Record]) -> str:
         training = record.training
         writer.writerow(
             [
-                record.stage,
-                record.settings.get("name", ""),
+                csv_field(record.stage),
+                csv_field(str(record.settings.get("name", ""))),
                 record.seed,
                 training.steps,
                 training.best_score,
                 record.seconds,
-                record.compute.device,
-                record.path,
+                csv_field(record.compute.device or ""),
+                csv_field(record.path),
             ]
         )
     return buffer.getvalue()
@@ -129,7 +145,7 @@ def write_report(
     banner: str,
     folder: Path,
 ) -> None:
-    """Write ``summary.md``, ``summary.html``, ``runs.csv`` and ``tables/<table>.html``.
+    """Write ``summary.md`` and ``.html``, ``claims.json``, ``runs.csv``, ``tables/<table>.html``.
 
     Args:
         tables: JSON files of the tables, in the order to show them.
@@ -144,13 +160,14 @@ def write_report(
 
     contents = [read_json(path) for path in tables]
     links = {Path(path).stem: f"../figures/{Path(path).name}" for path in figures}
+    found = verdicts(expected, contents)
+    write_json(folder / "claims.json", claims_json(found, contents[0]["edition"]))
     text = summary(contents, links, expected=expected, banner=banner)
     write_text(folder / "summary.md", text)
-    write_text(folder / "summary.html", page(text, "GeoRecon, reproduced", folder))
+    pictures = {link: folder / link for link in links.values()}
+    write_text(folder / "summary.html", page(text, "GeoRecon, reproduced", pictures))
     for table in contents:
         section = table_section(table, expected.get(table["table"]))
-        write_text(
-            folder / "tables" / f"{table['table']}.html", page(section, table["title"], folder)
-        )
+        write_text(folder / "tables" / f"{table['table']}.html", page(section, table["title"], {}))
     runs = [Record.from_json(read_strict_json(Path(path)), path) for path in records]
     write_text(folder / "runs.csv", runs_text(runs))

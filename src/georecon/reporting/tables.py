@@ -1,10 +1,10 @@
-"""Tables from metrics files: JSON with the runs behind each cell; CSV, Markdown, LaTeX of it."""
+"""Tables from metrics files: JSON with the runs behind each cell and how its methods compare."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,13 @@ from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec, TableSpec
 from georecon.files import read_json, sha256_file, write_json, write_text
 from georecon.keys import Json
-from georecon.units import UNIT_DISPLAY, UNIT_LATEX, convert
+from georecon.reporting.comparison import compare
+from georecon.reporting.latex import latex
+from georecon.reporting.significance import over_seeds
+from georecon.reporting.texts import csv_text, markdown
+from georecon.units import convert
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def lookup(document: Any, key: Sequence[str], file: str) -> float:
@@ -49,14 +53,17 @@ def fill_cell(cell: CellSpec, unit: str) -> Json:
 
     Returns:
         row, column, ``value`` (mean), ``std`` (sample standard deviation, null for one seed),
-        ``n``,
-        ``values`` by seed, ``runs`` (path and sha256 of every file used) and ``reason`` if empty.
+        ``low`` and ``high`` (ends of the mean's 95 % interval, null for fewer than three seeds),
+        ``n``, ``values`` by seed, ``runs`` (path and sha256 of every file used) and ``reason`` if
+        empty.
     """
     place = {"row": cell.row, "column": cell.column}
     if cell.reason is not None:
         return place | {
             "value": None,
             "std": None,
+            "low": None,
+            "high": None,
             "n": 0,
             "values": {},
             "runs": [],
@@ -78,10 +85,12 @@ def fill_cell(cell: CellSpec, unit: str) -> Json:
         values[str(seed)] = number
         runs += [{"path": name, "sha256": sha256_file(name)} for name in used]
     numbers = list(values.values())
-    std = statistics.stdev(numbers) if len(numbers) > 1 else None
+    interval = over_seeds(numbers)
     return place | {
         "value": statistics.fmean(numbers),
-        "std": std,
+        "std": statistics.stdev(numbers) if len(numbers) > 1 else None,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
         "n": len(numbers),
         "values": values,
         "runs": runs,
@@ -96,12 +105,26 @@ def build(spec: TableSpec, leaks: list[str]) -> Json:
     Args:
         spec: what the table is made of.
         leaks: leak reports of the test sets behind it; their counts join the caption.
+
+    Raises:
+        DataError: a file lacks a number, or runs that are compared do not belong together.
     """
+    cells: list[Any] = [fill_cell(cell, spec.unit(cell)) for cell in spec.cells]
     return {
         "format_version": FORMAT_VERSION,
         **spec.as_json(),
         "caption": " ".join([spec.caption, *leak_sentences(leaks)]),
-        "cells": [fill_cell(cell, spec.unit(cell)) for cell in spec.cells],
+        "cells": cells,
+        "comparison": compare(spec, values_by_seed(cells)).as_json() if spec.compare else None,
+    }
+
+
+def values_by_seed(cells: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[int, float]]:
+    """Number of every seed of the filled cells of a table, by row and column."""
+    return {
+        (cell["row"], cell["column"]): {int(seed): v for seed, v in cell["values"].items()}
+        for cell in cells
+        if cell["value"] is not None
     }
 
 
@@ -120,137 +143,7 @@ def leak_sentences(leaks: list[str]) -> list[str]:
     return sentences
 
 
-def number_text(value: float, std: float | None) -> str:
-    """Mean ± std to two significant digits of the std, or to four of the value without one."""
-    if std is None or std == 0.0:
-        return f"{value:.4g}"
-    digits = max(0, 1 - math.floor(math.log10(std)))
-    if digits > 6 or abs(value) >= 1e6:
-        return f"{value:.4g} ± {std:.2g}"
-    return f"{value:.{digits}f} ± {std:.{digits}f}"
-
-
-def cell_text(cell: dict[str, Any]) -> str:
-    """Text of one cell: number with its n, or a dash for an empty one."""
-    if cell["value"] is None:
-        return "–"
-    return f"{number_text(cell['value'], cell['std'])} ({cell['n']})"
-
-
-def _grid(table: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    found = {(cell["row"], cell["column"]): cell for cell in table["cells"]}
-    return [
-        [found[row["key"], column["key"]] for column in table["columns"]] for row in table["rows"]
-    ]
-
-
-def _header(column: dict[str, Any]) -> str:
-    unit = UNIT_DISPLAY.get(column["unit"], column["unit"])
-    return f"{column['label']} [{unit}]" if unit else str(column["label"])
-
-
-def empty_reasons(table: dict[str, Any]) -> list[str]:
-    """Distinct reasons of empty cells."""
-    return list(dict.fromkeys(cell["reason"] for cell in table["cells"] if cell["reason"]))
-
-
-def markdown(table: dict[str, Any]) -> str:
-    """Markdown: title, rows × columns, caption, reasons of empty cells."""
-    columns = table["columns"]
-    lines = [f"### {table['title']}", ""]
-    lines.append("| | " + " | ".join(_header(column) for column in columns) + " |")
-    lines.append("|---|" + "---:|" * len(columns))
-    for row, cells in zip(table["rows"], _grid(table), strict=True):
-        lines.append(f"| {row['label']} | " + " | ".join(map(cell_text, cells)) + " |")
-    lines += ["", f"{table['caption']} In brackets: number of seeds."]
-    lines += [f"Empty cells (–): {reason}." for reason in empty_reasons(table)]
-    return "\n".join(lines) + "\n"
-
-
-CSV_COLUMNS = ("row", "row_label", "column", "column_label", "unit", "mean", "std", "n", "reason")
-
-
-def csv_text(table: dict[str, Any]) -> str:
-    """CSV, one line a cell: row, column, unit, mean, std, n, reason."""
-    import pandas
-
-    lines = [
-        (
-            *(row["key"], row["label"], column["key"], column["label"]),
-            column["unit"] or row.get("unit", ""),
-            *(cell[name] for name in ("value", "std", "n", "reason")),
-        )
-        for row, cells in zip(table["rows"], _grid(table), strict=True)
-        for column, cell in zip(table["columns"], cells, strict=True)
-    ]
-    frame = pandas.DataFrame(lines, columns=list(CSV_COLUMNS), dtype=object)  # as they are
-    return frame.to_csv(index=False, lineterminator="\n")
-
-
-_LATEX_SPECIAL = dict(
-    zip("&%$#_{}", (r"\&", r"\%", r"\$", r"\#", r"\_", r"\{", r"\}"), strict=True)
-) | {
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-    "±": r"$\pm$",
-    "Å": r"\AA{}",
-    "–": "--",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "|": r"$|$",
-    "<": "$<$",
-    ">": "$>$",
-    "⟨": r"$\langle$",
-    "⟩": r"$\rangle$",
-    "²": "$^2$",
-    "³": "$^3$",
-    "⁻": "$^-$",
-    "₀": "$_0$",
-    "ᵥ": "$_v$",
-    "α": r"$\alpha$",
-    "μ": r"$\mu$",
-    "σ": r"$\sigma$",
-    "Δ": r"$\Delta$",
-}
-
-
-def latex_escape(text: str) -> str:
-    """Plain text as LaTeX."""
-    return "".join(_LATEX_SPECIAL.get(character, character) for character in text)
-
-
-def latex_unit(unit: str) -> str:
-    """Unit as LaTeX."""
-    return f"${UNIT_LATEX[unit]}$" if unit in UNIT_LATEX else latex_escape(unit)
-
-
-def latex(table: dict[str, Any]) -> str:
-    """LaTeX ``table`` with booktabs rules."""
-    import pandas
-
-    names = [
-        latex_escape(column["label"])
-        + (f" [{latex_unit(column['unit'])}]" if column["unit"] else "")
-        for column in table["columns"]
-    ]
-    cells = [[latex_escape(cell_text(cell)) for cell in cells] for cells in _grid(table)]
-    rows = [latex_escape(row["label"]) for row in table["rows"]]
-    frame = pandas.DataFrame(cells, index=rows, columns=names)
-    tabular = frame.to_latex(escape=False, column_format="l" + "r" * len(names))
-    notes = [table["caption"], "In brackets: number of seeds."]
-    notes += [f"Empty cells: {reason}." for reason in empty_reasons(table)]
-    caption = latex_escape(f"{table['title']}. {' '.join(notes)}")
-    return (
-        "\\begin{table}\n\\centering\n"
-        f"{tabular}"
-        f"\\caption{{{caption}}}\n"
-        f"\\label{{tab:{table['table']}}}\n"
-        "\\end{table}\n"
-    )
-
-
-def write_table(table: dict[str, Any], stem: Path) -> None:
+def write_table(table: Mapping[str, Any], stem: Path) -> None:
     """Write ``<stem>.csv``, ``.md``, ``.tex`` and ``.json``."""
     write_text(stem.with_name(stem.name + ".csv"), csv_text(table))
     write_text(stem.with_name(stem.name + ".md"), markdown(table))

@@ -217,7 +217,7 @@ def test_filter_keeps_rows_with_all_words(browser: Browser, page: Path) -> None:
     ("query", "kind", "hash_after"),
     [
         ("georecon homo QM9 number", "number", "#/cell/qm9/georecon/homo"),
-        ("finetune qm9/homo/georecon/seed1", "run", "#/run/"),
+        ("finetune property/homo/georecon/seed1", "run", "#/run/"),
         ("molecule set svg properties", "molecule set", "#set-"),
         ("depth of the decoder table", "table", "#table-decoder_depth"),
     ],

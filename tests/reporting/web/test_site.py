@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -15,8 +16,8 @@ from georecon.errors import DataError
 from georecon.experiments.experiments import Experiments
 from georecon.files import sha256_file, write_json
 from georecon.records.chain import read_graph
-from georecon.reporting.web import content, state
-from georecon.reporting.web.site import policy, script_json
+from georecon.reporting.web import chains, content, state
+from georecon.reporting.web.site import PAPER, policy, script_json
 from tests.reporting.web import toy_site
 from tests.reporting.web.toy_site import write_progress
 
@@ -65,9 +66,71 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert rest in known[kind], link
         elif link.startswith("#"):
             assert link[1:] in found.ids, link
-        elif link != "data:,":
+        elif link not in ("data:,", PAPER):
             assert (page.parent / link).is_file(), link
     assert kinds == set(known)
+    assert PAPER in links
+
+
+def test_the_head_links_what_the_repository_has(
+    tree: tuple[Path, Experiments], tmp_path: Path
+) -> None:
+    root = shutil.copytree(tree[0], tmp_path / "tree")
+    for name in ("README.md", "CITATION.cff"):
+        (root / name).write_text("x")
+    links = Links(toy_site.write_page(root, tree[1]).read_text()).links
+    assert {"../../../README.md", "../../../CITATION.cff"} <= set(links)
+    assert "../../../LICENSE" not in links
+
+
+def test_paths_in_a_dialog_lead_to_their_files(
+    tree: tuple[Path, Experiments], tmp_path: Path
+) -> None:
+    root = shutil.copytree(tree[0], tmp_path / "tree")
+    (gone,) = root.glob("results/tiny/finetune/property/homo/coord/seed1/model.safetensors")
+    gone.unlink()
+    page = toy_site.write_page(root, tree[1])
+    links = page_data(page.read_text())["links"]
+    for link in links:
+        if link["path"] == gone.relative_to(root).as_posix():
+            assert link["href"] is None
+            continue
+        assert (page.parent / unquote(link["href"])).resolve() == (root / link["path"]).resolve()
+    assert len(links) > 50
+
+
+def test_a_run_has_the_curve_of_its_held_out_score(
+    tree: tuple[Path, Experiments], tmp_path: Path
+) -> None:
+    root = shutil.copytree(tree[0], tmp_path / "tree")
+    folder = root / "results/tiny/pretrain/coord/seed1"
+    rows = [f"{step},{1 / step}" for step in range(1, 101)]
+    (folder / "metrics.csv").write_text("\n".join(["step,val_score", *rows]) + "\n")
+    runs = {
+        run["path"]: run
+        for run in page_data(toy_site.write_page(root, tree[1]).read_text())["runs"]
+    }
+    curve = runs["results/tiny/pretrain/coord/seed1/run.json"]["curve"]
+    assert len(curve) <= chains.CURVE_POINTS
+    assert curve[-1] == [100, 0.01]
+    assert curve == sorted(curve)
+    assert all(score == pytest.approx(1 / step, rel=1e-4) for step, score in curve)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "step,val_score\n1,x\n", "a,b\n1,2\n", "step,val_score\n1\n", "\0\n", None]
+)
+def test_a_curve_that_is_none_is_left_out(text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    if text is not None:
+        path.write_text(text)
+    assert chains.held_out_scores(path) == []
+
+
+def test_scores_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text("step,val_score\n1,2.0\n2,nan\n3,\n4,1.5\n")
+    assert chains.held_out_scores(path) == [(1, 2.0), (4, 1.5)]
 
 
 def test_page_is_small_and_has_no_inline_handler(page: Path) -> None:
@@ -143,7 +206,7 @@ def test_a_finished_page_needs_its_tables(tree: tuple[Path, Experiments], tmp_pa
 
 def test_state_of_nothing_at_all(tree: tuple[Path, Experiments], tmp_path: Path) -> None:
     text = toy_site.write_page(tmp_path, tree[1], live=True).read_text()
-    assert re.search(r"0 of \d\d numbers are made", text)
+    assert re.search(r"0 of \d+ numbers are made", text)
     assert "No job is training" in text
 
 

@@ -90,11 +90,14 @@ def write_runs(found: Experiments) -> None:
     files = [file for table in tables for file in found.tables.files(table)]
     columns = [column for table in tables.values() for column in table.columns]
     final = {c.metric: 0.5 for c in columns if c.source == "pretrain"}
-    methods = [
-        m
-        for m in (*found.methods.names(), *found.methods.variants())
-        if found.methods.is_pretrained(m)
-    ]
+    methods = dict.fromkeys(
+        method
+        for method in (
+            *found.methods.names(),
+            *(row.method for table in tables for row in found.tables.rows(table)),
+        )
+        if found.methods.is_pretrained(method)
+    )
     for folder in (found.runs.pretrain_folder(m, seed) for m in methods for seed in seeds):
         outputs = {"encoder": f"{folder}/encoder.safetensors", "metrics": f"{folder}/metrics.csv"}
         record("pretrain", f"{folder}/run.json", data["property", 1], outputs, final=final,

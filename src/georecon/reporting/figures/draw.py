@@ -7,6 +7,7 @@ imports once; all else with matplotlib's object layer.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,15 +273,16 @@ def ablations(spec: AblationsSpec, base: Path) -> Figure:
     """Columns of each ablation's table against the swept value; a line marks the method's own."""
     if not spec.tables:
         return nothing("No ablation in this edition.")
-    width = max(len(entry.panels) for entry in spec.tables)
-    rows = len(spec.tables)
-    figure = Figure(figsize=(WIDTH, 1.6 * rows + 0.45), layout="constrained")
+    width = 3  # more panels in a line have no room for the values under them
+    lines = [math.ceil(len(entry.panels) / width) for entry in spec.tables]
+    figure = Figure(figsize=(WIDTH, 1.6 * sum(lines) + 0.45), layout="constrained")
     handles: dict[str, Line2D] = {}
     for number, entry in enumerate(spec.tables):
         table = read_table(base / entry.file)
         units = {column.key: column.unit for column in table.columns}
+        first = sum(lines[:number]) * width + 1
         for place, panel in enumerate(entry.panels):
-            axes = figure.add_subplot(rows, width, number * width + place + 1)
+            axes = figure.add_subplot(sum(lines), width, first + place)
             ink = colour(spec.methods, entry.method)
             handles |= panels.sweep(axes, entry, panel, table.cells, ink)
             axes.set_title(panel.title, fontsize=7.0)

@@ -31,6 +31,7 @@ POINTS = 1500
 """Points of a scatter plot, per method and panel; errors are taken over all."""
 SWEEP_LINES = (("D", "-", None), ("o", "--", "#0072B2"), ("s", ":", "#000000"))
 """Lines of an ablation's panel: marker, line, colour (None: the method's)."""
+_TICKS_WIDTH, _DIGIT = 90.0, 3.6  # between the outer ticks of a sweep, and of a digit there [pt]
 
 
 def seed_curves(axes: Axes, steps: np.ndarray, values: np.ndarray, ink: str, mark: str) -> None:
@@ -189,6 +190,19 @@ def estimates(axes: Axes, labels: Mapping[str, str], points: Points) -> None:
     axes.set_xticks([])
 
 
+def spaced_labels(values: np.ndarray, *, log: bool) -> list[str]:
+    """Labels of ticks, empty where one would touch the last one before it."""
+    places = np.log(values) if log else values
+    across = (places - places.min()) / (np.ptp(places) or 1.0) * _TICKS_WIDTH
+    texts = [f"{value:g}" for value in values]
+    shown, end = {}, -math.inf
+    for k in np.argsort(places, kind="stable"):
+        half = _DIGIT * len(texts[k]) / 2
+        if across[k] - half >= end + _DIGIT:
+            shown[int(k)], end = texts[k], across[k] + half
+    return [shown.get(k, "") for k in range(len(texts))]
+
+
 def sweep(
     axes: Axes, entry: AblationTable, panel: AblationPanel, cells: Cells, ink: str
 ) -> dict[str, Line2D]:
@@ -227,8 +241,8 @@ def sweep(
             handles[label] = Line2D([], [], color=tone, marker=mark, linestyle=line, markersize=3)
     if values.min() > 0 and values.max() / values.min() > 5:
         axes.set_xscale("log")
-    axes.set_xticks(values, [f"{value:g}" for value in values], fontsize=5.8)
-    axes.minorticks_off()
     axes.margins(x=0.12, y=0.12)
+    axes.set_xticks(values, spaced_labels(values, log=axes.get_xscale() == "log"), fontsize=5.8)
+    axes.minorticks_off()
     axes.yaxis.set_major_locator(MaxNLocator(4))
     return handles

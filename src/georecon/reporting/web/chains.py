@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from georecon.errors import DataError
 from georecon.files import sha256_file
@@ -28,6 +32,7 @@ STATIONS = {
 }
 """Kinds of links at each station, from the number to the raw file."""
 STAGES = ("finetune", "smoothness", "pretrain", "evaluate", "leak", "split", "preprocess", "fetch")
+CURVE_POINTS = 40
 OTHER = "Further files and jobs of this chain"
 
 
@@ -37,9 +42,17 @@ Facts = list[tuple[str, str]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinkView:
-    """A file of a chain as the page's script reads it; ``run`` is the number of its own run."""
+    """A file of a chain as the page's script reads it.
+
+    Attributes:
+        path: of the file; ``href`` is its address from the page, None where it is not there.
+        sha256: hash that its record says.
+        facts: what else there is to know.
+        run: number of its own run.
+    """
 
     path: str
+    href: str | None
     sha256: str | None
     facts: Facts
     run: int | None
@@ -47,13 +60,17 @@ class LinkView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunView:
-    """A run as the page's script reads it; inputs and outputs are numbers of links."""
+    """A run as the page's script reads it.
+
+    ``inputs`` and ``outputs`` are numbers of links, ``curve`` is its held-out score by step.
+    """
 
     name: str
     path: str
     stage: str
     facts: Facts
     settings: dict[str, Any]
+    curve: list[tuple[int, float]]
     inputs: list[int]
     outputs: list[int]
 
@@ -167,15 +184,17 @@ class ChainBook:
         graph: of the edition.
         shown: paths of the links; those of no link are left out.
         root: working folder; records are hashed there, as no other record says their hash.
+        folder: of the page, in the working folder.
     """
 
-    def __init__(self, graph: Graph, shown: Iterable[str], root: Path) -> None:
+    def __init__(self, graph: Graph, shown: Iterable[str], root: Path, folder: str) -> None:
         self.links = [graph.links[path] for path in dict.fromkeys(shown) if path in graph.links]
         runs = (link for link in self.links if isinstance(link, Run))
         self.runs = sorted(runs, key=_from_the_number_down)
         self.number = {link.path: k for k, link in enumerate(self.links)}
         self.run_number = {link.path: k for k, link in enumerate(self.runs)}
-        self.root = root
+        self.root, self.folder = root, folder
+        self.curves = {link.path for link in self.links if link.kind == "curve"}
 
     def as_json(self) -> dict[str, Any]:
         """``links`` and ``runs`` as the page's script reads them."""
@@ -188,8 +207,14 @@ class ChainBook:
         sha256 = link.sha256
         if isinstance(link, Run) and (self.root / link.path).is_file():
             sha256 = sha256_file(self.root / link.path)
-        facts, run = link_facts(link), self.run_number.get(link.path)
-        return LinkView(path=link.path, sha256=sha256, facts=facts, run=run)
+        there = (self.root / link.path).is_file()
+        return LinkView(
+            path=link.path,
+            href=quote(os.path.relpath(link.path, self.folder)) if there else None,
+            sha256=sha256,
+            facts=link_facts(link),
+            run=self.run_number.get(link.path),
+        )
 
     def _run(self, run: Run) -> RunView:
         return RunView(
@@ -198,6 +223,12 @@ class ChainBook:
             stage=run.record.stage,
             facts=run_facts(run),
             settings=run.record.settings,
+            curve=[
+                point
+                for path in run.beside
+                if path in self.curves
+                for point in held_out_scores(self.root / path)
+            ],
             inputs=[self.number[path] for path in run.parents if path in self.number],
             outputs=[self.number[path] for path in run.beside if path in self.number],
         )
@@ -217,6 +248,22 @@ class ChainBook:
     def run_rows(self) -> list[RunRow]:
         """One row a run for the page's table of runs."""
         return [_run_row(run) for run in self.runs]
+
+
+def held_out_scores(curve: Path) -> list[tuple[int, float]]:
+    """Step and held-out score of at most ``CURVE_POINTS`` evenly chosen rows of a curve, sorted.
+
+    Empty for a file that is none: a page shows what there is, the audit says what is wrong.
+    """
+    try:
+        with open(curve, newline="", encoding="utf-8") as handle:
+            rows = [(int(row["step"]), row["val_score"]) for row in csv.DictReader(handle)]
+        points = [(step, float(f"{float(score):.5g}")) for step, score in rows if score]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return []
+    points = sorted(point for point in points if math.isfinite(point[1]))
+    every = math.ceil(len(points) / CURVE_POINTS) or 1
+    return points[::-every][::-1]  # the last one always
 
 
 def _from_the_number_down(run: Run) -> tuple[int, str]:

@@ -16,7 +16,15 @@ from urllib.parse import quote
 from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec, TableSpec
 from georecon.reporting.expected import Expected, PublicClaim
-from georecon.reporting.tables import empty_reasons, fill_cell, number_text
+from georecon.reporting.layout import (
+    Block,
+    Shown,
+    empty_reasons,
+    layout,
+    reading_sentences,
+    shown_cells,
+)
+from georecon.reporting.tables import fill_cell
 from georecon.units import UNIT_DISPLAY
 
 
@@ -36,8 +44,9 @@ class CellView:
         table: name of its table; ``title`` is how the table is called.
         row, column: labels.
         unit: for display.
-        value: None for an empty cell; ``text`` is the number with its spread, or a dash.
+        value: None for an empty cell; ``text`` is the number with its interval, or a dash.
         n: number of seeds.
+        bold: surely the best of its column; ``worse`` than a prediction without learning.
         reason: why it is empty.
         waits: what it waits for: files, or words.
         values: number by seed, as text.
@@ -55,6 +64,8 @@ class CellView:
     value: float | None
     text: str
     n: int
+    bold: bool
+    worse: bool
     reason: str | None
     waits: list[str]
     values: dict[str, str]
@@ -82,6 +93,21 @@ class TableLine(NamedTuple):
     cells: list[CellView]
 
 
+class DifferenceLine(NamedTuple):
+    """A row of differences: label and texts."""
+
+    label: str
+    cells: list[Shown]
+
+
+class Differences(NamedTuple):
+    """Differences of all rows to one of them."""
+
+    title: str
+    columns: list[Heading]
+    rows: list[DifferenceLine]
+
+
 class ExpectedView(NamedTuple):
     """What is publicly known of a table, numbers as sentences."""
 
@@ -100,7 +126,10 @@ class FileLink(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableView:
-    """A table as the template draws it; ``short`` is its title for the list of sections."""
+    """A table as the template draws it; ``short`` is its title for the list of sections.
+
+    ``reading`` says how its numbers and marks are to be read.
+    """
 
     name: str
     title: str
@@ -108,6 +137,8 @@ class TableView:
     caption: str
     columns: list[Heading]
     rows: list[TableLine]
+    differences: list[Differences]
+    reading: list[str]
     reasons: list[str]
     empty: bool
     expected: ExpectedView | None
@@ -144,7 +175,7 @@ def present_table(spec: Mapping[str, Any], root: Path) -> dict[str, Any]:
                 waits = [str(error)]
         empty = CellSpec(row=cell.row, column=cell.column, reason="not made yet")
         cells.append(fill_cell(empty, "") | {"waits": waits})
-    return {**spec, "cells": cells}
+    return {**spec, "cells": cells, "comparison": None}
 
 
 def cell_path(table: str, row: str, column: str) -> str:
@@ -160,12 +191,13 @@ def cells_of(table: Mapping[str, Any], verdicts: Mapping[str, CellVerdict]) -> l
         verdicts: of the audit, by ``<table>/<row>/<column>``.
     """
     found = {(cell["row"], cell["column"]): cell for cell in table["cells"]}
-    shown = []
+    texts, shown = shown_cells(table), []
     for row in table["rows"]:
         for column in table["columns"]:
             cell = found[row["key"], column["key"]]
             value, unit = cell["value"], column["unit"] or row.get("unit", "")
             place = (table["table"], row["key"], column["key"])
+            text = texts[place[1:]]
             view = CellView(
                 place="/".join(place),
                 key=cell_path(*place),
@@ -175,8 +207,10 @@ def cells_of(table: Mapping[str, Any], verdicts: Mapping[str, CellVerdict]) -> l
                 column=column["label"],
                 unit=UNIT_DISPLAY.get(unit, unit),
                 value=value,
-                text="–" if value is None else number_text(value, cell["std"]),
+                text=text.text.removesuffix(f" ({cell['n']})"),
                 n=cell["n"],
+                bold=text.bold,
+                worse=text.worse,
                 reason=cell["reason"],
                 waits=cell.get("waits", []),
                 values={seed: f"{each:.6g}" for seed, each in cell["values"].items()},
@@ -224,11 +258,24 @@ def table_view(
         caption=table["caption"],
         columns=across,
         rows=[TableLine(*head, own) for head, own in zip(down, grid, strict=True)],
-        reasons=empty_reasons(dict(table)),
+        differences=[_differences(block) for block in layout(table).differences],
+        reading=reading_sentences(table),
+        reasons=empty_reasons(table),
         empty=all(cell.reason and not cell.waits for cell in cells),
         expected=None if expected is None else _expected_view(expected),
         downloads=downloads,
     )
+
+
+def _differences(block: Block) -> Differences:
+    heads = [Heading(label, UNIT_DISPLAY.get(unit, unit)) for label, unit in block.heads]
+    lines = [DifferenceLine(*line) for line in block.lines]
+    if len(heads) > 2 * len(lines):  # as the table itself
+        texts = [list(column) for column in zip(*(line.cells for line in lines), strict=True)]
+        labels = [f"{label} [{unit}]" if unit else label for label, unit in heads]
+        heads = [Heading(line.label, "") for line in lines]
+        lines = [DifferenceLine(*pair) for pair in zip(labels, texts, strict=True)]
+    return Differences(block.title, heads, lines)
 
 
 def short_titles(titles: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -14,12 +15,14 @@ from typing import Any
 from georecon import __version__, paths
 from georecon.files import read_json, write_text
 from georecon.records.chain import Link, read_graph, rerun_command
+from georecon.reporting.claims import RULE, Verdict, verdicts
 from georecon.reporting.expected import Expected
 from georecon.reporting.web import chains, content, state
 from georecon.reporting.web.plan import SitePlan
 
 HERE = Path(__file__).parent
 NAME = "GeoRecon, reproduced"
+PAPER = "https://arxiv.org/abs/2506.13174"
 MARKS = {
     "reproduced": "✓ reproduced",
     "differs": "✗ differs",
@@ -53,7 +56,9 @@ class PageView:
         audit: None before one.
         tables, figures, cells, runs, sets: in the order in which they are shown.
         state: how far the edition is.
+        claims: verdicts on the paper's claims, by ``claims_rule``.
         made: when, as text.
+        about: paper, code, licence and citation.
     """
 
     title: str
@@ -69,7 +74,10 @@ class PageView:
     runs: list[chains.RunRow]
     sets: list[chains.SetRow]
     state: state.State
+    claims: list[Verdict]
+    claims_rule: str
     made: str
+    about: list[content.FileLink]
 
 
 def script_json(value: Any) -> str:
@@ -192,12 +200,15 @@ def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live:
     edition = plan.edition
     results = root / paths.RESULTS.format(edition=edition)
     graph, audit = read_graph(root, edition), read_audit(results)
-    tables, cells = _tables(plan, expected, root, audit, live=live)
+    contents = _contents(plan, root, live=live)
+    claims = verdicts(expected, contents)
+    tables, cells = _tables(contents, expected, results, audit)
     ways = {c.place: chains.cell_chain(graph, c.place, c.files) for c in cells}
     sets = chains.set_rows(graph, plan.sets, root)
     shown = [link.path for links in ways.values() for link in links if link.kind != "cell"]
     shown += [path for row in sets for path in row.chain]
-    book = chains.ChainBook(graph, [*shown, *graph.records] if live else shown, root)
+    folder = paths.REPORT.format(edition=edition)
+    book = chains.ChainBook(graph, [*shown, *graph.records] if live else shown, root, folder)
     figures = [f for name in plan.figures if (f := content.figure_view(name, results))]
     view = PageView(
         title=f"{NAME}: state of the {edition} edition" if live else NAME,
@@ -213,8 +224,11 @@ def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live:
         runs=book.run_rows(),
         sets=sets,
         state=state.state_of(cells, root, results, live=live),
+        claims=claims,
+        claims_rule=RULE,
         # a finished page depends on its files alone
         made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) if live else book.ended(),
+        about=_about(root, folder),
     )
     data = book.as_json() | {
         "cells": {c.key: _cell_data(c, ways[c.place], book, edition) for c in cells},
@@ -226,27 +240,42 @@ def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live:
     return render(view, data)
 
 
+def _about(root: Path, folder: str) -> list[content.FileLink]:
+    """Links to the paper and to those of this repository's own pages that are there."""
+    files = {"Code": "README.md", "Licence": "LICENSE", "Citation": "CITATION.cff"}
+    return [
+        content.FileLink("Paper", PAPER),
+        *(
+            content.FileLink(label, os.path.relpath(name, folder))
+            for label, name in files.items()
+            if (root / name).is_file()
+        ),
+    ]
+
+
 def _figure_data(figure: content.FigureView) -> Mapping[str, object]:
     """One figure for the page's script."""
     return asdict(figure) | {"files": [file._asdict() for file in figure.files]}
 
 
-def _tables(
-    plan: SitePlan,
-    expected: Mapping[str, Expected],
-    root: Path,
-    audit: AuditView | None,
-    *,
-    live: bool,
-) -> tuple[list[content.TableView], list[content.CellView]]:
-    """Views of all tables, and all their cells."""
+def _contents(plan: SitePlan, root: Path, *, live: bool) -> list[dict[str, Any]]:
+    """Content of all tables: of their files, or of what there is of their runs."""
     results = root / paths.RESULTS.format(edition=plan.edition)
-    tables = [
+    return [
         content.present_table(spec, root)
         if live
         else read_json(results / "tables" / f"{spec['table']}.json")
         for spec in plan.tables
     ]
+
+
+def _tables(
+    tables: list[dict[str, Any]],
+    expected: Mapping[str, Expected],
+    results: Path,
+    audit: AuditView | None,
+) -> tuple[list[content.TableView], list[content.CellView]]:
+    """Views of all tables, and all their cells."""
     views, cells = [], []
     for table, short in zip(tables, content.short_titles(t["title"] for t in tables), strict=True):
         name = table["table"]

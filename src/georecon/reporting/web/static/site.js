@@ -196,14 +196,36 @@ function settings(run) {
   return el("details", {}, el("summary", {}, "Resolved configuration"),
     el("pre", { tabindex: "0" }, JSON.stringify(run.settings, null, 2)));
 }
+// Held-out score by step, on a logarithmic scale where all scores are positive.
+function curve(points) {
+  if (points.length < 2) return null;
+  const scores = points.map(([, score]) => score);
+  const low = Math.min(...scores), high = Math.max(...scores);
+  const height = low > 0 ? Math.log : (score) => score;
+  const [first, last] = [points[0][0], points.at(-1)[0]];
+  const span = height(high) - height(low) || 1;
+  const place = ([step, score]) => `${(300 * (step - first) / (last - first || 1)).toFixed(1)},` +
+    `${(60 - 60 * (height(score) - height(low)) / span).toFixed(1)}`;
+  const svg = (tag, attributes) => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    return node;
+  };
+  const words = `Held-out score, step ${first} to ${last}: ${scores[0]} to ${scores.at(-1)}, ` +
+    `lowest ${low}, highest ${high}`;
+  const picture = svg("svg", { viewBox: "-2 -2 304 64", class: "curve", role: "img", "aria-label": words });
+  picture.append(svg("polyline", { points: points.map(place).join(" ") }));
+  return el("div", { class: "held-out" }, picture, el("p", { class: "muted" }, words));
+}
 function linkCard(link) {
   const run = link.run === null ? null : data.runs[link.run];
-  const card = el("div", { class: "link" }, el("p", { class: "path" }, link.path));
+  const name = link.href === null ? link.path : el("a", { href: link.href }, link.path);
+  const card = el("div", { class: "link" }, el("p", { class: "path" }, name));
   if (link.sha256) {
     card.append(el("p", {}, el("span", { class: "sha" }, `sha256 ${link.sha256}`), " ",
       copyButton(link.sha256, `sha256 of ${link.path}`)));
   }
-  if (run) card.append(facts(run.facts), settings(run));
+  if (run) card.append(...[curve(run.curve), facts(run.facts), settings(run)].filter(Boolean));
   else if (link.facts.length) card.append(facts(link.facts));
   return card;
 }
@@ -261,7 +283,7 @@ function openRun(number) {
   if (!run) return false;
   const used = Object.entries(data.cells).filter(([, cell]) => cell.runs.includes(number));
   show($("chain"), run.name, [
-    facts(run.facts), settings(run),
+    ...[curve(run.curve), facts(run.facts)].filter(Boolean), settings(run),
     el("h3", {}, "Files read"), ...run.inputs.map((id) => linkCard(data.links[id])),
     el("h3", {}, "Files written"), ...run.outputs.map((id) => linkCard(data.links[id])),
     el("h3", {}, `Numbers made from this run: ${used.length}`),
