@@ -130,7 +130,10 @@ TRAIN = {
     "clip": 0, "evaluations": 1, "patience": 0, "checkpoint_seconds": 1,
 }  # fmt: skip
 LARGE = {
-    "large_force": {"split": SPLIT, "noise_sigma": 0, "references": "card", "evaluation_batch": 1, "train": TRAIN}
+    "large_force": {
+        "split": SPLIT, "noise_sigma": 0, "references": "card", "evaluation_batch": 1,
+        "train": TRAIN,
+    }
 }  # fmt: skip
 
 
