@@ -225,8 +225,8 @@ def _comparison_sentences(table: Mapping[str, Any], compared: Comparison) -> lis
         )
     labels = {row["key"]: row["label"] for row in table["rows"]}
     if len(compared.ranks) > 1:
-        order = sorted(compared.ranks.items(), key=lambda pair: pair[1])
-        ranks = "; ".join(f"{labels[row]} {rank:.1f}" for row, rank in order)
+        order = sorted((row for row in labels if row in compared.ranks), key=compared.ranks.get)
+        ranks = "; ".join(f"{labels[row]} {compared.ranks[row]:.1f}" for row in order)
         found.append(f"Mean rank over columns, 1 is best: {ranks}.")
     return found
 
