@@ -1,21 +1,23 @@
 """Training steps of ours against torchmd-net's encoder: same sizes, molecules, heads and losses.
 
 Forward and backward pass, in alternation in one run. Peer: torchmd-net 3.x ``TorchMD_ET`` (``pip
-install torchmd-net``) in place of our encoder; without it, ours is timed alone and the ratios are
-null. As shipped it runs in a process of its own, with the same threads and none of what our jobs
-set: denormal floats are not flushed, freed memory goes back to the system. Flushed it runs in ours,
-with all of that. Molecules are those that ``make`` stores: QM9, and frames of aspirin. ``ratio`` is
+install torchmd-net``) in place of our encoder, and its layers in GeoRecon's decoder; heads and
+losses are ours in both. Without it, ours is timed alone and the ratios are null. As shipped it runs
+in a process of its own, with the same threads and none of what our jobs set: denormal floats are
+not flushed, freed memory goes back to the system. Flushed it runs in ours, with all of that.
+Molecules are those that ``make`` stores: QM9, and frames of aspirin. ``ratio`` is
 peer time over ours by case, the median over alternating steps, ``ratio_flushed`` against the
 flushed peer, ``ratio_bf16`` of our bfloat16 products. With them come quartiles, the shares of the
 measured ceilings of matrix products and of memory that ours reaches, and the peak memory of a step,
 each in a process of its own. ``traffic`` is what the operations of a step read and write if nothing
 stays in a cache. Prints a table; ``--json FILE`` writes the numbers (``-``: to standard output,
-alone).
+alone; a folder: into a file named by the processor).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import subprocess
 import sys
@@ -25,11 +27,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
-from publish import publish
+from publish import origin, publish
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -43,10 +45,9 @@ from georecon.graph import MolGraph
 from georecon.jobs.job import prepare_torch
 from georecon.kernels import native
 from georecon.kernels.autograd import only
-from georecon.models.encoder import EdgeFeatures, EquivariantTransformer
+from georecon.models.encoder import EquivariantTransformer
 from georecon.models.heads import ScalarHead
 from georecon.noise import NoiseSource
-from georecon.records.record import compute_device
 from georecon.training.batches import load_batch
 from georecon.training.precision import check_precision, products
 
@@ -89,8 +90,37 @@ CASES = [
 ]
 
 
+class TheirEdges(NamedTuple):
+    """What torchmd-net's layers see of the geometry; ``atoms``: first atom of each molecule."""
+
+    index: Tensor
+    length: Tensor
+    rbf: Tensor
+    unit: Tensor
+    atoms: Tensor
+
+    def first_molecules(self, count: int) -> TheirEdges:
+        """Those of the first molecules of the batch."""
+        kept = self.index[1] < self.atoms[count]
+        parts = (self.length[kept], self.rbf[kept], self.unit[kept])
+        return TheirEdges(self.index[:, kept], *parts, self.atoms[: count + 1])
+
+
+class TheirLayer(nn.Module):
+    """One of torchmd-net's layers where GeoRecon's decoder has ours."""
+
+    def __init__(self, like: nn.Module) -> None:
+        super().__init__()
+        self.inner: Any = copy.deepcopy(like)
+        self.inner.reset_parameters()
+
+    def forward(self, x: Tensor, vec: Tensor, edges: TheirEdges) -> tuple[Tensor, Tensor]:
+        dx, dvec = self.inner(x, vec, *edges[:4])
+        return dx, dvec
+
+
 class Theirs(nn.Module):
-    """torchmd-net's encoder where ours would be; GeoRecon's decoder keeps our edges."""
+    """torchmd-net's encoder where ours would be: ``TorchMD_ET.forward``, edges apart."""
 
     def __init__(self, settings: EncoderSettings) -> None:
         super().__init__()
@@ -105,21 +135,34 @@ class Theirs(nn.Module):
             trainable_rbf=False,
             max_num_neighbors=settings.max_neighbors,
         )
-        self._ours = [EquivariantTransformer(settings)]  # not a submodule: its edges only
 
-    def edges(self, graph: MolGraph) -> EdgeFeatures:
-        return self._ours[0].edges(graph)
+    def edges(self, graph: MolGraph) -> TheirEdges:
+        index, length, vector = self.inner.distance(graph.pos, graph.batch, None)
+        rbf = self.inner.distance_expansion(length)
+        mask = index[0] != index[1]
+        vector[mask] = vector[mask] / torch.norm(vector[mask], dim=1).unsqueeze(1)
+        return TheirEdges(index, length, rbf, vector, graph.ptr)
 
-    def forward(self, graph: MolGraph, edges: EdgeFeatures | None = None) -> tuple[Tensor, Tensor]:
-        x, vec, *_ = self.inner(graph.z, graph.pos, graph.batch)
-        return x, vec
+    def forward(self, graph: MolGraph, edges: TheirEdges | None = None) -> tuple[Tensor, Tensor]:
+        edges = self.edges(graph) if edges is None else edges
+        x = self.inner.embedding(graph.z)
+        x = self.inner.neighbor_embedding(graph.z, x, edges.index, edges.length, edges.rbf)
+        vec = torch.zeros(x.size(0), 3, x.size(1))
+        for layer in self.inner.attention_layers:
+            dx, dvec = layer(x, vec, *edges[:4])
+            x, vec = x + dx, vec + dvec
+        return self.inner.out_norm(x), vec
 
 
 def loss_of(case: Case, encoder: nn.Module) -> tuple[nn.Module, Callable[[MolGraph], Tensor]]:
     """The trained module and its loss on a batch."""
     if case.kind in METHODS:
         method = METHODS[case.kind]
-        objective = objectives.build(method["objective"], encoder, method["params"])
+        objective: Any = objectives.build(method["objective"], encoder, method["params"])
+        if isinstance(encoder, Theirs) and hasattr(objective, "decoder"):
+            layer = encoder.inner.attention_layers[0]
+            depth = len(objective.decoder.layers)
+            objective.decoder.layers = nn.ModuleList(TheirLayer(layer) for _ in range(depth))
         return objective, lambda graph: objective(graph, NoiseSource(1, 0))["loss"]
     model = nn.ModuleDict({"encoder": encoder, "head": ScalarHead(case.settings.channels)})
 
@@ -370,7 +413,7 @@ def show(name: str, case: dict[str, Any]) -> None:
 def main() -> None:
     """Run all cases."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", help="file for the numbers; - for standard output")
+    parser.add_argument("--json", help="file or folder for the numbers; - for standard output")
     parser.add_argument("--kinds", nargs="+", default=sorted({case.kind for case in CASES}))
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -392,8 +435,7 @@ def main() -> None:
         if case.kind in options.kinds
     }
     report = {
-        "torch": torch.__version__,
-        "compute": compute_device(),
+        **origin(),
         "product_ceiling_gflops": ceilings[0],
         "memory_ceiling_gbs": ceilings[1],
         **{
@@ -404,7 +446,7 @@ def main() -> None:
         },
         "cases": cases,
     }
-    if not publish(report, options.json):
+    if not publish(report, options.json, "train_step"):
         return
     print(
         f"ceilings: products {ceilings[0]:.0f} GFLOP/s, memory {ceilings[1]:.0f} GB/s, "

@@ -12,6 +12,7 @@ TorchMD-NET. Edges are sorted by target, then source.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -80,6 +81,18 @@ def make_graph(
     ptr[1:] = torch.cumsum(counts, 0)
     batch = torch.repeat_interleave(torch.arange(counts.shape[0]), counts)
     return MolGraph(z.to(torch.int64), pos, batch, ptr, ids.to(torch.int64))
+
+
+def join_graphs(graphs: Sequence[MolGraph]) -> MolGraph:
+    """Batches one after another as one."""
+    atoms = molecules = 0
+    ptr, batch = [graphs[0].ptr[:1]], []
+    for graph in graphs:
+        ptr.append(graph.ptr[1:] + atoms)
+        batch.append(graph.batch + molecules)
+        atoms, molecules = atoms + graph.z.shape[0], molecules + graph.num_graphs
+    z, pos, ids = (torch.cat([getattr(g, name) for g in graphs]) for name in ("z", "pos", "ids"))
+    return MolGraph(z, pos, torch.cat(batch), torch.cat(ptr), ids)
 
 
 def check_graph(graph: MolGraph, max_z: int) -> None:

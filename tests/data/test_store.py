@@ -55,6 +55,14 @@ def test_gather_in_any_order_with_repeats(tmp_path: Path) -> None:
     assert np.array_equal(store.n_atoms(rows), [5, 1, 5])
 
 
+def test_gather_takes_the_labels_that_it_is_asked_for(tmp_path: Path) -> None:
+    store = write(tmp_path / "s", make_molecules())
+    assert store.gather([0], ()).labels == {}
+    assert list(store.gather([0], ("energy",)).labels) == ["energy"]
+    with pytest.raises(KeyError):
+        store.gather([0], ("charge",))
+
+
 def test_gather_of_nothing(tmp_path: Path) -> None:
     assert len(write(tmp_path / "s", make_molecules()).gather([])) == 0
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from georecon.kernels import native
-from georecon.kernels.filters import Filters, Places
+from georecon.kernels.filters import Filters, Places, _grid_rows, grid_rows
 from georecon.models import radial
 
 pytestmark = pytest.mark.skipif(
@@ -48,3 +48,14 @@ def test_the_same_bits_with_any_number_of_threads() -> None:
     torch.set_num_threads(before)
     for other in found[1:]:
         assert all(map(torch.equal, other, found[0]))
+
+
+@pytest.mark.parametrize("pairs", [1, 3, 40, 2000])
+def test_rows_that_pairs_read_are_those_of_torch_operations(pairs: int) -> None:
+    generator = torch.Generator().manual_seed(2)
+    node = 383 * torch.rand(pairs, generator=generator, dtype=torch.float64)
+    node[0] = 383.0  # a self loop's
+    found, expected = grid_rows(node, 384), _grid_rows(node, 384)
+    assert all(map(torch.equal, found, expected))
+    assert torch.equal(expected.kept[expected.row], expected.before.long())
+    assert not torch.equal(grid_rows(node - 9, 384).before, expected.before), "a shifted twin"

@@ -11,6 +11,7 @@ from georecon import objectives
 from georecon.errors import ConfigError
 from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph
+from georecon.kernels import native
 from georecon.models.encoder import EquivariantTransformer
 from georecon.noise import NoiseSource
 from tests.toy_graphs import batch, random_batch, random_molecule
@@ -182,12 +183,50 @@ def test_hidden_types_are_hidden_in_the_reconstruction_pass_alone() -> None:
 
 
 def test_two_passes_are_two() -> None:
-    """Encoder passes a step: the clean one, the strongly noised one, and the lightly noised one."""
+    """Passes of a step: the clean one, the strongly noised one, and the lightly noised one. They
+    are one batch."""
     for passes in (2, 3):
         objective, calls = make("reconstruct", passes=passes), []
-        objective.encoder.register_forward_hook(lambda *given, seen=calls: seen.append(given))
+        objective.encoder.register_forward_hook(lambda *given, seen=calls: seen.append(given[1]))
         objective(eight(), NoiseSource(1, 0))
-        assert len(calls) == passes
+        (arguments,) = calls
+        assert arguments[0].num_graphs == passes * 8
+
+
+@pytest.mark.parametrize("kernel", [None, "reference"])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
+def test_passes_of_one_batch_are_those_of_three(
+    dtype: torch.dtype, near: float, kernel: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pass by itself has the same features, and the decoder the edges of its own."""
+    if kernel:
+        monkeypatch.setattr(native, "kernel", lambda _: kernel)
+    objective, graph, noise = make("reconstruct"), random_batch(1, dtype), NoiseSource(1, 0)
+    objective.to(dtype)
+    with torch.no_grad():
+        passes = objective._passes(graph, noise)
+        edges = objective.encoder.edges(passes.noisy)
+        x, vec = objective.encoder(passes.noisy, edges)
+        alone = passes._replace(x=x, vec=vec, edges=edges)
+        clean = objective.encoder(graph)[0]
+        noisy, epsilon = noise.displace(graph, "denoise", RECONSTRUCT["sigma"])
+        denoised = objective.denoise_head(*objective.encoder(noisy), noisy)
+        found = (passes.x, passes.vec, passes.code, passes.denoise)
+        expected = (
+            x,
+            vec,
+            objective.graph_code(clean, graph),
+            (denoised - epsilon).square().mean(),
+        )
+        for one, other in zip(found, expected, strict=True):
+            assert torch.allclose(one, other, rtol=near, atol=near)
+        assert torch.allclose(
+            objective._reconstruct(passes, passes.code), objective._reconstruct(alone, passes.code)
+        )
+        wrong = passes._replace(edges=objective.encoder.edges(graph))
+        assert not torch.allclose(
+            objective._reconstruct(wrong, passes.code), objective._reconstruct(alone, passes.code)
+        ), "a twin with the edges of another pass"
 
 
 def test_clean_head_with_types_as_target_starts_at_chance_and_learns() -> None:
@@ -237,7 +276,7 @@ def test_validation_reports_code_usage() -> None:
 class Deaf(torch.nn.Module):
     """A fusion that ignores the guide: the broken twin of all others."""
 
-    def forward(self, place: int, x: Any, vec: Any, guide: Any) -> tuple[Any, Any]:
+    def forward(self, place: int, x: Any, vec: Any, guide: Any, graph: Any) -> tuple[Any, Any]:
         return x, vec
 
 
@@ -318,4 +357,4 @@ def test_wrong_parameters_are_refused(name: str, params: dict[str, Any], words: 
 
 
 def test_files_of_the_folder_are_the_objectives() -> None:
-    assert objectives.available() == ["denoise", "frad", "reconstruct"]
+    assert objectives.available() == ["conditioned", "denoise", "frad", "reconstruct"]

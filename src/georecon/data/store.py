@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -295,19 +295,25 @@ class Store:
         index = self._rows_in_range(rows)
         return np.asarray(self.offsets[index + 1] - self.offsets[index], dtype=np.int64)
 
-    def gather(self, rows: ArrayLike) -> Molecules:
-        """Copy rows into memory, in the given order, (M,) rows → M molecules."""
+    def gather(self, rows: ArrayLike, labels: Iterable[str] | None = None) -> Molecules:
+        """Copy rows into memory, in the given order, (M,) rows → M molecules.
+
+        Args:
+            rows: row numbers, (M,).
+            labels: names of the labels to take along; all if None.
+        """
         index = self._rows_in_range(rows)
         starts = _take(self.offsets, index)
         counts = _take(self.offsets, index + 1) - starts
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         atoms = np.repeat(starts - offsets[:-1], counts) + np.arange(offsets[-1])  # (N,)
+        wanted = self.labels if labels is None else labels
         return Molecules(
             ids=_take(self.ids, index),
             z=_take(self.z, atoms),
             pos=_take(self.pos, atoms),
             offsets=offsets,
-            labels={name: _take(values, index) for name, values in self.labels.items()},
+            labels={name: _take(self.labels[name], index) for name in wanted},
             forces=None if self.forces is None else _take(self.forces, atoms),
         )
 

@@ -76,18 +76,15 @@ template <class S> struct Stencil {
     }
 };
 
-template <class S> S value(S x) { return x; }
-template <class S> S value(Dual<S> x) { return x.v; }
-
 // ---- a part of the batch ------------------------------------------------------------------------
 
-// DEPTH: channels of a head if known, else 0.
-template <class M, int DEPTH> struct Part {
+// DEPTH: channels of a head, CHANNELS: of all heads, if known, else 0.
+template <class M, int DEPTH, int CHANNELS> struct Part {
     using T = typename M::Number;
     using S = typename M::Scalar;
     static constexpr bool dual = !std::is_same_v<T, S>;
     const Arguments& a;
-    const Index F, D, width;    // width: numbers in a row of the table
+    const Index width;    // numbers in a row of the table
     const bool forwards, backwards;
     const typename M::Array qkv, vec, place, unit, cutoff;
     const S *grad_message, *grad_vector;
@@ -97,8 +94,7 @@ template <class M, int DEPTH> struct Part {
     Stencil<S> stencil;
 
     Part(const Arguments& args, Index part)
-        : a(args), F(args.channels), D(DEPTH ? DEPTH : args.channels / args.heads),
-          width(args.embedding ? F : 4 * F), forwards(args.kind != 1),
+        : a(args), width(args.embedding ? args.channels : 4 * args.channels), forwards(args.kind != 1),
           backwards(args.kind != 0),
           qkv(M::array(a.qkv, a.qkv_t)), vec(M::array(a.vec, a.vec_t)),
           place(M::array(a.place, a.place_t)),
@@ -107,6 +103,11 @@ template <class M, int DEPTH> struct Part {
           grad_vector(static_cast<const S*>(a.grad_vector)),
           grad_table{static_cast<S*>(a.grad_table) + (a.row ? part * a.nodes * width : 0)},
           filter(width), slope(width), grad_filter(width), score(args.heads), gate(args.heads), back(args.heads) {}
+
+    // Sizes, constants where they can be: local ones in a function that loops over them.
+    Index channels() const { return CHANNELS ? CHANNELS : a.channels; }
+    Index channels_of_head() const { return DEPTH ? DEPTH : a.channels / a.heads; }
+    Index number_of_heads() const { return CHANNELS ? CHANNELS / channels_of_head() : a.heads; }
 
     // Filters of a pair, once for both of its edges, and their slopes: by one place of the grid.
     void read(Index p) {
@@ -180,26 +181,26 @@ template <class M, int DEPTH> struct Part {
 
     // Attention weights of an edge: SiLU(score) = score · gate.
     void attend(Index i, Index j) {
-        const Index depth = DEPTH ? DEPTH : D;    // a constant where it can be
+        const Index F = channels(), depth = channels_of_head(), heads = number_of_heads();
         const auto q = qkv.at(i * 5 * F), k = qkv.at(j * 5 * F + F);
-        for (Index h = 0; h < a.heads; ++h) {
+        for (Index h = 0; h < heads; ++h) {
             T total{};
 #pragma GCC unroll 1
             for (Index d = 0, f = h * depth; d < depth; ++d, ++f) total += q[f] * k[f] * filter[f];
             score.set(h, total);
         }
 #pragma GCC ivdep
-        for (Index h = 0; h < a.heads; ++h) gate.set(h, sigmoid(score[h]));
+        for (Index h = 0; h < heads; ++h) gate.set(h, sigmoid(score[h]));
     }
 
     void forward(Index i, Index j, Index p) {
         const S sign = j > i ? S(1) : S(-1);
-        const Index depth = DEPTH ? DEPTH : D;    // a constant where it can be
+        const Index F = channels(), depth = channels_of_head(), heads = number_of_heads();
         const T c = cutoff[p];
         const auto v0 = qkv.at(j * 5 * F + 2 * F);
         const Sum<S> message{static_cast<S*>(a.message) + i * F}, vector{static_cast<S*>(a.vector) + i * 3 * F};
         attend(i, j);
-        for (Index h = 0; h < a.heads; ++h) {
+        for (Index h = 0; h < heads; ++h) {
             const T weight = score[h] * gate[h] * c;
 #pragma GCC ivdep
 #pragma GCC unroll 1
@@ -230,13 +231,13 @@ template <class M, int DEPTH> struct Part {
 
     // Attention weights, which a forward pass has left, and scalar values; returns the gradient of the cutoff.
     T backward_scalar(Index i, Index j, T c) {
-        const Index depth = DEPTH ? DEPTH : D;    // a constant where it can be
+        const Index F = channels(), depth = channels_of_head(), heads = number_of_heads();
         const auto q = qkv.at(i * 5 * F), k = qkv.at(j * 5 * F + F), v0 = k.at(F);
         const Sum<S> out{static_cast<S*>(a.grad_qkv)};
         const Sum<S> grad_q = out.at(i * 5 * F), grad_k = out.at(j * 5 * F + F), grad_v = grad_k.at(F);
         const S* grad = grad_message + i * F;
         if (!forwards) attend(i, j);
-        for (Index h = 0; h < a.heads; ++h) {
+        for (Index h = 0; h < heads; ++h) {
             const T weight = score[h] * gate[h] * c;
             T total{};
 #pragma GCC ivdep
@@ -251,11 +252,11 @@ template <class M, int DEPTH> struct Part {
         }
         T grad_c{};
 #pragma GCC ivdep
-        for (Index h = 0; h < a.heads; ++h) {
+        for (Index h = 0; h < heads; ++h) {
             grad_c += back[h] * (score[h] * gate[h]);
             back.set(h, back[h] * c * silu_slope(score[h], gate[h]));
         }
-        for (Index h = 0; h < a.heads; ++h) {
+        for (Index h = 0; h < heads; ++h) {
             const T slope = back[h];
 #pragma GCC ivdep
 #pragma GCC unroll 1
@@ -272,6 +273,7 @@ template <class M, int DEPTH> struct Part {
     // Vector values: gradient of unit goes to `grad_u`; returns the gradient of the cutoff.
     template <bool geometry, bool vectors>
     T backward_vector(Index i, Index j, T c, const T (&u)[3], T (&grad_u)[3]) {
+        const Index F = channels();
         const auto v1 = qkv.at(j * 5 * F + 3 * F), v2 = v1.at(F), neighbor = vec.at(vectors ? j * 3 * F : 0);
         const Sum<S> grad_v1{static_cast<S*>(a.grad_qkv) + j * 5 * F + 3 * F}, grad_v2 = grad_v1.at(F);
         const Sum<S> grad_neighbor{static_cast<S*>(a.grad_vec) + (vectors ? j * 3 * F : 0)};
@@ -323,6 +325,7 @@ template <class M, int DEPTH> struct Part {
     }
 
     void embed(Index i, Index j) {
+        const Index F = channels();
         const auto x = qkv.at(j * F);
         if (forwards) {
             const Sum<S> message{static_cast<S*>(a.message) + i * F};
@@ -364,7 +367,8 @@ template <class M, int DEPTH> struct Part {
     }
 
     void clear(Index b) {
-        const Index first = a.atoms[b], last = a.atoms[b + 1], low = a.pairs[b], high = a.pairs[b + 1];
+        const Index F = channels(), low = a.pairs[b], high = a.pairs[b + 1];
+        const Index first = a.atoms[b], last = a.atoms[b + 1];
         if (forwards) {
             zero(a.message, first, last, F);
             zero(a.vector, first, last, 3 * F);
@@ -384,10 +388,10 @@ template <class M, int DEPTH> struct Part {
     }
 };
 
-template <class M, int DEPTH> void all(const Arguments& a) {
+template <class M, int DEPTH, int CHANNELS> void all(const Arguments& a) {
 #pragma omp parallel for schedule(dynamic) num_threads(a.threads)
     for (Index part = 0; part < a.parts; ++part) {
-        Part<M, DEPTH> one(a, part);
+        Part<M, DEPTH, CHANNELS> one(a, part);
         if (one.backwards && a.row) one.zero(a.grad_table, part * a.nodes, (part + 1) * a.nodes, one.width);
         for (Index b = part * a.molecules / a.parts; b < (part + 1) * a.molecules / a.parts; ++b) one.molecule(b);
     }
@@ -395,8 +399,8 @@ template <class M, int DEPTH> void all(const Arguments& a) {
     if (a.row) join<typename M::Scalar>(a.grad_table, a.parts, a.nodes * width, a.threads);
 }
 
-template <class S, int DEPTH> void of_kind(const Arguments& a) {
-    a.kind == 2 ? all<Derived<S>, DEPTH>(a) : all<Plain<S>, DEPTH>(a);
+template <class S, int DEPTH, int CHANNELS = 0> void of_kind(const Arguments& a) {
+    a.kind == 2 ? all<Derived<S>, DEPTH, 0>(a) : all<Plain<S>, DEPTH, CHANNELS>(a);
 }
 
 }  // namespace
@@ -405,6 +409,7 @@ template <class S, int DEPTH> void of_kind(const Arguments& a) {
 extern "C" int edge_attention(const Arguments* a) {
     if (a->type == 1) return of_kind<double, 0>(*a), 0;
     if (a->type != 0) return 1;
+    if (a->channels == 32 && a->heads == 4) return of_kind<float, 8, 32>(*a), 0;    // the laptop edition's
     switch (a->channels / a->heads) {
         case 8: return of_kind<float, 8>(*a), 0;
         case 16: return of_kind<float, 16>(*a), 0;

@@ -70,17 +70,17 @@ class Operation(ABC):
 
     def gradient_room(self, inputs: Sequence[Tensor | None], wanted: Sequence[bool]) -> Arrays:
         """Empty arrays for the gradients to compute, None for those that nobody asks for."""
-        left_out = {n for n, want in zip(self.inputs, wanted, strict=True) if not want}
-        left_out &= self.of_weights | self.of_positions
-        left_out |= {"positions": self.of_weights, "weights": self.of_positions}.get(
-            _only.get(), set()
-        )
+        optional = self.of_weights | self.of_positions
+        skipped = {"positions": self.of_weights, "weights": self.of_positions}.get(_only.get(), ())
         parts = self.parts(*inputs)
         room: Arrays = {}
-        for name, x in zip(self.inputs, inputs, strict=True):
-            wide = () if name not in parts else (parts[name],)
-            skipped = x is None or name in left_out
-            room[name] = None if skipped else x.new_empty(*wide, *x.shape)  # type: ignore[union-attr]
+        for name, x, want in zip(self.inputs, inputs, wanted, strict=True):
+            if x is None or name in skipped or not (want or name not in optional):
+                room[name] = None
+            elif name in parts:
+                room[name] = x.new_empty(parts[name], *x.shape)
+            else:
+                room[name] = torch.empty_like(x)
         return room
 
     def joined(self, inputs: Sequence[Tensor | None], room: Arrays) -> Iterable[Tensor | None]:

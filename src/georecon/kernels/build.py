@@ -26,8 +26,8 @@ import torch
 from georecon.errors import GeoreconError
 
 _FOLDER = Path(__file__).parent
-_SOURCES = ("attention.cpp", "filters.cpp", "neighbors.cpp", "norm.cpp", "update.cpp",
-            "whiten.cpp")  # fmt: skip
+_SOURCES = ("attention.cpp", "filters.cpp", "gates.cpp", "neighbors.cpp", "norm.cpp",
+            "update.cpp", "whiten.cpp")  # fmt: skip
 _FLAGS = (
     "-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
     "-fassociative-math",

@@ -233,7 +233,37 @@ template <class S> void of_kind(const Arguments& a) {
     for (Index from = 0; from < a.columns; from += COLUMNS) Columns<S>(a, from).gradient(function, groups);
 }
 
+// ---- places on the grid -------------------------------------------------------------------------
+
+// What the caller passes; native.py has the same fields in the same order.
+struct Places {
+    Index kind;                    // 0, there is one
+    Index pairs, nodes, points;    // points: nodes that a pair reads
+    const double* node;            // where each pair lies on the grid, (P,)
+    double* before;                // first node that it reads, (P,)
+    Index *row, *kept, *count;     // that node's number among the kept ones, (P,); these, (T,), and how many
+
+    void find() const {
+        std::vector<Index> number(nodes);
+        for (Index p = 0; p < pairs; ++p) {
+            const double first = std::floor(node[p]) - 2;
+            before[p] = std::min(std::max(first, 0.0), double(nodes - points));
+            row[p] = Index(before[p]);
+            number[row[p]] = points;    // nodes from here on
+        }
+        *count = 0;
+        for (Index t = 0, reach = 0; t < nodes; ++t) {
+            reach = std::max(reach - 1, number[t]);
+            number[t] = *count;
+            if (reach > 0) kept[(*count)++] = t;
+        }
+        for (Index p = 0; p < pairs; ++p) row[p] = number[row[p]];
+    }
+};
+
 }  // namespace
+
+extern "C" int filter_places(const Places* a) { return a->find(), 0; }
 
 // Returns 0, or 1 for an unknown type.
 extern "C" int filter_table(const Arguments* a) {

@@ -132,6 +132,47 @@ class Places(NamedTuple):
     offset: Tensor
 
 
+class GridRows(NamedTuple):
+    """Which rows of a grid pairs read.
+
+    Attributes:
+        before: first of the six rows about each pair, (P,) float64.
+        row: the same, counted among the rows that are kept, (P,) int64.
+        kept: rows that a pair reads, (T,) int64.
+    """
+
+    before: Tensor
+    row: Tensor
+    kept: Tensor
+
+
+def grid_rows(node: Float[Tensor, " P"], nodes: int) -> GridRows:
+    """Which rows pairs read.
+
+    Args:
+        node: where they lie on a grid, in its nodes, (P,) float64.
+        nodes: of the grid.
+    """
+    node = node.detach()
+    if native.kernel(node.device.type) != "native":
+        return _grid_rows(node, nodes)
+    before, row = torch.empty_like(node), torch.empty_like(node, dtype=torch.int64)
+    kept, count = row.new_empty(nodes), row.new_empty(1)
+    sizes = {"kind": 0, "pairs": node.shape[0], "nodes": nodes, "points": POINTS}
+    native.run("filter_places", **sizes, node=node, before=before, row=row, kept=kept, count=count)
+    return GridRows(before, row, kept[: int(count)])
+
+
+def _grid_rows(node: Tensor, nodes: int) -> GridRows:
+    """:func:`grid_rows` in torch operations."""
+    before = (node.floor() - 2).clamp(0, nodes - POINTS)
+    row = before.long()
+    reads = torch.bincount(row, minlength=nodes).cumsum(0)
+    reads[POINTS:] -= reads[:-POINTS].clone()  # of a node by pairs whose first row is near it
+    used = reads > 0
+    return GridRows(before, (used.cumsum(0) - 1)[row], used.nonzero()[:, 0])
+
+
 def interpolate(table: Float[Tensor, "T F"], places: Places) -> Float[Tensor, "P F"]:
     """Rows between those of a table (T, F), by Lagrange's polynomials through six: (P, F)."""
     row, offset = places

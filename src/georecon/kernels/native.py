@@ -36,10 +36,23 @@ _FIELDS = {
          "grad_message", "grad_vector", "message", "vector", "grad_qkv", "grad_vec", "grad_table",
          "grad_place", "grad_unit", "grad_cutoff"),
     ),
+    "feature_modulation": (
+        ("molecules", "channels", "threads", "kind", "type"),
+        ("atoms", "m", "x", "vec", "m_t", "x_t", "vec_t", "grad_y", "grad_w", "y", "w", "grad_m",
+         "grad_x", "grad_vec"),
+    ),
+    "filter_places": (
+        ("kind", "pairs", "nodes", "points"),
+        ("node", "before", "row", "kept", "count"),
+    ),
     "filter_table": (
         ("nodes", "functions", "columns", "threads", "kind", "type"),
         ("rbf", "factor", "weight", "bias", "grad_table", "table", "steps", "grad_weight",
          "grad_bias"),
+    ),
+    "gated_vectors": (
+        ("atoms", "channels", "threads", "kind", "type", "activate"),
+        ("u", "vec", "u_t", "vec_t", "grad_y", "grad_w", "y", "w", "grad_u", "grad_vec"),
     ),
     "layer_norm": (
         ("atoms", "channels", "threads", "kind", "type", "parts"),
@@ -52,8 +65,12 @@ _FIELDS = {
     ),
     "neighbors": (
         ("molecules", "threads", "most", "kind", "type"),
-        ("cutoff", "pos", "atoms", "rows", "pairs", "source", "target", "pair", "first", "second",
-         "ways"),
+        ("cutoff", "shortest", "pos", "atoms", "rows", "pairs", "source", "target", "pair",
+         "first", "second", "ways", "length", "unit"),
+    ),
+    "vector_lengths": (
+        ("atoms", "channels", "threads", "kind", "type"),
+        ("smallest", "x", "vec", "x_t", "vec_t", "grad_y", "y", "grad_x", "grad_vec"),
     ),
     "whitened_norm": (
         ("atoms", "channels", "threads", "kind", "type", "parts"),
@@ -63,9 +80,11 @@ _FIELDS = {
 
 
 # all of them are 64 bits wide, so that a call's structure is an array
-_NAMES = {entry: integers + pointers for entry, (integers, pointers) in _FIELDS.items()}
-_ALLOWED = {entry: frozenset(names) for entry, names in _NAMES.items()}
-_ARRAYS = {entry: ctypes.c_int64 * len(names) for entry, names in _NAMES.items()}
+_PLACES = {
+    entry: {name: place for place, name in enumerate(integers + pointers)}
+    for entry, (integers, pointers) in _FIELDS.items()
+}
+_ARRAYS = {entry: ctypes.c_int64 * len(places) for entry, places in _PLACES.items()}
 
 
 class Library(NamedTuple):
@@ -157,16 +176,12 @@ def run(entry: str, **arguments: torch.Tensor | int | None) -> None:
     """Call a native function; tensors must be contiguous, and None stands for an array left out."""
     loaded = library()
     assert loaded is not None, "only called where the kernels are there"
-    assert arguments.keys() <= _ALLOWED[entry], arguments.keys() - _ALLOWED[entry]
-    numbers = {name: _number(name, value) for name, value in arguments.items() if value is not None}
-    values = [numbers.get(name, 0) for name in _NAMES[entry]]
-    if getattr(loaded.functions, entry)(_ARRAYS[entry](*values)):
+    places, values = _PLACES[entry], _ARRAYS[entry]()
+    for name, value in arguments.items():
+        if isinstance(value, torch.Tensor):
+            assert value.is_contiguous(), name
+            values[places[name]] = value.data_ptr()
+        elif value is not None:
+            values[places[name]] = value
+    if getattr(loaded.functions, entry)(values):
         raise ValueError(f"{entry} has no type {arguments['type']}")
-
-
-def _number(name: str, value: torch.Tensor | int) -> int:
-    """Address of an array, or the number itself."""
-    if isinstance(value, torch.Tensor):
-        assert value.is_contiguous(), name
-        return value.data_ptr()
-    return value

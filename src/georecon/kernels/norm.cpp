@@ -20,12 +20,6 @@ struct Arguments {
     void *grad_weight, *grad_bias;    // of each part, (parts, F), its sum in the first; null where not wanted
 };
 
-template <class S> S inverse_root(S x) { return S(1) / std::sqrt(x); }
-template <class S> Dual<S> inverse_root(Dual<S> x) {
-    const S v = inverse_root(x.v);
-    return {v, S(-0.5) * v * v * v * x.t};
-}
-
 // A parameter and its movement, if it moves.
 template <class S> void load(const void* v, const void*, Index n, Room<S>& to) {
     for (Index f = 0; f < n; ++f) to.set(f, static_cast<const S*>(v)[f]);

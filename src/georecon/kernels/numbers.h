@@ -35,6 +35,21 @@ template <class S> Dual<S> operator*(S a, Dual<S> b) { return {a * b.v, a * b.t}
 template <class S> Dual<S> operator-(Dual<S> a, S b) { return {a.v - b, a.t}; }
 template <class S> Dual<S>& operator+=(Dual<S>& a, Dual<S> b) { return a = a + b; }
 
+template <class S> S value(S x) { return x; }
+template <class S> S value(Dual<S> x) { return x.v; }
+
+template <class S> S inverse_root(S x) { return S(1) / std::sqrt(x); }
+template <class S> Dual<S> inverse_root(Dual<S> x) {
+    const S v = inverse_root(x.v);
+    return {v, S(-0.5) * v * v * v * x.t};
+}
+
+// A number below the smallest counts as that one, a constant.
+template <class S> S at_least(S x, S smallest) { return x < smallest ? smallest : x; }
+template <class S> Dual<S> at_least(Dual<S> x, S smallest) {
+    return {at_least(x.v, smallest), x.v < smallest ? S(0) : x.t};
+}
+
 // exp without calls or branches, so that loops over it become vector instructions: 2^n times a
 // polynomial on [-ln 2 / 2, ln 2 / 2], correct to 2 units in the last place. NaN stays NaN.
 INLINE float exponential(float x) {

@@ -45,6 +45,14 @@ class Neighbors(NamedTuple):
         named = {name: getattr(edges, name) for name in cls._fields if hasattr(edges, name)}
         return cls(**named, atoms=atoms)
 
+    def first_molecules(self, count: int) -> Neighbors:
+        """Those of the first molecules of the batch, without links."""
+        atoms, pairs = self.atoms[: count + 1], self.pairs[: count + 1]
+        rows, p = self.rows[: int(atoms[-1]) + 1], int(pairs[-1])
+        e = int(rows[-1])
+        edges = (self.source[:e], self.target[:e], self.pair[:e])
+        return Neighbors(*edges, rows, self.first[:p], self.second[:p], self.ways[:p], atoms, pairs)
+
 
 class AttentionForm(NamedTuple):
     """How attention is formed.

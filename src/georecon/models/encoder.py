@@ -48,6 +48,17 @@ class EdgeFeatures(NamedTuple):
     near: Tensor
     places: Places | None
 
+    def first_molecules(self, count: int) -> EdgeFeatures:
+        """Those of the first molecules of the batch."""
+        neighbors = self.neighbors.first_molecules(count)
+        pairs = neighbors.first.shape[0]
+        neighbors = prepare(neighbors, pairs)
+        unit, cutoff = self.unit[:pairs], self.cutoff[:pairs]
+        if self.places is None:
+            return EdgeFeatures(neighbors, unit, cutoff, self.rbf[:pairs], self.near[:pairs], None)
+        places = Places(*(part[:pairs] for part in self.places))
+        return EdgeFeatures(neighbors, unit, cutoff, self.rbf, self.near, places)
+
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
     """Linear layer with Xavier-uniform weights and zero bias (TorchMD-NET's initialisation)."""

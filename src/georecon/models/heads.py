@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from georecon.graph import MolGraph, scatter_sum
+from georecon.kernels.gates import gate, safe_norm, with_lengths
 from georecon.models.encoder import linear
 
 if TYPE_CHECKING:
@@ -38,16 +38,6 @@ def masses() -> Tensor:
     return torch.tensor([float(mass) for mass in _MASSES.split()])
 
 
-def safe_norm(vec: Tensor, dim: int) -> Tensor:
-    """Euclidean norm whose derivatives are 0, not NaN, for vectors that are zero but for rounding.
-
-    Without the floor, a vector that vanishes by symmetry has a gradient of length one in a random
-    direction, the direction of its rounding error.
-    """
-    smallest = (1000.0 * torch.finfo(vec.dtype).eps) ** 2
-    return vec.square().sum(dim).clamp(min=smallest).sqrt()
-
-
 class GatedEquivariantBlock(nn.Module):
     """PaiNN's gated equivariant block: (N, F), (N, 3, F) → (N, O), (N, 3, O)."""
 
@@ -64,10 +54,12 @@ class GatedEquivariantBlock(nn.Module):
         self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"]
     ) -> tuple[Float[Tensor, "N O"], Float[Tensor, "N 3 O"]]:
         """Mix scalars with the norms of vectors; gate the vectors by the result."""
-        lengths = safe_norm(self.vec1_proj(vec), dim=1)  # (N, F)
-        x, gate = self.update_net(torch.cat([x, lengths], dim=-1)).chunk(2, dim=-1)
-        vec = gate[:, None] * self.vec2_proj(vec)
-        return (functional.silu(x) if self.activate else x), vec
+        return gate(self.update(x, vec), self.vec2_proj(vec), activate=self.activate)
+
+    def update(self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"]) -> Tensor:
+        """Scalars before their activation, and gates, (N, 2O)."""
+        update: Tensor = self.update_net(with_lengths(x, self.vec1_proj(vec)))
+        return update
 
 
 class GatedOutput(nn.Module):
@@ -85,6 +77,10 @@ class GatedOutput(nn.Module):
         x, vec = self.second(*self.first(x, vec))
         return x[:, 0], vec[:, :, 0]
 
+    def scalars(self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"]) -> Tensor:
+        """The scalars alone, (N,)."""
+        return self.second.update(*self.first(x, vec))[:, 0]
+
 
 class ScalarHead(nn.Module):
     """Sum of atomic contributions: an extensive property of each molecule, (B,)."""
@@ -97,7 +93,7 @@ class ScalarHead(nn.Module):
         self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"], graph: MolGraph
     ) -> Float[Tensor, " B"]:
         """(N, F), (N, 3, F) → (B,)."""
-        atomic, _ = self.output(x, vec)
+        atomic = self.output.scalars(x, vec)
         return scatter_sum(atomic, graph.batch, graph.num_graphs)
 
 
@@ -154,8 +150,7 @@ class SpatialExtentHead(_CentredHead):
         self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"], graph: MolGraph
     ) -> Float[Tensor, " B"]:
         """(N, F), (N, 3, F) → (B,)."""
-        charge, _ = self.output(x, vec)
-        atomic = charge * self.centred(graph).square().sum(-1)
+        atomic = self.output.scalars(x, vec) * self.centred(graph).square().sum(-1)
         return scatter_sum(atomic, graph.batch, graph.num_graphs)
 
 

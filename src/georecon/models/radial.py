@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from georecon.kernels.filters import POINTS, Places
+from georecon.kernels.filters import Places, grid_rows
 
 NODES_PER_FUNCTION, NODES = 12, 256
 """Nodes of the grid: so many for each radial function, but at least so many in all. Interpolated
@@ -61,14 +61,9 @@ class ExpNormalBasis(nn.Module):
         rbf, cutoff, first = _nodes(self.cutoff, self.means.shape[0])
         step = (1.0 - first) / (rbf.shape[0] - 1)
         node = (torch.exp(-0.5 * self.alpha * length.double()) - first) / step
-        row = (node.detach().floor().long() - 2).clamp(0, rbf.shape[0] - POINTS)
-        offset = (node - row).to(length.dtype)
-        reads = torch.bincount(row, minlength=rbf.shape[0]).cumsum(0)
-        reads[POINTS:] -= reads[:-POINTS].clone()  # of a node by pairs whose first row is near it
-        used = reads > 0
-        kept = used.nonzero()[:, 0]
-        row = (used.cumsum(0) - 1)[row]
-        return Grid(rbf[kept], cutoff[kept], Places(row, offset))
+        rows = grid_rows(node, rbf.shape[0])
+        places = Places(rows.row, (node - rows.before).to(length.dtype))
+        return Grid(rbf[rows.kept], cutoff[rows.kept], places)
 
 
 class Grid(NamedTuple):

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph, composition_keys, pool_mean, pool_sum
+from georecon.kernels.gates import modulate
 from georecon.models.encoder import AttentionLayer, EdgeFeatures, linear
 from georecon.models.heads import VectorHead
 from georecon.models.norms import LayerNorm
@@ -108,16 +109,20 @@ class _Fusion(nn.Module):
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
 
-    def forward(self, place: int, x: Tensor, vec: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
-        """Scalars (N, F), vectors (N, 3, F) and guide (N, F) → scalars, vectors."""
+    def forward(
+        self, place: int, x: Tensor, vec: Tensor, guide: Tensor, graph: MolGraph
+    ) -> tuple[Tensor, Tensor]:
+        """Scalars (N, F), vectors (N, 3, F), guide of each molecule (B, F) → scalars, vectors."""
         raise NotImplementedError
 
 
 class _Add(_Fusion):
     """``x + guide``, before the first layer."""
 
-    def forward(self, place: int, x: Tensor, vec: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
-        return (x + guide if place == 0 else x), vec
+    def forward(
+        self, place: int, x: Tensor, vec: Tensor, guide: Tensor, graph: MolGraph
+    ) -> tuple[Tensor, Tensor]:
+        return (x + guide[graph.batch] if place == 0 else x), vec
 
 
 class _Concat(_Fusion):
@@ -127,8 +132,12 @@ class _Concat(_Fusion):
         super().__init__(channels, depth)
         self.mix = linear(2 * channels, channels)
 
-    def forward(self, place: int, x: Tensor, vec: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
-        return (self.mix(torch.cat([x, guide], dim=-1)) if place == 0 else x), vec
+    def forward(
+        self, place: int, x: Tensor, vec: Tensor, guide: Tensor, graph: MolGraph
+    ) -> tuple[Tensor, Tensor]:
+        if place:
+            return x, vec
+        return self.mix(torch.cat([x, guide[graph.batch]], dim=-1)), vec
 
 
 class _Film(_Fusion):
@@ -141,9 +150,10 @@ class _Film(_Fusion):
         super().__init__(channels, depth)
         self.modulation = nn.ModuleList(linear(channels, 3 * channels) for _ in range(depth + 1))
 
-    def forward(self, place: int, x: Tensor, vec: Tensor, guide: Tensor) -> tuple[Tensor, Tensor]:
-        a, b, c = self.modulation[place](functional.silu(guide)).chunk(3, dim=-1)
-        return (1 + a) * x + b, (1 + c)[:, None] * vec
+    def forward(
+        self, place: int, x: Tensor, vec: Tensor, guide: Tensor, graph: MolGraph
+    ) -> tuple[Tensor, Tensor]:
+        return modulate(self.modulation[place](functional.silu(guide)), x, vec, graph)
 
 
 FUSIONS: dict[str, type[_Fusion]] = {"add": _Add, "concat": _Concat, "film": _Film}
@@ -173,9 +183,9 @@ class Decoder(nn.Module):
         self, code: Tensor, x: Tensor, vec: Tensor, graph: MolGraph, edges: EdgeFeatures
     ) -> Tensor:
         """Code (B, F) and noisy features (N, F), (N, 3, F) → noise in units of σ_rec, (N, 3)."""
-        guide = self.code_mlp(code)[graph.batch]  # (N, F)
-        x, vec = self.fusion(0, x, vec, guide)
+        guide = self.code_mlp(code)  # (B, F)
+        x, vec = self.fusion(0, x, vec, guide, graph)
         for place, layer in enumerate(self.layers, start=1):
             dx, dvec = layer(x, vec, edges)
-            x, vec = self.fusion(place, x + dx, vec + dvec, guide)
+            x, vec = self.fusion(place, x + dx, vec + dvec, guide, graph)
         return self.head(self.norm(x), vec, graph)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from georecon.graph import MolGraph
+from georecon.kernels.gates import modulate
 from georecon.keys import Key
 from georecon.models.encoder import EquivariantTransformer, linear
 from georecon.models.heads import VectorHead
@@ -127,12 +128,14 @@ class Objective(PretrainingObjective):
         """Noise of the noisy side in units of σ_rec, (N, 3)."""
         guide = functional.silu(self.code_mlp(code))
 
-        def modulate(place: int, x: Tensor, vec: Tensor | None) -> tuple[Tensor, Tensor | None]:
-            factors = self.modulation[place](guide)[sides.noisy.batch].chunk(3 if place else 2, -1)
-            x = (1 + factors[0]) * x + factors[1]
-            return x, None if vec is None else (1 + factors[2])[:, None] * vec
+        def condition(place: int, x: Tensor, vec: Tensor | None) -> tuple[Tensor, Tensor | None]:
+            factors = self.modulation[place](guide)
+            if vec is not None:
+                return modulate(factors, x, vec, sides.noisy)
+            a, b = factors[sides.noisy.batch].chunk(2, dim=-1)
+            return (1 + a) * x + b, None
 
         encoder = self.noisy_encoder or self.encoder
-        x, vec = encoder(sides.noisy, None, modulate)
+        x, vec = encoder(sides.noisy, None, condition)
         predicted: Tensor = self.reconstruct_head(x, vec, sides.noisy)
         return predicted

@@ -8,6 +8,8 @@ Three passes of one encoder over the same molecules:
 (c) ``r + σ_rec ε_rec``, atom types hidden → node features, fused with ``g`` → light decoder →
     ε_rec.
 
+The encoder sees the three as one batch: what a pass costs whatever its size is paid once.
+
 Loss ``λ_rec·MSE(c) + λ_den·MSE(b) + λ_clean·(a)``.
 """
 
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from georecon.graph import MolGraph
+from georecon.graph import MolGraph, join_graphs
 from georecon.keys import Key
 from georecon.models.encoder import EdgeFeatures, EquivariantTransformer, linear
 from georecon.models.heads import VectorHead
@@ -87,10 +89,11 @@ class Parameters:
 
 
 class _Passes(NamedTuple):
-    """What passes (a) and (c) leave for the losses."""
+    """What the passes leave for the losses; ``denoise`` is the loss on (b)."""
 
     code: Tensor
     clean: Tensor
+    denoise: Tensor
     x: Tensor
     vec: Tensor
     noisy: MolGraph
@@ -119,7 +122,7 @@ class Objective(PretrainingObjective):
 
     def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """Loss and its three parts on one batch."""
-        return self._losses(graph, noise, self._passes(graph, noise))
+        return self._losses(self._passes(graph, noise))
 
     def validate(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """Training loss and **code usage**: how much worse the reconstruction is with the code of
@@ -129,15 +132,15 @@ class Objective(PretrainingObjective):
             Beside the losses those of :func:`usage`. The target has variance one.
         """
         passes = self._passes(graph, noise)
-        losses = self._losses(graph, noise, passes)
+        losses = self._losses(passes)
         return losses | usage(
             lambda code: self._predict(passes, code), passes.code, passes.epsilon, graph
         )
 
-    def _losses(self, graph: MolGraph, noise: NoiseSource, passes: _Passes) -> dict[str, Tensor]:
+    def _losses(self, passes: _Passes) -> dict[str, Tensor]:
         parts = {
             "reconstruct": self._reconstruct(passes, substituted(passes.code, self.params.code)),
-            "denoise": self._denoise(graph, noise, passes),
+            "denoise": passes.denoise,
             "clean": passes.clean,
         }
         loss = torch.stack(
@@ -146,18 +149,33 @@ class Objective(PretrainingObjective):
         return {"loss": loss, **parts}
 
     def _passes(self, graph: MolGraph, noise: NoiseSource) -> _Passes:
-        """Clean pass (a) and strongly noised pass (c)."""
-        x, vec = self.encoder(graph)
-        code = self.graph_code(x.detach() if self.params.detach else x, graph)
-        noisy, epsilon = noise.displace(graph, "reconstruct", self.params.sigma_rec)
-        if self.params.hide_types:
+        """All passes, as one batch: strongly noised (c), clean (a) and, if there is one, (b)."""
+        params = self.params
+        noisy, epsilon = noise.displace(graph, "reconstruct", params.sigma_rec)
+        if params.hide_types:
             # One type for all: the last of the encoder's table (Z = 99), which no dataset has.
             hidden = torch.full_like(noisy.z, self.encoder.settings.max_z - 1)
             noisy = noisy._replace(z=hidden)
-        edges = self.encoder.edges(noisy)
-        noisy_x, noisy_vec = self.encoder(noisy, edges)
-        clean = self._clean(x, vec, graph)
-        return _Passes(code, clean, noisy_x, noisy_vec, noisy, edges, epsilon)
+        lightly, small = noisy, epsilon
+        graphs = [noisy, graph]
+        if params.passes == 3:
+            lightly, small = noise.displace(graph, "denoise", params.sigma)
+            graphs.append(lightly)
+        whole = join_graphs(graphs)
+        edges = self.encoder.edges(whole)
+        x, vec = self.encoder(whole, edges)
+        xs, vecs = x.split(len(graph.z)), vec.split(len(graph.z))  # the molecules are the same
+        last = -1 if params.passes == 3 else 0
+        return _Passes(
+            code=self.graph_code(xs[1].detach() if params.detach else xs[1], graph),
+            clean=self._clean(xs[1], vecs[1], graph),
+            denoise=functional.mse_loss(self.denoise_head(xs[last], vecs[last], lightly), small),
+            x=xs[0],
+            vec=vecs[0],
+            noisy=noisy,
+            edges=edges.first_molecules(graph.num_graphs),
+            epsilon=epsilon,
+        )
 
     def _clean(self, x: Tensor, vec: Tensor, graph: MolGraph) -> Tensor:
         """Loss of the clean head on pass (a)."""
@@ -173,11 +191,3 @@ class Objective(PretrainingObjective):
 
     def _reconstruct(self, passes: _Passes, code: Tensor) -> Tensor:
         return functional.mse_loss(self._predict(passes, code), passes.epsilon)
-
-    def _denoise(self, graph: MolGraph, noise: NoiseSource, passes: _Passes) -> Tensor:
-        """Denoising head on pass (b), or on pass (c) where there are two passes."""
-        if self.params.passes == 2:
-            predicted = self.denoise_head(passes.x, passes.vec, passes.noisy)
-            return functional.mse_loss(predicted, passes.epsilon)
-        noisy, epsilon = noise.displace(graph, "denoise", self.params.sigma)
-        return functional.mse_loss(self.denoise_head(*self.encoder(noisy), noisy), epsilon)

@@ -52,11 +52,31 @@ class PublicNumber:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimTest:
+    """Which cells of its table decide a claim; their numbers are better when smaller.
+
+    Attributes:
+        better: row that the claim says is better.
+        than: than this row.
+        varies: instead of both: that the rows of an ablation differ, its best from its worst.
+        quantity: "energy" or "force" where rows have both; empty otherwise.
+        columns: keys of columns; all that have numbers if empty.
+    """
+
+    better: str = ""
+    than: str = ""
+    varies: bool = False
+    quantity: str = ""
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PublicClaim:
-    """A sentence of the paper, and where it stands."""
+    """A sentence of the paper, where it stands, and what decides it here."""
 
     text: str
     source: str
+    tests: tuple[ClaimTest, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +123,9 @@ def _read(path: Path) -> Expected:
     for name, kind in groups.items():
         for item in entry.get(name) or []:
             wrong += _wrong_keys(kind, item, f"{name}.")
+    for claim in entry.get("claims") or []:
+        for item in claim.get("tests") or []:
+            wrong += _wrong_keys(ClaimTest, item, "claims.tests.")
     if wrong:
         raise ConfigError(f"{path.name}: {', '.join(dict.fromkeys(wrong))}")
     if entry["status"] not in STATUS or entry["table"] != path.stem:
@@ -110,8 +133,17 @@ def _read(path: Path) -> Expected:
             f"{path.name}: table is {entry['table']!r} and status {entry['status']!r}; "
             f"allowed: {path.stem!r}, and one of {', '.join(STATUS)}"
         )
+    claims = [
+        {**claim, "tests": tuple(ClaimTest(**_with_tuples(item)) for item in claim["tests"])}
+        for claim in entry["claims"]
+    ]
+    entry = {**entry, "claims": claims}
     made = {name: tuple(kind(**item) for item in entry[name]) for name, kind in groups.items()}
     return Expected(**entry | made | {"sources": tuple(entry["sources"])})
+
+
+def _with_tuples(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}
 
 
 def _wrong_keys(kind: type, entry: Mapping[str, Any], place: str) -> list[str]:

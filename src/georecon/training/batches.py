@@ -63,7 +63,7 @@ def load_batch(store: Store, rows: np.ndarray, label: str | None = None) -> Batc
         rows: row numbers, (B,) int64.
         label: name of the label to take along, or None.
     """
-    part = store.gather(rows)
+    part = store.gather(rows, () if label is None else (label,))
     counts = torch.from_numpy(np.diff(part.offsets))
     graph = make_graph(
         torch.from_numpy(part.z), torch.from_numpy(part.pos), counts, torch.from_numpy(part.ids)

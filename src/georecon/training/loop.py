@@ -120,7 +120,7 @@ class Trainer:
         self.lr = self.settings.lr * self.factor()
         with products(self.settings.precision):
             losses = self.task.loss(self.step)
-        means = torch.stack([value.detach().double() for value in losses.values()]).cpu()
+        means = torch.stack([value.detach() for value in losses.values()]).double().cpu()
         values = dict(zip(losses, self.world.sum(means).tolist(), strict=True))
         loss = values["loss"]
         if not math.isfinite(loss):

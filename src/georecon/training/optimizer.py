@@ -46,7 +46,7 @@ class FlatAdamW:
             parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
             for parameter in self.parameters
         )
-        return torch.cat([part.detach().flatten() for part in parts])
+        return torch.cat([part.reshape(-1) for part in parts]).detach()
 
     def step(self, gradient: Tensor, lr: float) -> None:
         """Update the parameters.
