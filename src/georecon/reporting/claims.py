@@ -15,6 +15,7 @@ from typing import Any
 
 from georecon.files import read_json, write_json, write_text
 from georecon.keys import Json
+from georecon.reporting.escape import markdown_escape
 from georecon.reporting.expected import ClaimTest, Expected, PublicClaim
 from georecon.reporting.significance import FEWEST_SEEDS, over_seeds
 
@@ -170,10 +171,12 @@ def claims_markdown(found: Iterable[Verdict]) -> str:
         "|---|---|---|---:|---:|---|",
     ]
     for one in found:
-        verdict = f"**{one.verdict}**" + (f" ({one.reason})" if one.reason else "")
+        claim, compared, table, reason = map(
+            markdown_escape, (one.claim, one.compared, one.table, one.reason)
+        )
+        verdict = f"**{one.verdict}**" + (f" ({reason})" if reason else "")
         lines.append(
-            f"| {one.claim} | {one.compared} | {one.table} | {one.interval()} | {one.seeds} "
-            f"| {verdict} |"
+            f"| {claim} | {compared} | {table} | {one.interval()} | {one.seeds} | {verdict} |"
         )
     return "\n".join([*lines, "", RULE])
 
