@@ -18,6 +18,7 @@ rule summary:
             "summary",
             labels={"what": "all tables and figures"},
         ),
+        claims=f"{REPORT}/claims.json",
         runs=shown(
             f"{REPORT}/runs.csv",
             "Summary",

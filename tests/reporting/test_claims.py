@@ -87,8 +87,10 @@ def test_what_is_not_there_decides_nothing() -> None:
 
 def test_one_quantity_of_a_force_table_decides() -> None:
     rows = {
-        **{"force_ours": {"a": [8.0, 8.1, 8.2]}, "energy_ours": {"a": [99.0] * 3}},
-        **{"force_theirs": {"a": [10.0, 10.1, 9.9]}, "energy_theirs": {"a": [1.0] * 3}},
+        "force_ours": {"a": [8.0, 8.1, 8.2]},
+        "energy_ours": {"a": [99.0] * 3},
+        "force_theirs": {"a": [10.0, 10.1, 9.9]},
+        "energy_theirs": {"a": [1.0] * 3},
     }
     found = one(ClaimTest(better="ours", than="theirs", quantity="force"), rows)
     assert found.verdict == SUPPORTED

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from georecon.files import read_json, write_json, write_text
 from georecon.keys import Json
 from georecon.reporting.escape import markdown_escape
 from georecon.reporting.expected import ClaimTest, Expected, PublicClaim
@@ -171,30 +170,12 @@ def claims_markdown(found: Iterable[Verdict]) -> str:
         "|---|---|---|---:|---:|---|",
     ]
     for one in found:
-        claim, compared, table, reason = map(
-            markdown_escape, (one.claim, one.compared, one.table, one.reason)
-        )
-        verdict = f"**{one.verdict}**" + (f" ({reason})" if reason else "")
-        lines.append(
-            f"| {claim} | {compared} | {table} | {one.interval()} | {one.seeds} | {verdict} |"
-        )
+        reason = f" ({markdown_escape(one.reason)})" if one.reason else ""
+        texts = " | ".join(map(markdown_escape, (one.claim, one.compared, one.table)))
+        lines.append(f"| {texts} | {one.interval()} | {one.seeds} | **{one.verdict}**{reason} |")
     return "\n".join([*lines, "", RULE])
 
 
-def write_claims(
-    tables: Sequence[str], expected: Mapping[str, Expected], json: str, markdown: str, edition: str
-) -> None:
-    """Write the verdicts of an edition as JSON and Markdown.
-
-    Args:
-        tables: JSON files of its tables.
-        expected: the paper's claims.
-        json: file to write.
-        markdown: file to write.
-        edition: its name.
-    """
-    found = verdicts(expected, [read_json(path) for path in tables])
-    document: Json = {"edition": edition, "rule": RULE, "verdicts": [asdict(v) for v in found]}
-    write_json(json, document)
-    head = f"# The paper's claims, {edition} edition"
-    write_text(markdown, f"{head}\n\n{claims_markdown(found)}\n")
+def claims_json(found: Iterable[Verdict], edition: str) -> Json:
+    """Verdicts of an edition, with their rule."""
+    return {"edition": edition, "rule": RULE, "verdicts": [asdict(one) for one in found]}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from georecon.experiments.experiments import Experiments
-from georecon.files import read_json, write_text
+from georecon.files import read_json, write_json, write_text
+from georecon.reporting.claims import claims_json, claims_markdown, verdicts
 from georecon.reporting.escape import csv_field, markdown_escape
 from georecon.reporting.expected import Expected
 from georecon.reporting.html_page import html_page
@@ -74,6 +75,9 @@ def summary(
     """
     parts = [
         "# GeoRecon, reproduced",
+        "## The paper's claims",
+        claims_markdown(verdicts(expected, tables)),
+        "## This edition",
         banner,
         "Numbers are those of this edition's data and sizes; they are the paper's only where "
         "edition, data and protocol are the paper's.",
@@ -141,7 +145,7 @@ def write_report(
     banner: str,
     folder: Path,
 ) -> None:
-    """Write ``summary.md``, ``summary.html``, ``runs.csv`` and ``tables/<table>.html``.
+    """Write ``summary.md`` and ``.html``, ``claims.json``, ``runs.csv``, ``tables/<table>.html``.
 
     Args:
         tables: JSON files of the tables, in the order to show them.
@@ -156,6 +160,8 @@ def write_report(
 
     contents = [read_json(path) for path in tables]
     links = {Path(path).stem: f"../figures/{Path(path).name}" for path in figures}
+    found = verdicts(expected, contents)
+    write_json(folder / "claims.json", claims_json(found, contents[0]["edition"]))
     text = summary(contents, links, expected=expected, banner=banner)
     write_text(folder / "summary.md", text)
     pictures = {link: folder / link for link in links.values()}

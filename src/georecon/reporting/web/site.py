@@ -15,6 +15,7 @@ from typing import Any
 from georecon import __version__, paths
 from georecon.files import read_json, write_text
 from georecon.records.chain import Link, read_graph, rerun_command
+from georecon.reporting.claims import RULE, Verdict, verdicts
 from georecon.reporting.expected import Expected
 from georecon.reporting.web import chains, content, state
 from georecon.reporting.web.plan import SitePlan
@@ -55,6 +56,7 @@ class PageView:
         audit: None before one.
         tables, figures, cells, runs, sets: in the order in which they are shown.
         state: how far the edition is.
+        claims: verdicts on the paper's claims, by ``claims_rule``.
         made: when, as text.
         about: paper, code, licence and citation.
     """
@@ -72,6 +74,8 @@ class PageView:
     runs: list[chains.RunRow]
     sets: list[chains.SetRow]
     state: state.State
+    claims: list[Verdict]
+    claims_rule: str
     made: str
     about: list[content.FileLink]
 
@@ -196,7 +200,9 @@ def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live:
     edition = plan.edition
     results = root / paths.RESULTS.format(edition=edition)
     graph, audit = read_graph(root, edition), read_audit(results)
-    tables, cells = _tables(plan, expected, root, audit, live=live)
+    contents = _contents(plan, root, live=live)
+    claims = verdicts(expected, contents)
+    tables, cells = _tables(contents, expected, results, audit)
     ways = {c.place: chains.cell_chain(graph, c.place, c.files) for c in cells}
     sets = chains.set_rows(graph, plan.sets, root)
     shown = [link.path for links in ways.values() for link in links if link.kind != "cell"]
@@ -218,6 +224,8 @@ def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live:
         runs=book.run_rows(),
         sets=sets,
         state=state.state_of(cells, root, results, live=live),
+        claims=claims,
+        claims_rule=RULE,
         # a finished page depends on its files alone
         made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) if live else book.ended(),
         about=_about(root, folder),
@@ -250,22 +258,24 @@ def _figure_data(figure: content.FigureView) -> Mapping[str, object]:
     return asdict(figure) | {"files": [file._asdict() for file in figure.files]}
 
 
-def _tables(
-    plan: SitePlan,
-    expected: Mapping[str, Expected],
-    root: Path,
-    audit: AuditView | None,
-    *,
-    live: bool,
-) -> tuple[list[content.TableView], list[content.CellView]]:
-    """Views of all tables, and all their cells."""
+def _contents(plan: SitePlan, root: Path, *, live: bool) -> list[dict[str, Any]]:
+    """Content of all tables: of their files, or of what there is of their runs."""
     results = root / paths.RESULTS.format(edition=plan.edition)
-    tables = [
+    return [
         content.present_table(spec, root)
         if live
         else read_json(results / "tables" / f"{spec['table']}.json")
         for spec in plan.tables
     ]
+
+
+def _tables(
+    tables: list[dict[str, Any]],
+    expected: Mapping[str, Expected],
+    results: Path,
+    audit: AuditView | None,
+) -> tuple[list[content.TableView], list[content.CellView]]:
+    """Views of all tables, and all their cells."""
     views, cells = [], []
     for table, short in zip(tables, content.short_titles(t["title"] for t in tables), strict=True):
         name = table["table"]
