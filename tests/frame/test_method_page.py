@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
 CONFIG = load_config(ROOT / "config", {"edition": "paper"})
 PAPER = config_json(CONFIG)
+LAPTOP = load_config(ROOT / "config", {"edition": "laptop"})
 
 
 def section(title: str) -> str:
@@ -96,10 +97,13 @@ def test_the_twelve_properties_have_the_lineages_recipes() -> None:
 
 
 def test_forces_have_the_lineages_weights_and_schedule() -> None:
-    for target in (CONFIG.datasets["md17"].targets or {}).values():
-        assert target is not None
-        assert (target.energy_weight, target.force_weight) == (0.2, 0.8)
-        assert target.denoise_weight == 0.1
+    for name in ("md17", "md22", "3bpa"):
+        nominal, effective = (found.datasets[name].targets or {} for found in (LAPTOP, CONFIG))
+        for target in nominal:
+            assert (nominal[target].energy_weight, nominal[target].force_weight) == (0.2, 0.8)
+            assert effective[target].energy_weight == pytest.approx(0.2 * 0.05)  # ema_alpha_y
+            assert effective[target].force_weight == 0.8
+            assert effective[target].denoise_weight == 0.1
     train = PAPER["finetune"]["force"]["train"]
     assert (train["schedule"], train["patience"], train["warmup"]) == ("plateau", 300, 1000)
     assert (train["batch_size"], train["lr"]) == (8, 5e-4)

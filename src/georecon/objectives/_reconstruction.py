@@ -64,8 +64,8 @@ SOURCES: dict[str, Callable[[Tensor], Tensor]] = {
     "shuffled": lambda code: code.roll(1, dims=0),
     "zero": torch.zeros_like,
 }
-"""Codes that a decoder is trained with: the molecule's own; as controls, that of the batch's (in
-several processes, the share's) previous molecule, or none."""
+"""Codes that a decoder is trained with: the molecule's own; as controls, that of the batch's
+previous molecule, or none. DEVIATION: in several processes it is the share's previous molecule."""
 
 
 def usage(
