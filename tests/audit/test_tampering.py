@@ -266,6 +266,20 @@ def other_methods_runs(folder: Path) -> None:
     write_table(read_json(folder / f"{QM9}.json"), folder / QM9)
 
 
+def a_certain_win(folder: Path) -> None:
+    def change(table: dict[str, Any]) -> None:
+        best = next(d for d in table["comparison"]["differences"] if d["row"] == "georecon")
+        best |= {"value": -500.0}
+
+    edit_json(folder / f"{QM9}.json", change)
+    write_table(read_json(folder / f"{QM9}.json"), folder / QM9)
+
+
+def no_comparison(folder: Path) -> None:
+    edit_json(folder / f"{QM9}.json", lambda table: table.update(comparison=None))
+    write_table(read_json(folder / f"{QM9}.json"), folder / QM9)
+
+
 def other_labels(array: np.ndarray) -> None:
     array += 0.001
 
@@ -296,6 +310,10 @@ SEALED: dict[str, tuple[Change, str, str, str]] = {
         one_seed_less, "table edited", f"{QM9}.json", "coord/homo"),
     "a cell filled from another method's runs": (
         other_methods_runs, "table edited", f"{QM9}.json", "georecon/homo"),
+    "a difference to another method": (
+        a_certain_win, "value differs", f"{QM9}.json", "value -500.0 of georecon against coord"),
+    "a table without its comparison": (
+        no_comparison, "value differs", f"{QM9}.json", "comparison of methods"),
     "labels of a store": (
         lambda f: tamper.rewrite_array(f, "resources/store/qm9/labels_homo.npy", other_labels),
         "predictions differ", f"{RUN}/predictions.parquet", "labels are not those"),
