@@ -41,7 +41,7 @@ PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.a
 SMALL = [
     Case("32/2/32", batch, "QM9", kind) for batch in (16, 32) for kind in ("coord", "georecon")
 ]
-REPEATS = 7
+REPEATS = 3
 
 
 class Product(NamedTuple):

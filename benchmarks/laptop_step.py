@@ -80,10 +80,12 @@ def finetuning(new: dict[str, Any], sizes: Any, batches: Any, *, forces: bool) -
     """Fine-tuning on one property, or on energies and forces, with Noisy Nodes."""
     import torch
 
-    weights = {"energy_weight": 0.2, "force_weight": 0.8} if forces else {}
+    options: dict[str, Any] = {"energy_weight": 0.2, "force_weight": 0.8} if forces else {}
+    if "fitted" in new["Recipe"].__dataclass_fields__:
+        options["fitted"] = False
     recipe = new["Recipe"](
         head="scalar", loss="mse", standardize=True, atomref={}, noise_sigma=0.005,
-        noise_weight=0.1, **weights,
+        noise_weight=0.1, **options,
     )  # fmt: skip
     zeros = torch.zeros(sizes.max_z)
     model = new["PropertyModel"](sizes, "scalar", scale=1.0, shift=0.0, atomref=zeros)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def origin() -> dict[str, Any]:
     """Processor, date, commit and torch of the numbers that are measured now."""
     import torch
 
+    import_module("georecon.kernels.native")  # which compute_device looks for
     commit = _git("rev-parse", "--short", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks/*.py")
     return {
@@ -59,8 +61,8 @@ def publish(report: dict[str, Any], destination: str | None, name: str = "") -> 
         path = Path(destination)
         if path.is_dir():
             compute = report["compute"]
-            parts = (name, compute["name"], str(compute["instruction_set"]))
-            words = re.sub("[^A-Za-z0-9]+", " ", " ".join(parts).replace("(R)", "")).split()
-            path /= "-".join(words).lower() + ".json"
+            parts = f"{compute['name'].replace('(R)', '')} {compute['instruction_set']}"
+            words = re.sub("[^A-Za-z0-9]+", " ", parts).lower().split()
+            path /= "-".join([name, *words]) + ".json"
         path.write_text(text + "\n", encoding="utf-8")
     return destination != "-"

@@ -46,16 +46,14 @@ def case(name: str, dtype: torch.dtype, atoms: int) -> Case:
         vec[2::5] *= 1e-20
         inputs = {"x": random(atoms, CHANNELS), "vec": vec}
         return Case(gates.with_lengths, inputs)
-    if name.startswith("gate"):
-        activate = name == "gate, activated"
-        inputs = {"u": random(atoms, 2 * CHANNELS), "vec": vec}
-        return Case(lambda u, vec: gates.gate(u, vec, activate=activate), inputs)
+    if name == "gate":
+        return Case(gates.activated_gate, {"u": random(atoms, 2 * CHANNELS), "vec": vec})
     graph = molecules(atoms)
     inputs = {"m": random(graph.num_graphs, 3 * CHANNELS), "x": random(atoms, CHANNELS)}
     return Case(lambda m, x, vec: gates.modulate(m, x, vec, graph), {**inputs, "vec": vec})
 
 
-NAMES = ("lengths", "gate", "gate, activated", "modulation")
+NAMES = ("lengths", "gate", "modulation")
 
 
 def derivatives(one: Case) -> dict[str, Tensor]:
@@ -93,7 +91,7 @@ def test_kernel_equals_torch_operations(
         (name, kind, argument)
         for name, by_kind in {
             "lengths": {0: ("x", "vec"), 1: ("grad_y", "vec"), 2: ("x_t", "vec_t", "grad_y")},
-            "gate, activated": {1: ("grad_y", "grad_w"), 2: ("u_t", "vec_t", "grad_y", "grad_w")},
+            "gate": {1: ("grad_y", "grad_w"), 2: ("u_t", "vec_t", "grad_y", "grad_w")},
             "modulation": {1: ("grad_y", "grad_w"), 2: ("m_t", "x_t", "vec_t", "grad_y", "grad_w")},
         }.items()
         for kind, arguments in by_kind.items()

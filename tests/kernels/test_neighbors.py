@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from georecon.graph import FoundEdges, MolGraph, find_edges, make_graph, measure_edges
+from georecon.graph import FoundEdges, MolGraph, find_edges, make_graph
 from georecon.kernels import native, neighbors
 from tests.toy_graphs import random_batch
 
@@ -73,22 +73,6 @@ def test_gradients_flow_through_lengths_and_unit_vectors() -> None:
         return edges.length, edges.unit
 
     assert torch.autograd.gradcheck(moved, graph.pos.clone().requires_grad_(True))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
-def test_lengths_and_unit_vectors_are_those_of_torch_operations(dtype: torch.dtype) -> None:
-    graph = random_batch(3, dtype, sizes=SIZES)
-    graph.pos[3] = graph.pos[4]  # two atoms at one place
-    found = neighbors.radius_edges(graph, 5.0, 10)
-    expected = measure_edges(graph, find_edges(graph, 5.0, 10))
-    tight = 4 * torch.finfo(dtype).eps
-    for name in ("length", "unit"):
-        a, b = getattr(found, name), getattr(expected, name)
-        assert torch.allclose(a, b, rtol=tight, atol=tight), name
-        assert not torch.allclose(a, 1.00001 * b, rtol=tight, atol=tight), "a twin that is off"
-    loops = found.pairs[:-1]
-    assert not found.length[loops].any()
-    assert not found.unit[loops].any()
 
 
 def test_positions_of_another_type_are_left_to_torch() -> None:

@@ -46,18 +46,14 @@ struct Lengths {
     Index rows() const { return atoms; }
 };
 
-// u (N, 2F): scalars, and gates of vectors vec (N, 3, F). y (N, F) are the scalars or their SiLU, w (N, 3, F)
-// the vectors times their gates.
+// u (N, 2F): scalars, and gates of vectors vec (N, 3, F). y (N, F) are the SiLU of the scalars, w (N, 3, F) the
+// vectors times their gates.
 struct Gates {
-    Index atoms, channels, threads, kind, type, activate;
+    Index atoms, channels, threads, kind, type;
     const void *u, *vec, *u_t, *vec_t, *grad_y, *grad_w;
     void *y, *w, *grad_u, *grad_vec;
 
     template <class M, bool forwards, bool backwards> void row(Index i) const {
-        activate ? row<M, forwards, backwards, true>(i) : row<M, forwards, backwards, false>(i);
-    }
-
-    template <class M, bool forwards, bool backwards, bool silu> void row(Index i) const {
         using T = typename M::Number;
         using S = typename M::Scalar;
         const Index F = channels;
@@ -68,21 +64,18 @@ struct Gates {
         const S *gy = static_cast<const S*>(grad_y) + i * F, *gw = static_cast<const S*>(grad_w) + i * 3 * F;
 #pragma GCC ivdep
         for (Index f = 0; f < F; ++f) {
-            const T x = scalar[f], g = gate[f];
-            T part = S(1);
-            if constexpr (silu) part = sigmoid(x);
+            const T x = scalar[f], g = gate[f], part = sigmoid(x);
             if constexpr (forwards) {
                 to_y.set(f, part * x);
                 for (Index c = 0; c < 3; ++c) to_w.set(c * F + f, g * v[c * F + f]);
             }
             if constexpr (backwards) {
-                if constexpr (silu) part = silu_slope(x, part);
                 T along{};
                 for (Index c = 0; c < 3; ++c) {
                     along += gw[c * F + f] * v[c * F + f];
                     to_v.set(c * F + f, gw[c * F + f] * g);
                 }
-                to_u.set(f, gy[f] * part);
+                to_u.set(f, gy[f] * silu_slope(x, part));
                 to_u.set(F + f, along);
             }
         }

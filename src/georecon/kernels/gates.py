@@ -42,24 +42,23 @@ def with_lengths(x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"]) -> Float[
     return joined
 
 
-def gate(
-    u: Float[Tensor, "N W"], vec: Float[Tensor, "N 3 F"], *, activate: bool
+def activated_gate(
+    u: Float[Tensor, "N W"], vec: Float[Tensor, "N 3 F"]
 ) -> tuple[Float[Tensor, "N F"], Float[Tensor, "N 3 F"]]:
     """Gate vectors.
 
     Args:
         u: scalars and gates side by side, (N, 2F).
         vec: what is gated, (N, 3, F).
-        activate: whether the scalars go through a SiLU.
 
     Returns:
-        Scalars (N, F) and gated vectors (N, 3, F).
+        SiLU of the scalars (N, F), and gated vectors (N, 3, F).
     """
     if native.kernel(u.device.type) == "native":
-        scalars, vectors = _Gates(activate).apply(u, vec)
+        scalars, vectors = _Gates().apply(u, vec)
         return scalars, vectors
     x, gates = u.chunk(2, dim=-1)
-    return (functional.silu(x) if activate else x), gates[:, None] * vec
+    return functional.silu(x), gates[:, None] * vec
 
 
 def modulate(
@@ -106,13 +105,10 @@ class _Gates(Operation):
     entry = "gated_vectors"
     inputs = ("u", "vec")
 
-    def __init__(self, activate: bool) -> None:
-        self.activate = activate
-
     def arguments(self, *inputs: Any) -> dict[str, Tensor | int | None]:
         """Sizes."""
         u: Tensor = inputs[0]
-        return {**_sizes(u, u.shape[1] // 2), "activate": self.activate}
+        return _sizes(u, u.shape[1] // 2)
 
     def outputs(self, *inputs: Any) -> Arrays:
         """Scalars and gated vectors."""

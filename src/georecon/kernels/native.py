@@ -51,7 +51,7 @@ _FIELDS = {
          "grad_bias"),
     ),
     "gated_vectors": (
-        ("atoms", "channels", "threads", "kind", "type", "activate"),
+        ("atoms", "channels", "threads", "kind", "type"),
         ("u", "vec", "u_t", "vec_t", "grad_y", "grad_w", "y", "w", "grad_u", "grad_vec"),
     ),
     "layer_norm": (
@@ -65,8 +65,8 @@ _FIELDS = {
     ),
     "neighbors": (
         ("molecules", "threads", "most", "kind", "type"),
-        ("cutoff", "shortest", "pos", "atoms", "rows", "pairs", "source", "target", "pair",
-         "first", "second", "ways", "length", "unit"),
+        ("cutoff", "pos", "atoms", "rows", "pairs", "source", "target", "pair", "first", "second",
+         "ways"),
     ),
     "vector_lengths": (
         ("atoms", "channels", "threads", "kind", "type"),

@@ -1,6 +1,6 @@
 // Edges and pairs of molecules on CPUs: all atoms of one molecule closer than a cutoff, with a cap on the
-// neighbours of each. In two calls, because their number is not known before. The same as `find_edges` and
-// `measure_edges` of graph.py.
+// neighbours of each. In two calls, because their number is not known before. The same as `find_edges` of
+// graph.py.
 //
 // Legend: B molecules, N atoms, E edges, P pairs. pos (N, 3).
 
@@ -13,13 +13,12 @@ struct Arguments {
     Index molecules, threads, most;    // most: neighbours of an atom, itself included
     Index kind;    // 0 counts, 1 edges and pairs
     Index type;    // 0 float, 1 double
-    const double *cutoff, *shortest;    // shortest: length of what is shorter
+    const double* cutoff;
     const void* pos;
     const Index* atoms;                // first of each molecule, (B + 1,)
     Index *rows, *pairs;               // first edge of each atom, (N + 1,), first pair of each molecule, (B + 1,)
     Index *source, *target, *pair;     // (E,)
     Index *first, *second, *ways;      // (P,)
-    void *length, *unit;               // (P,), (P, 3); null where they are not wanted
 };
 
 template <class S> struct Molecule {
@@ -99,16 +98,6 @@ template <class S> struct Molecule {
         a.first[pair] = start + i;
         a.second[pair] = start + j;
         a.ways[pair] = near[i * size + j] + 2 * near[j * size + i];
-        if (a.length) measure(pair, i, j);
-    }
-
-    // Length of a pair and its unit vector, both 0 for that of the self loops.
-    void measure(Index pair, Index i, Index j) const {
-        const S *from = static_cast<const S*>(a.pos) + 3 * (start + i), *to = from + 3 * (j - i);
-        const S x[3] = {to[0] - from[0], to[1] - from[1], to[2] - from[2]}, least = S(*a.shortest);
-        const S length = std::sqrt(std::max(x[0] * x[0] + x[1] * x[1] + x[2] * x[2], least * least));
-        static_cast<S*>(a.length)[pair] = i == j ? S(0) : length;
-        for (Index c = 0; c < 3; ++c) static_cast<S*>(a.unit)[3 * pair + c] = x[c] / length;
     }
 };
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from georecon.graph import MolGraph, scatter_sum
-from georecon.kernels.gates import gate, safe_norm, with_lengths
+from georecon.kernels.gates import activated_gate, safe_norm, with_lengths
 from georecon.models.encoder import linear
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class GatedEquivariantBlock(nn.Module):
         self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"]
     ) -> tuple[Float[Tensor, "N O"], Float[Tensor, "N 3 O"]]:
         """Mix scalars with the norms of vectors; gate the vectors by the result."""
-        return gate(self.update(x, vec), self.vec2_proj(vec), activate=self.activate)
-
-    def update(self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"]) -> Tensor:
-        """Scalars before their activation, and gates, (N, 2O)."""
-        update: Tensor = self.update_net(with_lengths(x, self.vec1_proj(vec)))
-        return update
+        update = self.update_net(with_lengths(x, self.vec1_proj(vec)))  # (N, 2O)
+        vec = self.vec2_proj(vec)
+        if self.activate:
+            return activated_gate(update, vec)
+        x, gate = update.chunk(2, dim=-1)  # one of both outputs may not be used, nor its gradient
+        return x, gate[:, None] * vec
 
 
 class GatedOutput(nn.Module):
@@ -77,10 +77,6 @@ class GatedOutput(nn.Module):
         x, vec = self.second(*self.first(x, vec))
         return x[:, 0], vec[:, :, 0]
 
-    def scalars(self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"]) -> Tensor:
-        """The scalars alone, (N,)."""
-        return self.second.update(*self.first(x, vec))[:, 0]
-
 
 class ScalarHead(nn.Module):
     """Sum of atomic contributions: an extensive property of each molecule, (B,)."""
@@ -93,7 +89,7 @@ class ScalarHead(nn.Module):
         self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"], graph: MolGraph
     ) -> Float[Tensor, " B"]:
         """(N, F), (N, 3, F) → (B,)."""
-        atomic = self.output.scalars(x, vec)
+        atomic, _ = self.output(x, vec)
         return scatter_sum(atomic, graph.batch, graph.num_graphs)
 
 
@@ -150,7 +146,8 @@ class SpatialExtentHead(_CentredHead):
         self, x: Float[Tensor, "N F"], vec: Float[Tensor, "N 3 F"], graph: MolGraph
     ) -> Float[Tensor, " B"]:
         """(N, F), (N, 3, F) → (B,)."""
-        atomic = self.output.scalars(x, vec) * self.centred(graph).square().sum(-1)
+        charge, _ = self.output(x, vec)
+        atomic = charge * self.centred(graph).square().sum(-1)
         return scatter_sum(atomic, graph.batch, graph.num_graphs)
 
 

@@ -1,0 +1,103 @@
+"""Put a laptop run's claims, QM9 table and figure into README.md.
+
+``python docs/readme_results.py``; numbers are those of one run, with its commit.
+``--results FOLDER`` names another folder than ``results/laptop``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from georecon.files import read_json, write_text
+from georecon.reporting.escape import markdown_escape
+from georecon.reporting.layout import layout
+from georecon.units import UNIT_DISPLAY
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURE = "docs/images/errors_by_method.png"
+BEGIN, END = "<!-- results: written by docs/readme_results.py -->", "<!-- end of results -->"
+
+
+def claims_table(claims: dict[str, Any]) -> str:
+    """Verdicts on claims that this edition has numbers for; the others are counted."""
+    lines = ["| claim of the paper | compared | effect | verdict |", "|---|---|---:|---|"]
+    there = [one for one in claims["verdicts"] if one["effect"] is not None]
+    for one in there:
+        ends = [one["effect"], one["low"], one["high"]]
+        percent = [f"{100 * end:+.1f} %" for end in ends if end is not None]
+        interval = f" [{percent[1]}, {percent[2]}]" if len(percent) == 3 else ""
+        texts = (one["claim"], f"{one['compared']} ({one['table']})")
+        claim, compared = map(markdown_escape, texts)
+        reason = f" ({one['reason']})" if one["reason"] else ""
+        verdict = f"**{one['verdict']}**{reason}"
+        lines.append(f"| {claim} | {compared} | {percent[0]}{interval} | {verdict} |")
+    absent = len(claims["verdicts"]) - len(there)
+    return "\n".join([*lines, "", f"{claims['rule']} Without numbers in this edition: {absent}."])
+
+
+def properties_table(table: dict[str, Any]) -> str:
+    """The QM9 table with a row for each property."""
+    shown = layout(table).main
+    heads = [markdown_escape(line.label) for line in shown.lines]
+    lines = [f"| | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    for k, head in enumerate(shown.heads):
+        cells = [line.cells[k] for line in shown.lines]
+        texts = [re.sub(r" \(\d+\)$", "", cell.text) + "†" * cell.worse for cell in cells]
+        marked = [f"**{t}**" if cell.bold else t for t, cell in zip(texts, cells, strict=True)]
+        unit = UNIT_DISPLAY.get(head.unit, head.unit)
+        lines.append(f"| {markdown_escape(head.label)} [{unit}] | {' | '.join(marked)} |")
+    return "\n".join(lines)
+
+
+def commit_of(results: Path) -> str:
+    """Short name of the code version that made the run's trainings.
+
+    Raises:
+        SystemExit: they were made by several versions, or by code that was not committed.
+    """
+    runs = [read_json(path) for path in sorted(results.glob("finetune/*/*/*/*/run.json"))]
+    found = {(run["code"]["commit"], run["code"]["dirty"]) for run in runs}
+    if len(found) != 1 or found.copy().pop()[1]:
+        raise SystemExit(f"{results}: trainings of {sorted(map(str, found))}; one commit is wanted")
+    return str(found.pop()[0])[:7]
+
+
+def section(results: Path) -> str:
+    """The README's part between its marks."""
+    table, claims = (
+        read_json(results / "tables/qm9.json"),
+        read_json(results / "report/claims.json"),
+    )
+    seeds = max(cell["n"] for cell in table["cells"])
+    return "\n\n".join(
+        [
+            BEGIN,
+            f"What `make` found at commit {commit_of(results)}, in minutes of training; it decides "
+            "nothing about the paper's scale:",
+            claims_table(claims),
+            f"QM9, mean ± half of the 95 % interval over {seeds} seeds; † worse than counting "
+            "atoms; bold where the best is certain:",
+            properties_table(table),
+            END,
+        ]
+    )
+
+
+def main() -> None:
+    """Write README.md and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "laptop")
+    options = parser.parse_args()
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    start, end = text.index(BEGIN), text.index(END) + len(END)
+    write_text(readme, text[:start] + section(options.results) + text[end:])
+    shutil.copyfile(options.results / "figures/errors_by_method.png", ROOT / PICTURE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""README's numbers are written from a run, and say which."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from georecon.files import read_json, write_json
+from georecon.reporting.claims import claims_json, verdicts
+from georecon.reporting.expected import load_expected
+from tests import toy_results as toy
+from tests.projects import ROOT
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("readme", ROOT / "docs/readme_results.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A made-up tiny edition with three seeds."""
+    monkeypatch.chdir(tmp_path)
+    found = toy.experiments_of("tiny")
+    found = type(found)(toy.replace(found.config, finetune=toy.with_seeds(found, 1, 2, 3)))
+    toy.write_results(found)
+    tables = [read_json(path) for path in sorted(Path("results/tiny/tables").glob("*.json"))]
+    judged = verdicts(load_expected(ROOT / "reports/expected"), tables)
+    write_json("results/tiny/report/claims.json", claims_json(judged, "tiny"))
+    set_commit(Path("results/tiny"), "0123456789", dirty=False)
+    return tmp_path / "results/tiny"
+
+
+def set_commit(folder: Path, commit: str, *, dirty: bool) -> None:
+    for path in folder.glob("finetune/*/*/*/*/run.json"):
+        write_json(path, {"code": {"commit": commit, "dirty": dirty}})
+
+
+def test_every_cell_of_the_table_and_every_decided_claim_is_there(
+    script: ModuleType, results: Path
+) -> None:
+    text = script.section(results)
+    table: dict[str, Any] = read_json(results / "tables/qm9.json")
+    rows = [line for line in text.splitlines() if line.startswith(("| HOMO", "| α"))]
+    assert len(rows) == len(table["columns"])
+    assert all(row.count(" | ") == len(table["rows"]) for row in rows)
+    assert "commit 0123456" in text
+    assert text.count("± ") >= len(table["cells"]) - len(table["columns"])  # one baseline is exact
+    claims = read_json(results / "report/claims.json")["verdicts"]
+    assert text.count("**undecided**") == sum(
+        one["verdict"] == "undecided" and one["effect"] is not None for one in claims
+    )
+
+
+@pytest.mark.parametrize("fault", ["uncommitted", "two versions"])
+def test_a_run_of_no_one_version_is_refused(fault: str, script: ModuleType, results: Path) -> None:
+    set_commit(results, "0123456789", dirty=fault == "uncommitted")
+    if fault == "two versions":
+        set_commit(results / "finetune/property/..", "abc", dirty=False)
+        first = next(iter(results.glob("finetune/*/*/*/*/run.json")))
+        write_json(first, {"code": {"commit": "def", "dirty": False}})
+    with pytest.raises(SystemExit, match="one commit is wanted"):
+        script.section(results)
+    shutil.rmtree(results)
+
+
+def test_the_readme_has_the_part_once(script: ModuleType) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count(script.BEGIN) == text.count(script.END) == 1
+    assert text.index(script.BEGIN) < text.index(script.END)
