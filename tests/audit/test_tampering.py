@@ -6,6 +6,7 @@ anew afterwards, so that all hashes agree.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +36,8 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 RUN = f"{FINETUNE}/coord/seed1"
 QM9 = f"{RESULTS}/tables/qm9"
-SPLIT = "resources/splits/qm9/pvd_tiny.npz"
-LEAK = f"{RESULTS}/leaks/qm9/pvd_tiny.json"
+SPLIT = "resources/splits/qm9/pvd_tiny_draw1.npz"
+LEAK = f"{RESULTS}/leaks/qm9/pvd_tiny_draw1.json"
 
 
 def swap(folder: Path, first: str, second: str) -> None:
@@ -60,9 +61,9 @@ def cell_value(folder: Path) -> None:
 
 
 def first_number(folder: Path, suffix: str) -> None:
-    """Change the last digit of a number in one of the table's texts."""
+    """Change the last digit of a line of numbers in one of the table's texts."""
     path = folder / f"{QM9}{suffix}"
-    line = next(row for row in path.read_text().splitlines() if "Coord" in row)
+    line = next(row for row in path.read_text().splitlines() if re.search(r"\d\.\d", row))
     digit = next(k for k in range(len(line) - 1, 0, -1) if line[k].isdigit())
     edit_text(path, line, f"{line[:digit]}{(int(line[digit]) + 1) % 10}{line[digit + 1 :]}")
 
