@@ -34,7 +34,8 @@ def with_seeds(experiments: Experiments, *seeds: int) -> Finetune:
 def only_scratch(experiments: Experiments) -> Experiments:
     """One method, which is not pre-trained, one seed and no ablation."""
     config = experiments.config
-    tables = {n: t for n, t in config.tables.items() if t.rows.sweep is None and n != "unimol"}
+    plain = (t for t in config.tables.items() if t[1].rows.sweep is None)
+    tables = {name: table for name, table in plain if table.rows.methods == "all"}
     smoothness = tables["smoothness"]
     columns = tuple(c for c in smoothness.columns if c.ratio_to is None)
     tables["smoothness"] = replace(smoothness, columns=columns)

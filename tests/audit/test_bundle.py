@@ -72,7 +72,7 @@ def test_what_travels_and_what_does_not(bundle: Path) -> None:
     for wanted in (f"{RESULTS}/tables/qm9.csv", "config.json", "Snakefile", "envs/lock.txt",
                    f"{RESULTS}/pretrain/coord/seed1/encoder.safetensors",
                    f"{RESULTS}/finetune/property/homo/coord/seed1/predictions.parquet",
-                   "resources/splits/qm9/pvd_tiny.npz", "resources/store/qm9/manifest.json",
+                   "resources/splits/qm9/pvd_tiny_draw1.npz", "resources/store/qm9/manifest.json",
                    "logs/tiny/pretrain/coord/seed1.log"):  # fmt: skip
         assert wanted in names
     assert not [n for n in names if n.endswith((".npy", "model.safetensors", ".pt", ".pkl"))]

@@ -65,7 +65,7 @@ def test_a_cell_that_is_none_is_refused_before_any_job(bare: Project) -> None:
     given = ("--nolock", "--config", "edition=tiny", "cell=qm9/cord/homo", "--", "rerun")
     result = bare.snakemake(*given, edition=None, check=False)
     assert result.returncode != 0
-    assert "no row 'cord'; allowed: baseline, scratch, coord" in result.stdout
+    assert "no row 'cord'; allowed: baseline, naive, scratch, coord" in result.stdout
     assert "Job stats" not in result.stdout
     assert "Traceback" not in result.stdout
 

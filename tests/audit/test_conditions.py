@@ -12,7 +12,7 @@ from georecon.audit.conditions import check_columns
 from georecon.audit.findings import Context, Finding
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.sections import Method
-from georecon.files import write_json
+from georecon.files import read_json, write_json
 from georecon.records.chain import read_graph
 from tests.projects import ROOT
 
@@ -23,8 +23,16 @@ def entry(path: str) -> dict[str, Any]:
     return {"path": path, "bytes": 1, "sha256": "0" * 64}
 
 
-def findings(folder: Path, steps: dict[str, int], seeds: dict[str, int]) -> list[Finding]:
-    """A table of one column, each method with its pre-training steps and fine-tuning seed."""
+def findings(
+    folder: Path,
+    steps: dict[str, int],
+    seeds: dict[str, int],
+    draws: dict[str, str] | None = None,
+) -> list[Finding]:
+    """A table of one column.
+
+    Each method has its pre-training steps, fine-tuning seed, and draw of training molecules.
+    """
     cells = []
     for method in METHODS:
         encoder = f"results/tiny/pretrain/{method}/seed1"
@@ -37,7 +45,8 @@ def findings(folder: Path, steps: dict[str, int], seeds: dict[str, int]) -> list
                 "seed": seed,
                 "settings": {"method": method, "seed": seed, "train": {"steps": length}},
                 "inputs": {} if stage == "pretrain" else
-                {"encoder": entry(f"{encoder}/{outputs[encoder]}")},
+                {"encoder": entry(f"{encoder}/{outputs[encoder]}"),
+                 "split": entry("s.npz") | {"sha256": (draws or {}).get(method, "a") * 64}},
                 "outputs": {"file": entry(f"{place}/{outputs[place]}")},
                 "job": {},
                 "training": {"steps": length},
@@ -60,6 +69,23 @@ def findings(folder: Path, steps: dict[str, int], seeds: dict[str, int]) -> list
 SAME = dict.fromkeys(METHODS, 1)
 
 
+@pytest.fixture
+def folder_of_two_seeds(tmp_path: Path) -> list[Finding]:
+    """The same with a second seed in every cell, which has another draw."""
+    steps = dict.fromkeys(METHODS, 20)
+    findings(tmp_path, steps, dict.fromkeys(METHODS, 2), dict.fromkeys(METHODS, "b"))
+    findings(tmp_path, steps, SAME)
+    path = tmp_path / "results/tiny/tables/qm9.json"
+    table = read_json(path)
+    for cell in table["cells"]:
+        (run,) = cell["runs"]
+        cell["runs"].append(run | {"path": run["path"].replace("seed1", "seed2")})
+    write_json(path, table)
+    experiments = Experiments.load(ROOT / "config", {"edition": "tiny"})
+    context = Context(tmp_path, experiments, read_graph(tmp_path, "tiny"), bundle=False)
+    return list(check_columns(context, "qm9"))
+
+
 @pytest.mark.parametrize("long", [20, 40])
 def test_equal_compute_is_no_unequal_condition(long: int, tmp_path: Path) -> None:
     steps = {"coord": 20, "coord_long": long, "georecon": 20}
@@ -76,3 +102,13 @@ def test_another_seed_is(tmp_path: Path) -> None:
     (found,) = findings(tmp_path, dict.fromkeys(METHODS, 20), SAME | {"coord_long": 2})
     assert found.touches == ("qm9/coord_long/homo",)
     assert "seeds" in found.text
+
+
+def test_seeds_with_draws_of_their_own_are_not(folder_of_two_seeds: list[Finding]) -> None:
+    assert folder_of_two_seeds == []
+
+
+def test_another_draw_of_labels_is(tmp_path: Path) -> None:
+    (found,) = findings(tmp_path, dict.fromkeys(METHODS, 20), SAME, {"georecon": "b"})
+    assert found.touches == ("qm9/georecon/homo",)
+    assert "finetune, seed 1: the split is another one" in found.text

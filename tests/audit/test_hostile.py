@@ -156,7 +156,7 @@ def pickled(marker: Path) -> bytes:
 
 
 BROKEN_FILES: dict[str, tuple[str, Callable[[Path], bytes]]] = {
-    "pickle in a split": ("resources/splits/qm9/pvd_tiny.npz", pickled),
+    "pickle in a split": ("resources/splits/qm9/pvd_tiny_draw1.npz", pickled),
     "pickle for predictions": (f"{RUN}/predictions.parquet", lambda m: pickle.dumps(Payload(m))),
     "garbage for predictions": (f"{RUN}/predictions.parquet", lambda m: b"PAR1" + b"\xff" * 500),
     "safetensors with an absurd header": (

@@ -6,6 +6,7 @@ anew afterwards, so that all hashes agree.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from georecon.audit.findings import DIFFERS, MISSING, NOT_COMPARABLE, REPRODUCED
+from georecon.errors import DataError
 from georecon.experiments.experiments import Experiments
 from georecon.files import read_json
 from georecon.reporting.tables import build, write_table
@@ -35,8 +37,8 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 RUN = f"{FINETUNE}/coord/seed1"
 QM9 = f"{RESULTS}/tables/qm9"
-SPLIT = "resources/splits/qm9/pvd_tiny.npz"
-LEAK = f"{RESULTS}/leaks/qm9/pvd_tiny.json"
+SPLIT = "resources/splits/qm9/pvd_tiny_draw1.npz"
+LEAK = f"{RESULTS}/leaks/qm9/pvd_tiny_draw1.json"
 
 
 def swap(folder: Path, first: str, second: str) -> None:
@@ -60,9 +62,9 @@ def cell_value(folder: Path) -> None:
 
 
 def first_number(folder: Path, suffix: str) -> None:
-    """Change the last digit of a number in one of the table's texts."""
+    """Change the last digit of a line of numbers in one of the table's texts."""
     path = folder / f"{QM9}{suffix}"
-    line = next(row for row in path.read_text().splitlines() if "Coord" in row)
+    line = next(row for row in path.read_text().splitlines() if re.search(r"\d\.\d", row))
     digit = next(k for k in range(len(line) - 1, 0, -1) if line[k].isdigit())
     edit_text(path, line, f"{line[:digit]}{(int(line[digit]) + 1) % 10}{line[digit + 1 :]}")
 
@@ -214,7 +216,10 @@ def remake_tables(folder: Path) -> None:
 
 
 def better_outputs(folder: Path) -> None:
-    """Labels of the test outputs changed, and everything after them made from that."""
+    """Labels of one run's test outputs changed, and what is evaluated from them.
+
+    Its tables cannot be made anew: methods are paired by molecule and label.
+    """
     from safetensors.numpy import load_file, save_file
 
     path = folder / RUN / "outputs.safetensors"
@@ -223,7 +228,8 @@ def better_outputs(folder: Path) -> None:
     save_file(outputs, path)
     made = (folder / RUN / "predictions.parquet", folder / RUN / "metrics.json")
     evaluate(path, folder / SPLIT, *made, unit="eV")
-    remake_tables(folder)
+    with pytest.raises(DataError, match="tested on other molecules"):
+        remake_tables(folder)
 
 
 def train_on_test(parts: dict[str, np.ndarray]) -> None:
@@ -266,6 +272,20 @@ def other_methods_runs(folder: Path) -> None:
     write_table(read_json(folder / f"{QM9}.json"), folder / QM9)
 
 
+def a_certain_win(folder: Path) -> None:
+    def change(table: dict[str, Any]) -> None:
+        best = next(d for d in table["comparison"]["differences"] if d["row"] == "georecon")
+        best |= {"value": -500.0}
+
+    edit_json(folder / f"{QM9}.json", change)
+    write_table(read_json(folder / f"{QM9}.json"), folder / QM9)
+
+
+def no_comparison(folder: Path) -> None:
+    edit_json(folder / f"{QM9}.json", lambda table: table.update(comparison=None))
+    write_table(read_json(folder / f"{QM9}.json"), folder / QM9)
+
+
 def other_labels(array: np.ndarray) -> None:
     array += 0.001
 
@@ -296,6 +316,10 @@ SEALED: dict[str, tuple[Change, str, str, str]] = {
         one_seed_less, "table edited", f"{QM9}.json", "coord/homo"),
     "a cell filled from another method's runs": (
         other_methods_runs, "table edited", f"{QM9}.json", "georecon/homo"),
+    "a difference to another method": (
+        a_certain_win, "value differs", f"{QM9}.json", "value -500.0 of georecon against coord"),
+    "a table without its comparison": (
+        no_comparison, "value differs", f"{QM9}.json", "comparison of methods"),
     "labels of a store": (
         lambda f: tamper.rewrite_array(f, "resources/store/qm9/labels_homo.npy", other_labels),
         "predictions differ", f"{RUN}/predictions.parquet", "labels are not those"),

@@ -75,7 +75,7 @@ def test_pairing_by_seed_is_used() -> None:
 def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
     found = one(BETTER, {"ours": {"a": [1.0, 1.1][:seeds]}, "theirs": {"a": [9.0, 9.1][:seeds]}})
     assert (found.verdict, found.low) == (UNDECIDED, None)
-    assert f"{seeds} seeds; 3 decide" in found.reason
+    assert f"seeds: {seeds}; from 3 on" in found.reason
 
 
 def test_what_is_not_there_decides_nothing() -> None:
@@ -94,7 +94,7 @@ def test_one_quantity_of_a_force_table_decides() -> None:
     }
     found = one(ClaimTest(better="ours", than="theirs", quantity="force"), rows)
     assert found.verdict == SUPPORTED
-    assert found.compared == "Force_Ours against Force_Theirs"
+    assert found.compared == "force: Force_Ours against force: Force_Theirs"
 
 
 def test_an_ablation_varies_or_not() -> None:

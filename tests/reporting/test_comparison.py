@@ -17,8 +17,9 @@ from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec, Column, Row, TableSpec
 from georecon.files import read_json, write_json
 from georecon.reporting.comparison import Comparison, compare, read_predictions, single_errors
+from georecon.reporting.latex import latex
 from georecon.reporting.layout import layout, shown_cells, worse_cells
-from georecon.reporting.tables import build, values_by_seed
+from georecon.reporting.tables import build, values_by_seed, write_table
 from georecon.reporting.texts import csv_text, markdown
 from georecon.stages.evaluate import errors, prediction_table
 
@@ -160,6 +161,20 @@ def test_formats_say_the_same_differences(table: dict[str, Any]) -> None:
     place = ("mine", "coord", "gap")
     (wanted,) = (d for d in differences if (d["row"], d["reference"], d["column"]) == place)
     assert [float(x) for x in mine[at : at + 3]] == [wanted[k] for k in ("value", "low", "high")]
+
+
+def test_a_table_read_back_says_the_same(table: dict[str, Any], tmp_path: Path) -> None:
+    """JSON sorts its keys: texts depend on the order of rows, not on that of objects."""
+    table["comparison"]["ranks"] = dict.fromkeys(("scratch", "mine", "coord"), 2.0)
+    write_table(table, tmp_path / "again")
+    again = read_json(tmp_path / "again.json")
+    assert again == table
+    for suffix, text in (
+        (".md", markdown(again)),
+        (".csv", csv_text(again)),
+        (".tex", latex(again)),
+    ):
+        assert (tmp_path / f"again{suffix}").read_text() == text
 
 
 def test_two_seeds_have_differences_without_intervals(tmp_path: Path, spec: TableSpec) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from georecon.experiments.experiments import Experiments
+from georecon.reporting.claims import Verdict, claims_markdown
 from georecon.reporting.escape import csv_field, markdown_escape, one_line
 from georecon.reporting.expected import Expected, PublicClaim
 from georecon.reporting.html_page import POLICY
@@ -101,6 +102,15 @@ def test_markdown_keeps_one_line_a_row(text: str) -> None:
     assert lines[0] == f"### {markdown_escape(text)}"
     rows = [line for line in lines if line.startswith("|")]
     assert len(rows) == 4 + 3
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_verdicts_of_claims_keep_their_columns(text: str) -> None:
+    verdict = Verdict(claim=text, source=text, table="t", compared=text, effect=None, low=None,
+                      high=None, columns=0, seeds=0, verdict="undecided", reason=text)  # fmt: skip
+    found = check_page(page(claims_markdown([verdict]), text, {}))
+    label = one_line(text)
+    assert found.rows[1] == [label, label, "t", "–", "0", f"undecided ({label})"]
 
 
 @pytest.mark.parametrize("text", HOSTILE)

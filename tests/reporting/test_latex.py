@@ -113,6 +113,7 @@ def _heads(text: str) -> int:
     [
         (2, 40, "column"),
         (40, 2, "column"),
+        (5, 90, "column"),
         (30, 30, "column"),
         (3, 3, "a label of many words that has to wrap"),
         (3, 5, "averylongword" * 8),

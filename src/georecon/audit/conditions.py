@@ -51,7 +51,7 @@ class StageTerms:
 
     Attributes:
         settings: but for those in which runs may differ.
-        data: hashes of store and split.
+        data: hash of the store.
         steps: taken; None where validation decides.
     """
 
@@ -66,10 +66,12 @@ class Terms:
 
     Attributes:
         stages: terms by stage.
+        splits: hash of the split by stage and seed; a seed may be a draw of labels of its own.
         seeds: of fine-tuning, as text; None for a cell without.
     """
 
     stages: Mapping[str, StageTerms]
+    splits: Mapping[tuple[str, str], str]
     seeds: tuple[str, ...] | None
 
 
@@ -80,6 +82,9 @@ def _unequal(first: Terms, second: Terms) -> str | None:
             return text
     if first.seeds is not None and second.seeds is not None and first.seeds != second.seeds:
         return f"seeds is {json.dumps(second.seeds)}, there {json.dumps(first.seeds)}"
+    for (stage, seed), split in first.splits.items():
+        if second.splits.get((stage, seed), split) != split:
+            return f"{stage}, seed {seed}: the split is another one"
     return None
 
 
@@ -91,6 +96,7 @@ def _difference(found: StageTerms, wanted: StageTerms, stage: str) -> str | None
 def _terms(context: Context, cell: str) -> Terms | Finding:
     """What a cell's runs have in common; a finding if its own seeds differ in it."""
     found: dict[str, StageTerms] = {}
+    splits: dict[tuple[str, str], str] = {}
     seeds: list[str] = []
     for link in context.graph.chain(cell):
         if not isinstance(link, Run) or link.record.stage not in _TRAINED:
@@ -100,15 +106,20 @@ def _terms(context: Context, cell: str) -> Terms | Finding:
             continue
         terms = StageTerms(
             settings={k: v for k, v in record.settings.items() if k not in _OWN},
-            data={k: record.inputs[k].sha256 for k in ("store", "split") if k in record.inputs},
+            data={k: record.inputs[k].sha256 for k in ("store",) if k in record.inputs},
             steps=_fixed_steps(record),
         )
         if stage == "finetune":
             seeds.append(str(record.seed))
-        if (text := _difference(terms, found.setdefault(stage, terms), stage)) is not None:
+        text = _difference(terms, found.setdefault(stage, terms), stage)
+        if (claim := record.inputs.get("split")) is not None:
+            first = splits.setdefault((stage, str(record.seed)), claim.sha256)
+            if text is None and first != claim.sha256:
+                text = f"{stage}, seed {record.seed}: the split is another one"
+        if text is not None:
             text = f"the seeds of {cell} differ: {text}"
             return Finding(kind="unequal conditions", path=link.path, text=text, touches=(cell,))
-    return Terms(stages=found, seeds=tuple(sorted(seeds)) if seeds else None)
+    return Terms(stages=found, splits=splits, seeds=tuple(sorted(seeds)) if seeds else None)
 
 
 def _fixed_steps(record: Record) -> int | None:

@@ -67,17 +67,18 @@ class Verdict:
 def verdicts(
     expected: Mapping[str, Expected], tables: Sequence[Mapping[str, Any]]
 ) -> list[Verdict]:
-    """One verdict for each test of each claim, in the order of the tables.
+    """One verdict for each test of each claim, in the order of the tables; absent ones last.
 
     Args:
         expected: the paper's claims by table.
         tables: content of the edition's tables.
     """
     content = {table["table"]: table for table in tables}
+    names = [*(name for name in content if name in expected), *sorted(set(expected) - set(content))]
     return [
         _verdict(claim, test, name, content.get(name))
-        for name, entry in expected.items()
-        for claim in entry.claims
+        for name in names
+        for claim in expected[name].claims
         for test in claim.tests
     ]
 
@@ -95,7 +96,7 @@ def _verdict(
     elif not effects:
         reason = "no column has all rows that decide it"
     elif interval is None:
-        reason = f"{len(effects)} seeds; {FEWEST_SEEDS} decide"
+        reason = f"seeds: {len(effects)}; from {FEWEST_SEEDS} on they decide"
     elif interval.excludes_zero:
         verdict = SUPPORTED if interval.high < 0.0 else CONTRARY
     else:
@@ -124,7 +125,9 @@ def _values(table: Mapping[str, Any], test: ClaimTest) -> tuple[Values, dict[str
         row, column = cell["row"], cell["column"]
         if row in rows and cell["values"] and (not test.columns or column in test.columns):
             found.setdefault(row.removeprefix(wanted), {})[column] = cell["values"]
-    return found, {key.removeprefix(wanted): row["label"] for key, row in rows.items()}
+    labels = {key: row["label"].rpartition("], ")[2] for key, row in rows.items()}
+    quantity = f"{test.quantity}: " if test.quantity else ""
+    return found, {key.removeprefix(wanted): quantity + label for key, label in labels.items()}
 
 
 def _effects(

@@ -25,7 +25,7 @@ _CHARACTER = 4.6  # width of a letter in \footnotesize [pt]; digits are a little
 _GAP = 8.0  # between two columns [pt]
 _MOST_LABEL = 110.0  # of the first column [pt]; longer labels wrap
 _LEAST = 26.0
-_MOST_LINES = 42  # of \footnotesize, beside a caption on one page
+_HEIGHT, _LINE = 500.0, 9.6  # of a page, and of a line of \footnotesize [pt]
 _END = r" \tabularnewline"  # \\ ends a line of a ragged cell instead
 _LONGEST = 12.0  # a wider word of a label may be broken [letters]
 _LONGEST_IN_CAPTION = 30.0
@@ -40,19 +40,25 @@ class _Piece:
     rows: list[list[str]]
     lines: int
 
+    @property
+    def height(self) -> float:
+        """With its rules and the space after it [pt]."""
+        return self.lines * _LINE
+
 
 def latex(table: Mapping[str, Any]) -> str:
     """A table's JSON as ``table`` environments with booktabs rules."""
     found = layout(table)
     pieces = [piece for block in (found.main, *found.differences) for piece in _pieces(block)]
-    floats: list[list[_Piece]] = []
-    filled = 0
+    words = f"{found.title}. {' '.join(found.sentences)}"
+    floats: list[list[_Piece]] = [[]]
+    room = _HEIGHT - _LINE * width(words) * _CHARACTER / _WIDTH
     for piece in pieces:
-        if not floats or filled + piece.lines > _MOST_LINES:
+        if floats[-1] and room < piece.height:
             floats.append([])
-            filled = 0
+            room = _HEIGHT - 4 * _LINE
         floats[-1].append(piece)
-        filled += piece.lines
+        room -= piece.height
     return "\n".join(_float(found, own, number) for number, own in enumerate(floats))
 
 
@@ -67,7 +73,7 @@ def _float(found: Layout, pieces: Sequence[_Piece], number: int) -> str:
     return (
         "\\begin{table}\n\\centering\\footnotesize\\sloppy\\setlength{\\tabcolsep}{4pt}\n"
         f"{body}\n"
-        f"\\caption{{{caption}}}\n"
+        f"\\caption{{\\footnotesize {caption}}}\n"
         f"\\label{{{label}}}\n"
         "\\end{table}\n"
     )
@@ -99,7 +105,8 @@ def _pieces(block: Block) -> Iterator[_Piece]:
     turned_cells = [list(column) for column in zip(*cells, strict=True)]
     turned = list(_cut(block.title, [(label, "") for label in labels], heads, turned_cells))
     height = [sum(piece.lines for piece in pieces) for pieces in (plain, turned)]
-    yield from turned if block.lines and height[1] < height[0] else plain
+    fits = all(piece.height < _HEIGHT - 8 * _LINE for piece in turned)
+    yield from turned if block.lines and fits and height[1] < height[0] else plain
 
 
 _Label = tuple[str, str]
@@ -168,7 +175,7 @@ def _piece(
         for label, own in zip(labels, cells, strict=True)
     ]
     tall = [_lines(head, width) for head, width in zip(heads, widths[1:], strict=True)]
-    lines = 2 + max(tall, default=1) + sum(_lines(label, widths[0]) for label in labels)
+    lines = 3 + max(tall, default=1) + sum(_lines(label, widths[0]) for label in labels)
     return _Piece(latex_words(title, _LONGEST_IN_CAPTION), widths, rows, lines + bool(title))
 
 

@@ -225,8 +225,9 @@ def _comparison_sentences(table: Mapping[str, Any], compared: Comparison) -> lis
         )
     labels = {row["key"]: row["label"] for row in table["rows"]}
     if len(compared.ranks) > 1:
-        order = sorted(compared.ranks.items(), key=lambda pair: pair[1])
-        ranks = "; ".join(f"{labels[row]} {rank:.1f}" for row, rank in order)
+        known = [row for row in labels if row in compared.ranks]  # equal ranks in their order
+        order = sorted(known, key=lambda row: compared.ranks[row])
+        ranks = "; ".join(f"{labels[row]} {compared.ranks[row]:.1f}" for row in order)
         found.append(f"Mean rank over columns, 1 is best: {ranks}.")
     return found
 

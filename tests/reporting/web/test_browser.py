@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -376,6 +379,49 @@ def test_print_shows_tables_and_no_controls(browser: Browser, page: Path) -> Non
     for selector in ("nav", ".search", ".tools", "#theme"):
         assert not browser.find(selector).is_displayed()
     assert browser.find("#grid-qm9").is_displayed()
+
+
+def test_printed_heads_that_come_again_have_their_words(browser: Browser, page: Path) -> None:
+    """Chromium leaves out the buttons of a head on all pages but the first."""
+    browser.open(page.as_uri())
+    browser.media(printing=True)
+    printed = browser.driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})
+    if shutil.which("pdftotext") is None:
+        pytest.skip("needs Debian's package poppler-utils")
+    pdf = base64.b64decode(printed["data"])
+    text = subprocess.run(["pdftotext", "-layout", "-", "-"], input=pdf, capture_output=True,
+                          check=True).stdout.decode()  # fmt: skip
+    heads = [line for line in text.splitlines() if re.match(r"\s*Table +Row +Column +Number", line)]
+    assert len(heads) > 2
+
+
+def test_a_runs_dialog_draws_its_curve(
+    browser: Browser, tree: tuple[Path, Experiments], tmp_path: Path
+) -> None:
+    root = shutil.copytree(tree[0], tmp_path / "tree")
+    rows = "".join(f"{step},{2.0 / step}\n" for step in range(1, 9))
+    for curve in root.glob("results/tiny/pretrain/*/seed*/metrics.csv"):
+        curve.write_text("step,val_score\n" + rows)
+    browser.open(f"{toy_site.write_page(root, tree[1]).as_uri()}#/cell/qm9/georecon/homo")
+    browser.wait(CHAIN_OPEN)
+    curves = browser.all("#chain svg.curve polyline")
+    assert curves
+    points = str(curves[0].get_attribute("points")).split()
+    heights = [float(point.split(",")[1]) for point in points]
+    assert len(points) == 8
+    assert heights == sorted(heights)
+    assert (heights[0], heights[-1]) == (0.0, 60.0)
+    assert "step 1 to 8: 2 to 0.25" in browser.find("#chain .held-out").text
+    assert browser.log() == []
+
+
+def test_paths_in_a_dialog_open_their_files(browser: Browser, address: str) -> None:
+    browser.open(f"{address}#/cell/qm9/georecon/homo")
+    browser.wait(CHAIN_OPEN)
+    link = browser.find("#chain .path a")
+    assert link.text.endswith("metrics.json")
+    link.click()
+    browser.wait("return document.body.textContent.includes('naive_mae')")
 
 
 def test_hostile_names_are_text(browser: Browser, page: Path, tmp_path: Path) -> None:
