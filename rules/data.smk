@@ -5,6 +5,8 @@ ruleorder: xmd17 > fetch
 
 
 rule fetch:
+    input:
+        of(values.own_file),
     output:
         file=f"{paths.RAW}/{{dataset}}/{{file}}",
         record=f"{paths.RECORDS}/fetch/{{dataset}}/{{file}}.json",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from georecon.experiments.experiments import Experiments
 from georecon.keys import as_json, key_hints
 from georecon.stages.preprocess import preprocess
 from georecon.units import BOHR_TO_ANGSTROM, EV_TO_KCAL_MOL, HARTREE_TO_EV, factor
+from tests.frame.documented import own_data
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLIT = {"rule": "random", "name": "mine", "train": 3, "val": 1, "test": None, "seed": 1}
@@ -89,7 +89,7 @@ def test_force_layouts(layout: str, mirror: Path, tmp_path: Path) -> None:
             assert np.array_equal(store.forces, forces * ratio)
     columns = [c for c in found.tables.columns("md17") if c.key == "molecule"]
     assert columns
-    recipe = found.runs.recipe("mine", "molecule")
+    recipe = found.runs.recipe("force", "molecule")
     assert (recipe.energy_weight, recipe.force_weight) == (0.2, 0.8)
 
 
@@ -130,7 +130,10 @@ TRAIN = {
     "clip": 0, "evaluations": 1, "patience": 0, "checkpoint_seconds": 1,
 }  # fmt: skip
 LARGE = {
-    "large_force": {"split": SPLIT, "noise_sigma": 0, "evaluation_batch": 1, "train": TRAIN}
+    "large_force": {
+        "split": SPLIT, "noise_sigma": 0, "references": "card", "evaluation_batch": 1,
+        "train": TRAIN,
+    }
 }  # fmt: skip
 
 
@@ -211,12 +214,10 @@ def test_left_out_molecules_are_counted_as_rejected(mirror: Path, tmp_path: Path
     assert not np.isin([4, 9], Store.open(tmp_path / "s").ids).any()
 
 
-def test_example_of_the_readme(mirror: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    text = (ROOT / "config/README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.S)
-    given = yaml.safe_load(block)
+def test_example_of_the_readme(mirror: Path, tmp_path: Path) -> None:
+    given = yaml.safe_load(own_data())
     file = given["datasets"]["mine"]["sources"]["local"]["files"]["my_molecule"]
-    file["local"] = str(mirror / file["local"].removeprefix("../shared/data/"))
+    file["local"] = str(mirror / "3bpa/dataset_3BPA/train_300K.xyz")
     found = Experiments.load(ROOT / "config", given)
     assert len(store_of(found, tmp_path, "my_molecule")) == 500
     assert found.tables.spec("md17").as_json()["title"].startswith("Mine")
@@ -294,7 +295,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {**GOOD, "targets": {"y": {}}}, ["datasets.mine.targets.y", "it has: x"]
     ),
     "unknown atomref": (
-        {**GOOD, "targets": {"x": {"atomref": "e"}}}, ["targets.x.atomref: is 'e'; allowed: none"]
+        {**GOOD, "targets": {"x": {"atomref": "e"}}},
+        ["targets.x.atomref: is 'e'; allowed: isolated_atoms"],
     ),
     "more wanted than there is": (
         card("frames", {"x": {"local": "x", "expected_molecules": 3}}, raw_units=EV),

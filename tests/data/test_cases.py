@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from georecon.data.raw.fetch import fetch
 from georecon.data.readers.extxyz import ISOLATED_ATOM
+from georecon.data.split import read_split
 from georecon.data.store import Store
-from georecon.errors import DataError, FetchError
-from tests.data.test_bring_your_own import EV, card, load, local, store_of
+from georecon.errors import ConfigError, DataError, FetchError
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.yaml_files import read_mapping
+from georecon.stages.split import make_split
+from tests.data.test_bring_your_own import EV, ROOT, card, load, local, store_of
 
 
 @pytest.fixture
@@ -144,3 +149,45 @@ def test_archives_of_a_mac(cases: Path, tmp_path: Path, reader: str, name: str) 
     given |= {"targets": {"u0": {}}, "units": {"u0": "eV"}, "ranges": {}}
     store = store_of(load(given, "property"), tmp_path)
     assert store.ids.tolist() == list(range(1, 13))
+
+
+# ---- configurations ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dup", r"dup\.yaml, line 16: key 'finetune' is given twice"),
+        ("int", r"int\.yaml, line 15: key 300 is read as 300; .* write \"300\""),
+        ("no", r"no\.yaml, line 15: key NO is read as False; .* write \"NO\""),
+        ("dot", r"datasets\.mine\.sources\.local\.files\.T300\.5: name is 'T300\.5'; must be "),
+        ("slash", r"datasets\.mine\.sources\.local\.files\.a/b: name is 'a/b'; must be letters"),
+        ("space", r"datasets\.mine\.sources\.local\.files\.my molecule: name is 'my molecule'"),
+    ],
+)
+def test_configurations_that_are_refused(cases: Path, name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Experiments.load(ROOT / "config", read_mapping(cases / f"config/{name}.yaml"))
+
+
+def test_lists_of_rows_of_ones_own(cases: Path, tmp_path: Path) -> None:
+    """From two files of one's own to the published split."""
+    given = read_mapping(cases / "config/index.yaml")
+    source = given["datasets"]["mine"]["sources"]["local"]
+    for file in (source["files"]["ethanol"], *source["indices"].values()):
+        file["local"] = str(cases / "config" / Path(file["local"]).name)
+    found = Experiments.load(ROOT / "config", given)
+    store = store_of(found, tmp_path, "ethanol")
+    plan = found.data.split_plan("mine", "ethanol_official")
+    for rows in plan.indices.values():
+        place = tmp_path / "raw" / rows.name
+        fetch(found.data.card_file("mine", rows.name), place, offline=True)
+    made = make_split(plan.as_json(), store.path, tmp_path / "s.npz", tmp_path / "raw")
+    assert made["counts"] == {"train": 8, "val": 2, "test": 10}
+    split = read_split(tmp_path / "s.npz")
+    for ids, name in ((np.concatenate([split.train, split.val]), "train"), (split.test, "test")):
+        rows_of = [int(row) for row in (cases / f"config/{name}.csv").read_text().split()]
+        assert sorted(ids.tolist()) == sorted(store.ids[rows_of].tolist())
+    (tmp_path / "raw/train.csv").write_text("1\n2\n")
+    with pytest.raises(DataError, match=r"train\.csv: holds 4 bytes, expected"):
+        make_split(plan.as_json(), store.path, tmp_path / "s.npz", tmp_path / "raw")

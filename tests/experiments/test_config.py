@@ -213,6 +213,71 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["finetune.property.split.train: missing"],
     ),
     "unknown map": ({"smoothness": {"maps": ["max"]}}, ["smoothness.maps.0", "mean"]),
+    "value of a sweep given twice": (
+        {"tables": {"noise_scale": {"rows": {"sweep": {"values": [0.4, 0.1, 0.4]}}}}},
+        ["tables.noise_scale.rows.sweep.values: has 0.4 twice"],
+    ),
+    "value of a sweep given twice, once as a fraction": (
+        {"tables": {"decoder_depth": {"rows": {"sweep": {"values": [1, 1.0]}}}}},
+        ["tables.decoder_depth.rows.sweep.values: has 1.0 twice"],
+    ),
+    "displacement given twice": (
+        {"smoothness": {"displacements": [0.1, 0.10]}}, ["smoothness.displacements: has 0.1 twice"]
+    ),
+    "value of a sweep that is no number": (
+        {"tables": {"noise_scale": {"rows": {"sweep": {"values": [0.4, float("nan")]}}}}},
+        ["tables.noise_scale.rows.sweep.values.1: is nan"],
+    ),
+    "value of a sweep that is no name of a folder": (
+        {"tables": {"noise_scale": {"rows": {"sweep": {"values": [0.4, 1e-9]}}}}},
+        ["tables.noise_scale.rows.sweep.values.1: is 1e-09", "only 0-9 and ."],
+    ),
+    "infinite parameter": (
+        {"methods": {"coord": {"params": {"sigma": float("inf")}}}},
+        ["methods.coord.params.sigma: is inf", "finite"],
+    ),
+    "infinite range": (
+        {"datasets": {"qm9": {"ranges": {"mu": [0.0, float("inf")]}}}},
+        ["datasets.qm9.ranges.mu.1: is inf"],
+    ),
+    "huge seed of a split": (
+        {"finetune": {"property": {"split": {"seed": 2**70}}}},
+        ["finetune.property.split.seed: is 1180591620717411303424", "at most"],
+    ),
+    "method that is the folder above": ({"methods": {"..": {"label": "x"}}}, ["methods...: name"]),
+    "table that leads far away": (
+        {"tables": {"../../../x": {}}}, ["tables.../../../x: name is '../../../x'"]
+    ),
+    "method with the end of a line": (
+        {"methods": {"mine\n": {"label": "x"}}}, ["name is 'mine\\n'; must be lower-case letters"]
+    ),
+    "edition with the end of a line": ({"edition": "laptop\n"}, ["edition is 'laptop\\n'"]),
+    "cell with the end of a line": ({"cell": "qm9/coord/homo\n"}, ["cell: is 'qm9/coord/homo\\n'"]),
+    "dataset with a hyphen": (
+        {"datasets": {"my-set": {}}}, ["datasets.my-set: name is 'my-set'", "letters, digits and _"]
+    ),
+    "target with a blank": (
+        {"datasets": {"qm9": {"targets": {"my gap": None}}}},
+        ["datasets.qm9.targets.my gap: name is 'my gap'", "letters, digits, _ and -"],
+    ),
+    "target that leads elsewhere": (
+        {"datasets": {"qm9": {"targets": {"../x": None}}}}, ["datasets.qm9.targets.../x: name"]
+    ),
+    "test part that leads elsewhere": (
+        {"datasets": {"3bpa": {"sources": {"official": {
+            "parts": {"3bpa": {"test": {"a/b": "x"}}}}}}}},
+        ["datasets.3bpa.sources.official.parts.3bpa.test.a/b: name"],
+    ),
+    "title with other braces": (
+        {"tables": {"md17": {"title": "{b}"}}}, ["tables.md17.title: is '{b}'", "{title} alone"]
+    ),
+    "title with an open brace": (
+        {"tables": {"md17": {"title": "{title"}}}, ["tables.md17.title: is '{title'"]
+    ),
+    "title with braces of a set that there is none of": (
+        {"tables": {"smoothness": {"title": "{title}: x"}}},
+        ["tables.smoothness.title: has {title}, and no column names a part"],
+    ),
 }  # fmt: skip
 
 
@@ -366,6 +431,14 @@ def test_what_yaml_would_drop_is_refused_with_file_and_line(
         read_mapping(path)
     for word in ["my.yaml", *words]:
         assert word in str(error.value)
+
+
+def test_no_methods_at_all_are_refused(folder: Path) -> None:
+    (folder / "methods.yaml").write_text("{}\n")
+    (folder / "editions/laptop.yaml").write_text(
+        re.sub(r"(?m)^methods:.*\n", "", (folder / "editions/laptop.yaml").read_text("utf-8"))
+    )
+    assert "methods: is empty; must have an entry" in refused(folder)
 
 
 @pytest.mark.parametrize("role", ["T300.5", "a/b", "my molecule", "..", "x\\ny"])

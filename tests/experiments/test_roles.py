@@ -143,7 +143,8 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["finetune.again.split.name: is 'few', as finetune.revised's", "another split"],
     ),
     "draws of published lists": (
-        {"finetune": {"revised": {"split": {"rule": "index", "number": 1, "draws": True}}}},
+        {"finetune": {"revised": {"split": {
+            "rule": "index", "number": 1, "test": None, "draws": True}}}},
         ["finetune.revised.split.draws: is true", "number of training molecules"],
     ),
     "comparison with a method that has no row": (

@@ -74,6 +74,47 @@ def test_render_gives_four_files_without_machine_or_time(
     assert not list(Path("logs").iterdir())
 
 
+HOSTILE = """text.usetex: True
+figure.figsize: 1, 1
+savefig.bbox: tight
+axes.prop_cycle: cycler('color', ['r'])
+font.family: Nothing Like This
+axes.xmargin: a word that is no number
+no.such.key: 1
+backend: TkAgg
+"""
+
+
+@pytest.mark.parametrize("where", ["folder, broken", "MATPLOTLIBRC", "HOME"])
+def test_the_users_matplotlibrc_changes_nothing(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiments = toy.experiments_of("tiny")
+    spec = figure_spec(experiments, "pretraining_curves").as_json()
+    parameters = {"edition": "tiny", "spec": spec, "outputs": ["out/figure.pdf"]}
+    contents = []
+    for name in ("clean", "hostile"):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        toy.write_results(experiments)
+        if name == "hostile":
+            home = folder / "home/.config/matplotlib"
+            home.mkdir(parents=True)
+            place = home if where == "HOME" else folder
+            data = HOSTILE.encode() + (b"font.size: 3 # \xf6" if "broken" in where else b"")
+            (place / "matplotlibrc").write_bytes(data)
+            if where == "MATPLOTLIBRC":
+                monkeypatch.setenv("MATPLOTLIBRC", str((place / "matplotlibrc").rename("x.rc")))
+            if where == "HOME":
+                monkeypatch.setenv("HOME", str(folder / "home"))
+                monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+                monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+        rendered(folder, toy.NOTEBOOKS / "pretraining_curves.ipynb", parameters)
+        contents.append({path.name: path.read_bytes() for path in Path("out").iterdir()})
+    assert contents[0] == contents[1]
+
+
 def test_failed_notebook_is_kept_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     panel = {"quantity": "", "rows": {"scratch": "scratch"}}

@@ -222,10 +222,12 @@ def test_leak_reports_join_the_caption(spec: dict[str, Any], tmp_path: Path) -> 
     paths = []
     for k, (shared, total) in enumerate([(3, 100), (0, 50)]):
         paths.append(str(tmp_path / f"leak{k}.json"))
-        write_json(paths[-1], {"dataset": "qm9", "shared": shared, "test_molecules": total})
+        report = {"dataset": "qm9", "shared": shared, "test_molecules": total}
+        write_json(paths[-1], {**report, "pretrain_molecules": 64})
     caption = build(TableSpec.from_json(spec), paths)["caption"]
     assert caption.startswith(spec["caption"])
     assert "3 of 150 qm9" in caption
+    assert caption.count("Pre-training draws from 64 molecules.") == 1
 
 
 # ---- LaTeX -----------------------------------------------------------------------------------

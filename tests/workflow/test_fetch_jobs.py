@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.frame.documented import own_data
+from tests.own_data import write_xyz
 from tests.projects import ROOT, Project, make_project
 
 pytestmark = pytest.mark.workflow
@@ -73,3 +75,38 @@ def test_every_address_is_https_before_http() -> None:
                 if urls and not urls[0].startswith("https://"):
                     plain[dataset] = file["sha256"]
     assert list(plain) == ["pcqm4mv2"]  # its host is not known to serve https; it has a sha256
+
+
+def own_project(folder: Path, name: str) -> tuple[Project, tuple[str, ...]]:
+    """A file of one's own, and what asks Snakemake for its copy."""
+    project = make_project(folder / "project")
+    write_xyz(folder / name, 12)
+    given = yaml.safe_load(own_data())
+    files = given["datasets"]["mine"]["sources"]["local"]["files"]
+    files["my_molecule"]["local"] = f"../{name}"
+    (project.folder / "my.yaml").write_text(yaml.safe_dump(given))
+    return project, ("--configfile", "my.yaml", "--", f"resources/raw/mine/{name}")
+
+
+@pytest.mark.parametrize("name", ["own [b] 1.xyz", "own@3*.xyz", "Größe (1).xyz"])
+def test_a_file_of_ones_own_is_found_by_any_name(name: str, tmp_path: Path) -> None:
+    project, chosen = own_project(tmp_path, name)
+    project.snakemake(*chosen, edition=None)
+    copy = project.folder / "resources/raw/mine" / name
+    assert copy.read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_changed_file_of_ones_own_is_noticed(tmp_path: Path) -> None:
+    """Not its numbers of before: it is fetched anew, and refused until the user says so."""
+    project, chosen = own_project(tmp_path, "own.xyz")
+    project.snakemake(*chosen, edition=None)
+    assert NOTHING in project.snakemake("-n", *chosen, edition=None).stdout
+    write_xyz(tmp_path / "own.xyz", 13)
+    result = project.snakemake(*chosen, edition=None, check=False)
+    assert result.returncode != 0
+    assert "to accept another file on purpose, remove 'mine/own.xyz' from" in result.stdout
+    (tmp_path / "own.xyz").unlink()
+    result = project.snakemake("-n", *chosen, edition=None, check=False)
+    assert result.returncode != 0
+    assert "Missing input files for rule fetch" in result.stdout
+    assert "../own.xyz" in result.stdout

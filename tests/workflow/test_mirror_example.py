@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from georecon.experiments.config import load_config
+from georecon.experiments.methods import Methods
 from tests.projects import Project, jobs_of, make_project
 
 pytestmark = pytest.mark.workflow
@@ -35,7 +37,9 @@ def test_it_plans_only_what_the_mirror_has(bare: Project) -> None:
     counts = Counter(rule for rule, _ in jobs_of(text))
     # two files of QM9, eight of MD17, three of 3BPA: no missing test file is asked for
     assert counts["fetch"] == 2 + 8 + 3
-    assert counts["finetune"] == (12 + 8 + 1) * 3 * 2
+    config = load_config(bare.folder / "config", {"edition": "laptop"})
+    runs = len(Methods(config).names()) * len(config.finetune.seeds)
+    assert counts["finetune"] == (12 + 8 + 1) * runs
     assert "test_dih" not in text
     assert "xmd17" not in text
 

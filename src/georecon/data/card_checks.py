@@ -8,6 +8,7 @@ from pathlib import Path
 
 from georecon.data.cards import (
     ALL,
+    ISOLATED_ATOMS,
     READER_KEYS,
     READER_ROLES,
     Card,
@@ -179,7 +180,7 @@ def _source_findings(card: Card, source: Source, where: str) -> list[str]:
         if getattr(source, key)
     ]
     roles = READER_ROLES.get(reader)
-    if roles and tuple(source.files) not in roles:
+    if roles and sorted(source.files) not in [sorted(names) for names in roles]:
         wanted = " or ".join(f"[{', '.join(names)}]" for names in roles)
         lines.append(f"{where}.files: are [{', '.join(source.files)}]; {reader} takes {wanted}")
     if not source.files:
@@ -198,15 +199,63 @@ def _source_findings(card: Card, source: Source, where: str) -> list[str]:
         elif quantity_of(unit) != kind:
             units = ", ".join(allowed_units(kind))
             lines.append(f"{where}.raw_units.{quantity}: is {unit!r}; allowed: {units}")
-    return lines + _index_findings(source, where) + _part_findings(card, source, where)
+    lines += _index_findings(source, where) + _name_findings(source, where)
+    return lines + _part_findings(card, source, where) + _force_findings(card, source, where)
+
+
+def _lists(source: Source) -> dict[str, File]:
+    """Published lists of rows by part."""
+    lists = source.indices
+    return {} if lists is None else {"train": lists.train, "test": lists.test}
 
 
 def _index_findings(source: Source, where: str) -> list[str]:
-    files = {"train": source.indices.train, "test": source.indices.test} if source.indices else {}
     return [
-        f"{where}.indices.{part}.name: missing; the list's file name, among the raw files"
-        for part, file in files.items()
+        f"{where}.indices.{part}: needs `local` (a path) or `name`, among the raw files"
+        for part, file in _lists(source).items()
         if file.name is None
+    ]
+
+
+def _name_findings(source: Source, where: str) -> list[str]:
+    """Names with wildcards, and two files of one name: both would be the first one's bytes."""
+    files = {f"files.{role}": file for role, file in source.files.items()}
+    files |= {f"indices.{part}": file for part, file in _lists(source).items()}
+    seen: dict[str, str] = {}
+    lines = []
+    for place, file in files.items():
+        for key, text in (("name", file.name), ("local", file.local)):
+            rest = (text or "").replace("{number}", "" if place.startswith("indices.") else "{}")
+            if "{" in rest or "}" in rest:
+                lines.append(f"{where}.{place}.{key}: is {text!r}; must have no braces")
+        first = seen.setdefault(file.name or place, place)
+        if not _same_bytes(files[first], file):
+            lines.append(
+                f"{where}.{place}.name: is {file.name!r}, as that of {first}, another file; "
+                "give it a `name` of its own"
+            )
+    return lines
+
+
+def _same_bytes(one: File, other: File) -> bool:
+    """Whether two entries are of one file, as members of an archive; a name alone says no other."""
+    pairs = [(one.sha256, other.sha256), (one.sha384, other.sha384), (one.md5, other.md5)]
+    both = [first == second for first, second in pairs if first and second]
+    if both:
+        return all(both)
+    places = [(file.local, file.package, file.path, file.urls) for file in (one, other)]
+    return not any(places[0]) or not any(places[1]) or places[0] == places[1]
+
+
+def _force_findings(card: Card, source: Source, where: str) -> list[str]:
+    """``no_forces`` of files that are trained on, or of sets without forces."""
+    tested = {role for split in source.parts.values() for role in split.test.values()}
+    trained = {split.train for split in source.parts.values()}
+    trained |= set(card.targets or {}) - set(source.parts)
+    return [
+        f"{where}.files.{role}.no_forces: only a test file of `parts` may have energies only"
+        for role, file in source.files.items()
+        if file.no_forces is not None and not (card.forces and role in tested - trained)
     ]
 
 
@@ -230,13 +279,17 @@ def _target_findings(card: Card, base: str) -> list[str]:
     known = [*source.files, *source.parts] if source else []
     for name in card.targets or {}:
         target = card.target(name)
+        if name == ALL:
+            lines.append(f"{base}.targets.{name}: the name is taken")
         if card.forces and name not in known:
             lines.append(
                 f"{base}.targets.{name}: source {card.default_source} has no such file or part; "
                 f"it has: {', '.join(known)}"
             )
-        if target.atomref and target.atomref not in card.atomrefs:
-            lines.append(f"{base}.targets.{name}.atomref: {choice(target.atomref, card.atomrefs)}")
+        frames = source is not None and source.reader == "frames"
+        allowed = [*card.atomrefs, *([ISOLATED_ATOMS] if frames else [])]
+        if target.atomref and target.atomref not in allowed:
+            lines.append(f"{base}.targets.{name}.atomref: {choice(target.atomref, allowed)}")
         lines += _unit_findings(target, f"{base}.targets.{name}")
     return lines
 

@@ -17,6 +17,9 @@ from georecon.keys import Json, Key, as_json, choice
 ALL = "all"
 """Name of the store that holds every file of a set with one store a target: for pre-training."""
 
+ISOLATED_ATOMS = "isolated_atoms"
+"""As a target's ``atomref``: the energies of the file's own frames of isolated atoms."""
+
 FILE_STRIDE = 100_000_000
 """Ids of a store made from several files: place of the file x this + id within the file."""
 
@@ -77,6 +80,9 @@ class File:
     computed: Annotated[bool, Key("whether a rule makes it")] = False
     expected_molecules: Annotated[int | None, Key("any other count is refused", at_least=1)] = None
     missing: Annotated[str | None, Key("why it is not to be had: its cells stay empty")] = None
+    no_forces: Annotated[
+        str | None, Key("why a test file of `parts` has energies only: its force cells stay empty")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +145,13 @@ class Target:
     )
     loss: Annotated[str, Key("on standardised labels", choices=("mse", "smooth_l1"))] = "mse"
     standardize: Annotated[bool, Key("subtract the training mean, divide by the spread")] = True
-    atomref: Annotated[str | None, Key("entry of `atomrefs` that is subtracted first")] = None
+    atomref: Annotated[
+        str | None,
+        Key(
+            "entry of `atomrefs` that is subtracted first; `isolated_atoms`: the energies of the "
+            "file's own frames with `config_type=IsolatedAtom`"
+        ),
+    ] = None
     train_val: Annotated[
         int | None, Key("training and validation frames of the set's own protocol", at_least=2)
     ] = None
@@ -231,7 +243,7 @@ def quantities(card: Card) -> list[str]:
 def reading_json(card: Card) -> Json:
     """The part of a card that its store depends on: no recipes, titles or addresses."""
     name, source = card_source(card)
-    files = {role: replace(file, urls=()) for role, file in source.files.items()}
+    files = {role: replace(file, urls=()) for role, file in sorted(source.files.items())}
     targets = {key: Target(label=card.target(key).label) for key in card.targets or {}}
     reading = Card(
         kind=card.kind,
@@ -277,7 +289,9 @@ def missing_file(card: Card, role: str, source: str | None = None) -> str | None
 
 
 def store_roles(card: Card, target: str | None = None, source: str | None = None) -> list[str]:
-    """Roles of the raw files behind a store, training file first; missing ones left out.
+    """Roles of the raw files behind a store; missing ones left out.
+
+    A training file stands before its test files.
 
     Args:
         card: a completed card.
@@ -288,10 +302,11 @@ def store_roles(card: Card, target: str | None = None, source: str | None = None
         ConfigError: no such source or target; or nothing is left of it.
     """
     _, entry = card_source(card, source)
+    # by name where nothing else orders them: ids, and so splits, do not follow the order of keys
     if not card.store_per_file:
-        return list(entry.files)
+        return sorted(entry.files)
     if target == ALL:
-        each = (store_roles(card, name, source) for name in card.targets or {})
+        each = (store_roles(card, name, source) for name in sorted(card.targets or {}))
         return list(dict.fromkeys(role for roles in each for role in roles))
     split = entry.parts.get(target) if target else None
     if split is None and target not in entry.files:

@@ -66,6 +66,7 @@ class Manifest:
         rejected: the records that were left out.
         elements: atomic numbers that occur, increasing.
         files: arrays by file name.
+        isolated_atoms: energies of frames of isolated atoms, by label and element.
     """
 
     dataset: str
@@ -75,6 +76,7 @@ class Manifest:
     rejected: tuple[Rejected, ...]
     elements: tuple[int, ...]
     files: Mapping[str, ArrayFile]
+    isolated_atoms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -83,7 +85,10 @@ class Manifest:
 
     def as_json(self) -> dict[str, Any]:
         """Content of the file."""
-        return asdict(self) | {"format_version": FORMAT_VERSION, "sha256": self.sha256}
+        known = asdict(self)
+        if not self.isolated_atoms:
+            del known["isolated_atoms"]
+        return known | {"format_version": FORMAT_VERSION, "sha256": self.sha256}
 
     @classmethod
     def read(cls, store: Path, *, verify: bool = False) -> Manifest:
@@ -118,6 +123,7 @@ class Manifest:
                 rejected=tuple(Rejected(**entry) for entry in content["rejected"]),
                 elements=tuple(content["elements"]),
                 files={name: _array(entry) for name, entry in content["files"].items()},
+                isolated_atoms=content.get("isolated_atoms", {}),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(file, None, f"no whole manifest ({error!r})") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,19 @@ class Rejected:
 
     record: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IsolatedAtom(Rejected):
+    """A frame of a single atom: no molecule, but a reference of its element.
+
+    Attributes:
+        symbol: of its element.
+        labels: its energies by label, in store units.
+    """
+
+    symbol: str
+    labels: Mapping[str, float]
 
 
 def _offsets(counts: Int) -> Int:

@@ -25,7 +25,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from georecon.data.manifest import MANIFEST, ArrayFile, Counts, Manifest, Source
-from georecon.data.molecules import Float, Int, Molecules, Rejected, check_molecules
+from georecon.data.molecules import (
+    Float,
+    Int,
+    IsolatedAtom,
+    Molecules,
+    Rejected,
+    check_molecules,
+)
 from georecon.errors import DataError
 from georecon.files import sha256_file, write_json
 
@@ -85,19 +92,28 @@ class StoreWriter:
         dataset: name of the dataset card.
         source: where the molecules came from.
         units: unit of each label, of ``pos`` and of ``forces``.
+        forces: a chunk without forces has NaN in their place (a test file with energies only).
 
     Raises:
         DataError: an appended chunk is unusable, or the same id came twice.
     """
 
     def __init__(
-        self, path: str | Path, *, dataset: str, source: Source, units: dict[str, str]
+        self,
+        path: str | Path,
+        *,
+        dataset: str,
+        source: Source,
+        units: dict[str, str],
+        forces: bool = False,
     ) -> None:
         self.path = Path(path)
+        self._forces = forces
         self._dataset, self._source, self._units = dataset, source, units
         self._temporary = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp"
         self._columns: dict[str, _Column] = {}
         self._rejected: list[Rejected] = []
+        self._isolated: dict[str, dict[str, float]] = {}
         self._elements: set[int] = set()
         self._molecules = self._atoms = 0
         self._last_id: int | None = None
@@ -135,8 +151,11 @@ class StoreWriter:
         }
         for name, values in molecules.labels.items():
             arrays[f"labels_{name}"] = (values, "<f8", ())
-        if molecules.forces is not None:
-            arrays["forces"] = (molecules.forces, "<f8", (3,))
+        forces = molecules.forces
+        if forces is None and self._forces:
+            forces = np.full(molecules.pos.shape, np.nan)
+        if forces is not None:
+            arrays["forces"] = (forces, "<f8", (3,))
         if first:
             for name, (_, dtype, tail) in arrays.items():
                 self._columns[name] = _Column(self._temporary / f"{name}.npy", dtype, tail)
@@ -163,8 +182,22 @@ class StoreWriter:
         return self._molecules + len(self._rejected)
 
     def reject(self, rejected: Rejected) -> None:
-        """Note a record that was left out; it is listed in the manifest."""
-        self._rejected.append(rejected)
+        """Note a record that was left out; it is listed in the manifest.
+
+        Raises:
+            DataError: an isolated atom of an element that another frame gave another energy.
+        """
+        self._rejected.append(Rejected(rejected.record, rejected.reason))
+        if not isinstance(rejected, IsolatedAtom):
+            return
+        for label, value in rejected.labels.items():
+            known = self._isolated.setdefault(label, {})
+            if known.setdefault(rejected.symbol, value) != value:
+                reason = (
+                    f"isolated {rejected.symbol} has {label} {value!r}, in another frame "
+                    f"{known[rejected.symbol]!r}"
+                )
+                raise DataError(self.path, int(rejected.record), reason)
 
     def _finish(self) -> None:
         if not self._columns:
@@ -187,6 +220,7 @@ class StoreWriter:
             rejected=tuple(self._rejected),
             elements=tuple(sorted(self._elements)),
             files=files,
+            isolated_atoms=self._isolated,
         )
         write_json(self._temporary / MANIFEST, manifest.as_json())
         _replace_folder(self._temporary, self.path)

@@ -26,14 +26,21 @@ def conditions(
     if parts or any(column.source != "finetune" for column in columns):
         train, title = config.pretrain.train, data.card(data.dataset_of(PRETRAIN)).title
         sentences.append(
-            f"Pre-training: {title}, {train.steps} steps of {train.batch_size} molecules."
+            f"Pre-training: {title}, {train.steps} steps of {train.batch_size} molecules "
+            f"({train.steps * train.batch_size} in all)."
         )
+        sentences += [
+            f"{entry.label}: {round(entry.steps_factor * train.steps)} steps."
+            for entry in config.methods.values()
+            if entry.steps_factor is not None
+        ]
         if config.pretrain.exclude_leaks:
             sentences.append("Structures of the test sets were removed from pre-training.")
     sentences += [_finetune_words(config, data, part) for part in parts]
+    drawn = any(config.finetune.sets[part].split.draws for part in parts)
+    own = ", fine-tuning and draw of labels" if drawn else " and fine-tuning"
     sentences.append(
-        f"Seeds {', '.join(map(str, seeds))}, each with its own pre-training"
-        + (", fine-tuning and draw of labels." if parts else ".")
+        f"Seeds {', '.join(map(str, seeds))}, each with its own pre-training{own if parts else ''}."
     )
     return " ".join(sentences)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -63,7 +63,46 @@ def load_config(folder: Path, overrides: Mapping[str, Any], *, sound: bool = Fal
         raise ConfigError(f"edition is {edition!r}; allowed: {', '.join(editions)}{hint}")
     config: Json = {name: read_mapping(folder / f"{name}.yaml") for name in _SHARED}
     config = merge(config, read_mapping(folder / "editions" / f"{edition}.yaml"))
+    config = merge(config, _outdated(config, overrides))
     return config_of(merge(config, overrides), sound=sound)
+
+
+_PLACES = ("local", "urls", "package", "name")
+_OF_A_RULE: Json = {"test": None, "number": None, "val_fraction": None, "draws": False}
+
+
+def _outdated(base: Json, over: Mapping[str, Any]) -> Json:
+    """Defaults for what ``base`` says of something that ``over`` puts another in the place of.
+
+    The reason why a dataset or a file is missing, where another dataset or a place of the file is
+    given; what belongs to a split's rule or dataset, where another is given.
+    """
+    roles = [one.get("sets") for one in (base, over)]
+    before, after = (role if isinstance(role, Mapping) else {} for role in roles)
+    moved = {name for name in after if _replaces(after[name], before.get(name), "dataset")}
+    return _defaults(base, over, (), moved)
+
+
+def _defaults(base: Any, over: Any, place: tuple[str, ...], moved: Set[str]) -> Json:
+    if not (isinstance(base, Mapping) and isinstance(over, Mapping)):
+        return {}
+    names = [name for name in over if name in base]
+    parts = {name: _defaults(base[name], over[name], (*place, name), moved) for name in names}
+    found: Json = {name: inner for name, inner in parts.items() if inner}
+    match place:
+        case ("sets", part) if part in moved:
+            return found | {"missing": None}
+        case ("finetune", part, "split") if part in moved or _replaces(over, base, "rule"):
+            return found | _OF_A_RULE
+        case ("datasets", _, "sources", _, "files", _) if any(over.get(name) for name in _PLACES):
+            return found | {"missing": None}
+    return found
+
+
+def _replaces(over: Any, base: Any, key: str) -> bool:
+    """Whether a mapping gives a key another value than the one that it lies over."""
+    both = isinstance(over, Mapping) and isinstance(base, Mapping)
+    return both and key in over and over[key] != base.get(key, "random" if key == "rule" else None)
 
 
 def config_of(document: Mapping[str, Any], *, sound: bool = False) -> Config:

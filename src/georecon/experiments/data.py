@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from georecon import paths
@@ -73,6 +73,14 @@ class Data:
         no_train = missing_file(card, split.train)
         return {name: no_train or missing_file(card, role) for name, role in split.test.items()}
 
+    def no_forces(self, dataset: str, target: str, part: str) -> str | None:
+        """Why a test part of a target has energies only, or None."""
+        card = self.card(dataset)
+        split = parts(card, target)
+        if split is None:
+            return None
+        return card_source(card)[1].files[split.test[part]].no_forces
+
     def tested(self, dataset: str) -> list[str]:
         """Targets of a fine-tuning dataset that have data to be tested on."""
         return [
@@ -99,8 +107,11 @@ class Data:
             ConfigError: the card has no such file; lists those it has.
         """
         _, source = card_source(self.card(dataset))
-        files = [*source.files.values()]
-        files += [source.indices.train, source.indices.test] if source.indices else []
+        sections = self.config.finetune.sets
+        own = [p for p in self.finetune_parts() if self.dataset_of(p) == dataset and p in sections]
+        numbers = [sections[part].split.number or 1 for part in own] or [1]
+        lists = [file for n in numbers for file in self._lists(dataset, n).values()]
+        files = [*source.files.values(), *lists]
         for file in files:
             if file.name == name:
                 return file
@@ -173,10 +184,9 @@ class Data:
             gone = self.parts(dataset, target)
             present = {name: role for name, role in own.test.items() if not gone[name]}
             files = FileParts(train=own.train, test=present)
-        _, source = card_source(card)
-        if split.rule == "index" and source.indices is not None:
-            lists = {"train": source.indices.train, "test": source.indices.test}
-            indices = {name: _rows(file, split.number or 1) for name, file in lists.items()}
+        if split.rule == "index":
+            lists = self._lists(dataset, split.number or 1)
+            indices = {p: Rows(name=str(f.name), member=f.member) for p, f in lists.items()}
         return SplitPlan(
             rule=split.rule,
             store=self.store(dataset, target),
@@ -190,6 +200,14 @@ class Data:
             files=files,
             indices=indices,
         )
+
+    def _lists(self, dataset: str, number: int) -> dict[str, File]:
+        """Published lists of rows by part, those of one split; a source may have none."""
+        _, source = card_source(self.card(dataset))
+        if source.indices is None:
+            return {}
+        lists = {"train": source.indices.train, "test": source.indices.test}
+        return {part: _numbered(file, number) for part, file in lists.items()}
 
     def _sizes(self, part: str, target: str) -> _Sizes:
         """Training and validation molecules; MD22's sizes are those of its own protocol."""
@@ -226,6 +244,17 @@ class Data:
         )
 
 
-def _rows(file: File, number: int) -> Rows:
-    names = [text and text.replace("{number}", str(number)) for text in (file.name, file.member)]
-    return Rows(name=str(names[0]), member=names[1])
+def _numbered(file: File, number: int) -> File:
+    """A list of rows with the number of a published split in its names."""
+
+    def filled(text: str | None) -> str | None:
+        return text and text.replace("{number}", str(number))
+
+    return replace(
+        file,
+        name=filled(file.name),
+        member=filled(file.member),
+        local=filled(file.local),
+        path=filled(file.path),
+        urls=tuple(url.replace("{number}", str(number)) for url in file.urls),
+    )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from georecon.data.card_checks import findings
-from georecon.data.cards import Card
+from georecon.data.cards import ISOLATED_ATOMS, Card
 from georecon.errors import ConfigError
 from georecon.experiments.methods import Methods
 from georecon.experiments.objective_keys import check, parameters
@@ -65,7 +65,7 @@ def _splits(config: Config) -> Iterator[str]:
     seen: dict[tuple[str, str], str] = {}
     for part, role in config.sets.items():
         card = config.datasets.get(role.dataset)
-        if card is None or role.missing is not None or part == PRETRAIN:
+        if card is None or part == PRETRAIN:
             continue
         if card.kind == "geometries":
             yield (
@@ -74,7 +74,7 @@ def _splits(config: Config) -> Iterator[str]:
             )
         elif not card.targets:
             yield f"datasets.{card.name}.targets: missing; sets.{part} is trained on them"
-        elif part in config.finetune.sets:
+        elif part in config.finetune.sets and role.missing is None:
             split = config.finetune.sets[part].split
             other = seen.setdefault((role.dataset, split.name), part)
             if split != config.finetune.sets[other].split:
@@ -85,6 +85,9 @@ def _splits(config: Config) -> Iterator[str]:
             if split.name == f"{PRETRAIN}_{config.edition}":
                 yield f"finetune.{part}.split.name: is {split.name!r}, that of pre-training's split"
             yield from _split(split, card, part)
+            own = [n for n, t in card.targets.items() if t and t.atomref == ISOLATED_ATOMS]
+            if own and config.finetune.sets[part].references != "card":
+                yield f"finetune.{part}.references: is 'fitted'; atomref of {own[0]} needs card"
 
 
 def _split(split: Split, card: Card, part: str) -> Iterator[str]:
@@ -191,6 +194,8 @@ def _table(config: Config, name: str, table: Table) -> Iterator[str]:
     yield from _placeholders(f"{place}.title", table.title, "title")
     if "{title}" in table.title and not any(column.set for column in table.columns):
         yield f"{place}.title: has {{title}}, and no column names a part"
+    if table.rows.quantities and table.columns[0].source != "finetune":
+        yield f"{place}.columns.0.source: is {table.columns[0].source!r}; quantities need finetune"
     for k, column in enumerate(table.columns):
         yield from _column(config, table, column, f"{place}.columns.{k}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from georecon import paths
+from georecon.data.cards import ISOLATED_ATOMS
 from georecon.data.elements import ATOMIC_NUMBER
 from georecon.errors import ConfigError
 from georecon.experiments.data import Data
@@ -107,7 +108,7 @@ class Runs:
         card, section = self.data.card(self.data.dataset_of(part)), self.config.finetune.sets[part]
         entry = card.target(target)
         fitted = section.references == "fitted" and entry.head == SCALAR
-        atomref = card.atomrefs[entry.atomref] if entry.atomref and not fitted else {}
+        atomref = {} if fitted else card.atomrefs.get(entry.atomref or "", {})
         return Recipe(
             head=entry.head,
             loss=entry.loss,
@@ -118,6 +119,7 @@ class Runs:
             noise_weight=entry.denoise_weight,
             energy_weight=(entry.energy_weight or 0.0) if card.forces else 0.0,
             force_weight=(entry.force_weight or 0.0) if card.forces else 0.0,
+            isolated_atoms=entry.atomref == ISOLATED_ATOMS and not (atomref or fitted),
         )
 
     def smoothness_settings(self, method: str, seed: int) -> SmoothnessSettings:

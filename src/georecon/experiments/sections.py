@@ -78,6 +78,14 @@ class Split:
             for name in ("train", "val"):
                 if getattr(self, name) is None:
                     raise KeysError(name, "missing; give train and val, or val_fraction")
+        if self.rule in ("files", "index") and self.test is not None:
+            tested = {"files": "files of `parts`", "index": "list of `indices`"}[self.rule]
+            raise KeysError(
+                "test",
+                f"is {self.test}; rule {self.rule} tests on the whole test {tested}: write null",
+            )
+        if self.rule != "index" and self.number is not None:
+            raise KeysError("number", f"is {self.number}; only rule index has numbers: write null")
         if self.draws and (self.train is None or self.rule == "index"):
             raise KeysError("draws", "is true; draws need a number of training molecules (train)")
         if self.draws and self.test is None and self.rule == "random":

@@ -96,6 +96,7 @@ class Recipe:
     noise_weight: Annotated[float, Key("weight of the Noisy Nodes loss", at_least=0)]
     energy_weight: Annotated[float, Key("weight of the energies' loss", at_least=0)] = 0.0
     force_weight: Annotated[float, Key("of the forces' loss; 0: a property", at_least=0)] = 0.0
+    isolated_atoms: Annotated[bool, Key("whether the references are the store's own")] = False
 
     @property
     def forces(self) -> bool:

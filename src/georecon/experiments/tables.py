@@ -97,7 +97,8 @@ class Tables:
 
     def _quantity_unit(self, entry: Table, quantity: str) -> str:
         card = self.data.card(self.data.dataset_of(entry.columns[0].set))
-        return _unit(card.target(next(iter(card.targets or {}))), quantity, shown=True)
+        first = next(iter((card.targets or {}).values()), None) or Target()
+        return _unit(first, quantity, shown=True)
 
     # ---- columns -----------------------------------------------------------------------------
 
@@ -145,8 +146,9 @@ class Tables:
         found = []
         for target in named:
             # of another dataset's target: a column without data
-            entry = (card.targets or {}).get(target) or card.target(next(iter(card.targets or {})))
-            entry = entry if target in (card.targets or {}) else replace(entry, title="")
+            known = card.targets or {}
+            entry = known.get(target) or next(iter(known.values()), None) or Target()
+            entry = entry if target in known else replace(entry, title="")
             unit = "" if in_rows else _unit(entry, spec.quantity or "energy", shown=True)
             title = entry.title or target
             parts = self.data.parts(dataset, target)
@@ -213,6 +215,9 @@ class Tables:
     def cell(self, table: str, row: Row, column: Column) -> CellSpec:
         """What one cell is made of."""
         reason = self.missing(table, column)
+        if reason is None and column.test_part and "force" in (row.quantity, column.quantity):
+            dataset = self.data.dataset_of(column.part)
+            reason = self.data.no_forces(dataset, column.target, column.test_part)
         if reason is None and column.source == "pretrain":
             reason = None if self.methods.is_pretrained(row.method) else "not pre-trained"
         if reason is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from georecon import paths
 from georecon.data.cards import card_source
-from georecon.data.raw.lock import download_mb, identity
+from georecon.data.raw.lock import download_mb, identity, own_path
 from georecon.errors import ConfigError
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.settings import SplitPlan
@@ -74,6 +74,11 @@ class RuleValues:
         """Raw files that a store is made from."""
         names = self.experiments.data.raw_names(dataset, target)
         return [f"{paths.RAW}/{dataset}/{name}" for name in names]
+
+    def own_file(self, dataset: str, file: str) -> list[str]:
+        """The user's own file that a raw file is a copy of: a changed one is fetched anew."""
+        local = self.experiments.data.raw_file(dataset, file).local
+        return [str(own_path(local))] if local else []
 
     def raw_identity(self, dataset: str, file: str) -> dict[str, str | int]:
         """Which file a fetch job brings, not from where: a new address fetches nothing again."""

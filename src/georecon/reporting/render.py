@@ -20,6 +20,17 @@ STYLE = """pre { font-size: 12px; line-height: 1.4; white-space: pre-wrap; }
 """
 
 
+# matplotlib reads the matplotlibrc of the folder it is imported in before any other: an empty one
+START = """import os, sys
+here = os.getcwd()
+os.chdir(sys.argv.pop(1))
+import matplotlib
+os.chdir(here)
+from ipykernel import kernelapp
+kernelapp.launch_new_instance()
+"""
+
+
 class NotebookError(GeoreconError):
     """A cell of a notebook failed; names the cell, the error and the half-executed copy."""
 
@@ -75,8 +86,8 @@ def render(
 def _kernel() -> Iterator[type]:
     """Manager class of a kernel of this very Python, whatever kernels the user has installed.
 
-    The kernel has no history and no settings, and talks over files in a temporary folder, not over
-    network ports.
+    The kernel has no history and no settings, of matplotlib neither, and talks over files in a
+    temporary folder, not over network ports.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -90,7 +101,8 @@ def _kernel() -> Iterator[type]:
             "MPLBACKEND": "agg",
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         }
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        (Path(folder) / "matplotlibrc").touch()
+        command = [sys.executable, "-P", "-c", START, folder, "-f", "{connection_file}"]
         spec = KernelSpec(argv=command, display_name="Python 3", language="python", env=environment)
 
         class OwnKernel(AsyncKernelManager):

@@ -140,6 +140,8 @@ def leak_sentences(leaks: list[str]) -> list[str]:
             f"{shared} of {total} {dataset} test entries have a structure that also occurs "
             "in the pre-training set."
         )
+    for size in dict.fromkeys(report["pretrain_molecules"] for report in reports):
+        sentences.append(f"Pre-training draws from {size} molecules.")
     return sentences
 
 

@@ -73,7 +73,8 @@ def prediction_table(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Columns of predictions.parquet: kind, id, atom, axis, label, prediction, baseline, naive.
 
     ``baseline`` is the prediction of the training mean; for forces it is zero. ``naive`` is least
-    squares on element counts; for force sets the nearest training frame.
+    squares on element counts; for force sets the nearest training frame. Molecules of a test file
+    without forces (NaN) have no rows of kind "force".
     """
     size = len(outputs["ids"])
     nothing = np.full(size, -1, dtype=np.int16)
@@ -101,7 +102,8 @@ def prediction_table(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "baseline": np.zeros(3 * len(atoms)),
         "naive": outputs["force_naive"].ravel(),
     }
-    return {name: np.concatenate([property_part[name], forces[name]]) for name in forces}
+    known = ~np.isnan(forces["label"])
+    return {name: np.concatenate([property_part[name], forces[name][known]]) for name in forces}
 
 
 def errors(table: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from georecon.data.elements import ATOMIC_NUMBER
 from georecon.data.molecules import MAX_Z, Molecules
 from georecon.data.naive import fit_composition, nearest_frame
 from georecon.data.split import read_split
 from georecon.data.store import Store
-from georecon.errors import ConfigError
+from georecon.errors import ConfigError, DataError
 from georecon.experiments.settings import FinetuneSettings, Recipe
 from georecon.files import atomic_path, sha256_file, sha256_json
-from georecon.keys import Json, from_json
+from georecon.keys import Json, as_json, from_json
 from georecon.models.encoder_file import load_encoder
 from georecon.models.heads import VectorHead
 from georecon.models.potential import PropertyModel
@@ -200,6 +202,19 @@ def label_statistics(molecules: Molecules, label: str, atomref: np.ndarray) -> t
     return float(residual.mean()), float(residual.std())
 
 
+def isolated_atoms(store: Store, label: str) -> dict[int, float]:
+    """Energies of a store's isolated atoms by atomic number [label unit].
+
+    Raises:
+        DataError: its files have no such frames.
+    """
+    found = store.manifest.isolated_atoms.get(label)
+    if not found:
+        reason = f"no frame with config_type=IsolatedAtom and {label}; atomref asks for them"
+        raise DataError(store.path, None, reason)
+    return {ATOMIC_NUMBER[symbol]: value for symbol, value in found.items()}
+
+
 def atomref_array(atomref: Mapping[int, float], z: np.ndarray, max_z: int) -> np.ndarray:
     """References by atomic number, (max_z,) float64.
 
@@ -243,10 +258,15 @@ def finetune(
     """
     store, split = Store.open(store_path), read_split(split_path)
     run = from_json(FinetuneSettings, settings)
+    if run.recipe.isolated_atoms:
+        own = replace(run.recipe, atomref=isolated_atoms(store, run.label))
+        run = replace(run, recipe=own)
     recipe, train = run.recipe, run.train
     check_precision(train.precision, world.device)
     encoder_sha = None if encoder_path is None else sha256_file(encoder_path)
     data = {"store": store.sha256, "split": sha256_file(split_path), "encoder": encoder_sha}
+    if recipe.isolated_atoms:
+        data["isolated_atoms"] = sha256_json(as_json(recipe.atomref))
     digest = sha256_json({"settings": settings, **data})
     torch.manual_seed(run.seed)
     label, seed = run.label, run.seed

@@ -57,6 +57,11 @@ class _Job:
         (path,) = self.paths.values()
         return path
 
+    def wants_forces(self) -> bool:
+        """Whether its one file is to have forces."""
+        (role,) = self.paths
+        return "forces" in quantities(self.card) and self.source.files[role].no_forces is None
+
     def uncharacterized(self) -> NDArray[np.int64]:
         """Gdb indices to leave out; none without a list."""
         file = self.paths.get("uncharacterized")
@@ -96,7 +101,7 @@ def _frames(job: _Job) -> Parsed:
         "raw_units": job.source.raw_units,
         "keys": job.source.keys,
         "labels": [name for name in wanted if name not in ("pos", "forces")],
-        "forces": "forces" in wanted,
+        "forces": job.wants_forces(),
     }
     if path.suffix.lower() == ".npz":
         yield read_md17(path, **options)
@@ -215,7 +220,13 @@ def preprocess(
             raw={role: _describe(file, checked[role]) for role, file in files.items()},
         )
         units = dict(card.units)
-        with StoreWriter(out_dir, dataset=card.name, source=described, units=units) as writer:
+        with StoreWriter(
+            out_dir,
+            dataset=card.name,
+            source=described,
+            units=units,
+            forces="forces" in quantities(card),
+        ) as writer:
             for item in _all_files(_Job(card, entry, paths, None, processes), files):
                 if isinstance(item, Rejected):
                     writer.reject(item)

@@ -188,7 +188,11 @@ def make_split(settings: Json, store_path: Path, split_path: str | Path, raw: Pa
     if plan.rule not in RULES:
         raise ConfigError(f"split rule {choice(plan.rule, RULES)}")
     store = Store.open(store_path)
-    split, notes = RULES[plan.rule](store, plan, raw)
+    try:
+        split, notes = RULES[plan.rule](store, plan, raw)
+    except ConfigError as error:
+        sizes = "pretrain.validation" if plan.rule == "pretrain" else "finetune.<part>.split"
+        raise ConfigError(f"{error}; sizes are those of {sizes}") from None
     meta = {**settings, **notes, "store_sha256": store.sha256, "dataset": store.manifest.dataset}
     return write_split(split_path, split, meta)
 

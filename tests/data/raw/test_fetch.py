@@ -57,6 +57,16 @@ def test_own_file_and_md5(tmp_path: Path) -> None:
         fetch(entry(local=str(own), sha256=None, md5="0" * 32), tmp_path / "raw/set/b.bin")
 
 
+@pytest.mark.parametrize("name", ["a.bin", "train_300K.xyz", "rows.csv"])
+def test_own_file_is_taken_before_one_of_its_name_in_the_mirror(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / name).write_bytes(b"another set's")
+    (tmp_path / name).write_bytes(DATA)
+    own = {"name": name, "local": str(tmp_path / name)}
+    dest = fetch(own, tmp_path / "raw/set" / name, mirror=tmp_path / "mirror", offline=True)
+    assert dest.read_bytes() == DATA
+
+
 def test_existing_file_is_checked_not_trusted(tmp_path: Path) -> None:
     dest = tmp_path / "raw/set/a.bin"
     dest.parent.mkdir(parents=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -47,6 +48,21 @@ def test_all_figures_are_drawn_from_any_shape_of_edition(
         assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (tmp_path / f"{name}.png").read_bytes() == drawn._repr_png_()
         assert "tiny edition" in texts(drawn)
+
+
+def test_settings_of_matplotlib_do_not_matter_and_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiments = toy.experiments_of("tiny")
+    toy.write_results(experiments)
+    plain = draw_tiny(experiments, "smoothness").png
+    hostile = {"text.usetex": True, "savefig.bbox": "tight", "axes.grid.axis": "x"}
+    hostile |= {"figure.constrained_layout.h_pad": 1.0, "axes.unicode_minus": False}
+    with matplotlib.rc_context(hostile):
+        before = dict(matplotlib.rcParams)
+        assert draw_tiny(experiments, "smoothness").png == plain
+        assert dict(matplotlib.rcParams) == before
 
 
 def test_the_same_data_gives_the_same_bytes(

@@ -6,8 +6,9 @@ A file is described by a card entry, one of
 - ``{name, package, path, bytes, sha256}``: copied from an installed Python package;
 - ``{name, local, bytes, sha256}``: the user's own file, given by its path.
 
-Sources in order: a file already there, the mirror (a folder, searched by file name at any depth,
-or a base address), the same file of another dataset, package or own path, then the addresses.
+Sources in order: a file already there, the user's own path, the mirror (a folder, searched by file
+name at any depth, or a base address), the same file of another dataset or package, then the
+addresses.
 
 A download goes to ``<name>.part``. It is renamed only when size and hash are right and, for an
 archive, every member is harmless, so nothing but the whole, checked file is ever seen at the final
@@ -38,7 +39,7 @@ from filelock import FileLock
 
 from georecon.data.raw.archives import inspect, is_archive
 from georecon.data.raw.content import head_of, stands_for_another
-from georecon.data.raw.lock import Fetched, RawLock, Wanted, record_of
+from georecon.data.raw.lock import Fetched, RawLock, Wanted, own_path, record_of
 from georecon.data.raw.transfer import (
     ADDRESS,
     NETWORK_ERRORS,
@@ -101,6 +102,9 @@ def fetch(
 def _copies(job: _Job, mirror: str | Path | None) -> Iterator[tuple[Path, str]]:
     """Copies on this machine in the order they are tried, and what to record as their address."""
     entry = job.entry
+    if entry.get("local"):
+        own = own_path(entry["local"])
+        yield own, own.absolute().as_uri()
     if mirror is not None and not str(mirror).startswith(ADDRESS):
         found = _in_mirror(Path(mirror), entry["name"], job.problems)
         yield from ((path, path.absolute().as_uri()) for path in found)
@@ -114,9 +118,6 @@ def _copies(job: _Job, mirror: str | Path | None) -> Iterator[tuple[Path, str]]:
             continue
         if _same_file(record, job.wanted, entry):
             yield path, record.url
-    if entry.get("local"):
-        own = _own_path(entry["local"])
-        yield own, own.absolute().as_uri()
     if entry.get("package"):
         spec = importlib.util.find_spec(entry["package"])
         if spec is None or not spec.submodule_search_locations:
@@ -138,16 +139,6 @@ def _in_mirror(mirror: Path, name: str, problems: list[str]) -> list[Path]:
         else:
             problems.append(f"{path}: a link out of the mirror, to {path.resolve()}; not followed")
     return sorted(found)
-
-
-def _own_path(text: str) -> Path:
-    """A path as given; only ``~/`` at its start means the home folder."""
-    if text.startswith("~/"):
-        try:
-            return Path(text).expanduser()
-        except RuntimeError:  # nobody knows the home folder
-            pass
-    return Path(text)
 
 
 def _same_file(record: Fetched, wanted: Wanted, entry: Mapping[str, Any]) -> bool:

@@ -185,6 +185,16 @@ def check_raw(path: str | Path, entry: Mapping[str, Any]) -> Checked:
     return Checked(bytes=path.stat().st_size, sha256=sha256, inspected=inspected)
 
 
+def own_path(text: str) -> Path:
+    """A path as given; only ``~/`` at its start means the home folder."""
+    if text.startswith("~/"):
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:  # nobody knows the home folder
+            pass
+    return Path(text)
+
+
 def fetched(path: str | Path) -> Fetched:
     """What is remembered of a file that was fetched."""
     path = Path(path)

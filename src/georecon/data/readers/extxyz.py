@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from georecon.data.checks import Ranges, check
 from georecon.data.elements import SYMBOLS
-from georecon.data.molecules import Molecules, Rejected
+from georecon.data.molecules import IsolatedAtom, Molecules, Rejected
 from georecon.data.readers.extxyz_frames import Frame, read_frames
-from georecon.data.readers.md17 import raw_hints
+from georecon.data.readers.md17 import ENERGIES_ONLY, raw_hints
 from georecon.data.readers.text import number
 from georecon.errors import DataError
 from georecon.units import convert
@@ -35,7 +35,7 @@ class _Found:
     pos: list[NDArray[np.float64]] = field(default_factory=list)
     forces: list[NDArray[np.float64]] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=dict)
-    atoms: list[Rejected] = field(default_factory=list)
+    atoms: list[IsolatedAtom] = field(default_factory=list)
 
 
 def read_extxyz(
@@ -52,7 +52,7 @@ def read_extxyz(
     """Read every frame; id = frame row, from 0.
 
     Frames with ``config_type=IsolatedAtom`` are no molecules: they are left out, and their energies
-    told to ``on_reject``.
+    told to ``on_reject`` in store units.
 
     Args:
         path: extended XYZ file.
@@ -79,7 +79,7 @@ def read_extxyz(
     found = _Found(values={name: [] for name in labels})
     for row, frame in enumerate(read_frames(file)):
         try:
-            _add(found, row, frame, names, forces, raw)
+            _add(found, row, frame, names, forces, raw, units)
         except ValueError as error:
             raise DataError(file, row, str(error)) from error
     if not found.ids:
@@ -105,6 +105,7 @@ def _add(
     names: Mapping[str, Sequence[str]],
     forces: bool,
     raw: Mapping[str, str],
+    units: Mapping[str, str],
 ) -> None:
     """Put one frame to the others.
 
@@ -113,11 +114,13 @@ def _add(
     """
     z, pos = frame.numbers(), frame.positions()
     if len(z) == 1 and _is_isolated(frame):
-        texts = []
-        for name in found.values:
-            if (value := _label(frame, name, names[name], needed=False)) is not None:
-                texts.append(f"{name}: {{{SYMBOLS[z[0] - 1]}: {value!r}}} {raw[name]}")
-        found.atoms.append(Rejected(str(row), f"{ISOLATED_ATOM}: {', '.join(texts) or 'none'}"))
+        labels = {name: _label(frame, name, names[name], needed=False) for name in found.values}
+        known = {
+            name: float(convert(value, raw[name], units[name]))
+            for name, value in labels.items()
+            if value is not None
+        }
+        found.atoms.append(_isolated_atom(row, SYMBOLS[z[0] - 1], known, units))
         return
     for name, values in found.values.items():
         value = _label(frame, name, names[name])
@@ -128,6 +131,15 @@ def _add(
     found.ids.append(row)
     found.z.append(z)
     found.pos.append(pos)
+
+
+def _isolated_atom(
+    row: int, symbol: str, labels: Mapping[str, float], units: Mapping[str, str]
+) -> IsolatedAtom:
+    """A frame that is left out; its reason has the energies as a card's atomrefs take them."""
+    texts = [f"{name}: {{{symbol}: {value!r}}} {units[name]}" for name, value in labels.items()]
+    reason = f"{ISOLATED_ATOM}: {', '.join(texts) or 'none'}"
+    return IsolatedAtom(str(row), reason, symbol, labels)
 
 
 def _is_isolated(frame: Frame) -> bool:
@@ -155,7 +167,7 @@ def _label(frame: Frame, label: str, names: Sequence[str], needed: bool = True) 
 def _forces(frame: Frame, names: Sequence[str]) -> NDArray[np.float64]:
     there = [name for name in names if name in frame.columns]
     if not there:
-        raise ValueError(f"has no {_absent(names, frame)}")
+        raise ValueError(f"has no {_absent(names, frame)}; {ENERGIES_ONLY}")
     first = frame.vectors(there[0])
     for other in there[1:]:
         if not np.array_equal(frame.vectors(other), first, equal_nan=True):

@@ -40,8 +40,7 @@ FORCE_UNITS = {"energy": "kcal/mol", "forces": "kcal/mol/Å", "pos": "Å"}
 
 
 Arrays = dict[str, NDArray[Any]]
-_PERIODIC = ("pbc", "lattice", "cell", "unit_cell", "box")
-_UNIT_OF = {"r_unit": "pos", "e_unit": "energy"}  # as sGDML's files may say them
+ENERGIES_ONLY = "a test file with energies only says so in the card: `no_forces: <why>`"
 
 
 @contextmanager
@@ -156,10 +155,11 @@ def _layout(
     wanted = ["pos", "z", *labels, *(["forces"] if forces else [])]
     missing = [layout[name] for name in wanted if layout[name] not in names]
     if missing:
+        energies = missing == [layout["forces"]] and forces
         raise DataError(
             file, None, f"has no {', '.join(missing)}; it has: {', '.join(sorted(names))}. "
             "Expected " + " or ".join(", ".join(one.values()) for one in _LAYOUTS)
-            + ", or names given in `keys:`",
+            + ", or names given in `keys:`" + (f"; {ENERGIES_ONLY}" if energies else ""),
         )  # fmt: skip
     return layout
 

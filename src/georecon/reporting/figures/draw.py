@@ -94,7 +94,9 @@ def draw(figure: str, edition: str, spec: Json | None = None, outputs: Sequence[
     if spec is None:
         found, base = configured(figure, edition)
         spec = found.as_json()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever matplotlibrc the user has
+        matplotlib.rcParams.update(STYLE)
         drawn = FIGURES[figure](spec, base)
         drawn.supxlabel(
             f"georecon, {edition} edition", fontsize=5.5, color=FAINT, x=0.995, ha="right"
