@@ -4,12 +4,15 @@
 PYTHON ?=
 ARGS ?=
 EDITION ?=
+CELL ?=
 export PYTHON TORCH TORCH_INDEX
 # a user's other Python is no part of this one
 unexport PYTHONHOME PYTHONPATH PYTHONSTARTUP
 
 BIN := .venv/bin
-LAUNCH = $(BIN)/python -m georecon.launch $(ARGS) $(if $(EDITION),--config edition=$(EDITION) --)
+CONFIG = $(if $(EDITION),edition=$(EDITION)) $(if $(CELL),cell=$(CELL))
+LAUNCH = $(BIN)/python -m georecon.launch $(ARGS) $(if $(strip $(CONFIG)),--config $(CONFIG)) \
+	$(if $(strip $(ARGS) $(CONFIG)),$(if $(filter --,$(ARGS)),,--))
 
 # The first command below that runs starts bootstrap.py, which looks for the right Python itself.
 SETUP = @for p in $(BIN)/python "$$PYTHON" python3 python3.13 python3.12 python3.11 python3.14 \
@@ -68,8 +71,14 @@ lock: setup
 
 help:
 	@echo "make                 set up .venv, then every table and figure of the laptop edition"
-	@echo "make table_qm9       one table and what it needs (any Snakemake target: tables, figures,"
-	@echo "                     report, plan, audit, table_md17, ...)"
+	@echo "make table_qm9       one table and what it needs (any target of the workflow: tables, figures,"
+	@echo "                     report, table_md17, ...; all: .venv/bin/snakemake --list-target-rules)"
+	@echo "make doctor          can it run here? says what would fail"
+	@echo "make plan            trainings left, their hours, downloads"
+	@echo "make web             a page of what is made, what is missing and what trains now; at any time"
+	@echo "make audit           every file hashed again, every number computed again"
+	@echo "make rerun CELL=qm9/coord/homo   one cell trained again: old, new, difference"
+	@echo "make bundle          results as one file that anybody can verify"
 	@echo "make test            the test suite"
 	@echo "make test-slurm      the Slurm profile on a real cluster on this machine (root, Debian packages)"
 	@echo "make lint            ruff, mypy, snakefmt, yamllint, snakemake --lint, lint-imports, docs/architecture.md"
@@ -77,8 +86,8 @@ help:
 	@echo "make setup           only .venv, from envs/lock.txt"
 	@echo "make clean-results   remove results/ (keeps resources/ and .venv)"
 	@echo "make lock            write envs/lock.txt and the files made from it anew"
-	@echo "Options: PYTHON=python3.12  EDITION=name  ARGS='--cores 1 -n'  TORCH=cpu|cuda|cu128"
-	@echo "         TORCH_INDEX=url"
+	@echo "Options: PYTHON=python3.12  EDITION=name  ARGS='--cores 1 -n'  ARGS='--configfile my.yaml'"
+	@echo "         TORCH=cpu|cuda|cu128  TORCH_INDEX=url"
 
 # any other name is a target of the workflow, also where a file has that name: Snakemake knows whether
 # it is up to date; make must not look for a way to make itself

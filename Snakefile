@@ -10,17 +10,24 @@ min_version("9.14")
 configfile: "config/config.yaml"
 
 
+if not hasattr(workflow.current_basedir, "__fspath__"):
+    sys.exit('georecon: as a module from a repository, name path="workflow/Snakefile"')
 ROOT = Path(workflow.current_basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
 from georecon.jobs import snakemake_private
+from georecon.jobs.gpus import refuse_start
 from georecon.jobs.slurm import explain_jobs, refuse_beside_jobs, use_site_file
-from georecon.jobs.snakefile import prepare
+from georecon.jobs.snakefile import prepare, refuse_unknown_targets
+
+MAIN = snakemake_private.is_main(workflow)
 
 # Merges edition and overrides, refuses a bad configuration, lets the scripts import src/ without an install.
-experiments = prepare(ROOT, config, main=snakemake_private.is_main(workflow))
+option = snakemake_private.config_option(workflow)
+files = snakemake_private.given_files(workflow)
+experiments = prepare(ROOT, config, option, files, main=MAIN)
 SITE = use_site_file(ROOT)
-explained = snakemake_private.is_main(workflow) and explain_jobs(Path.cwd())
+explained = MAIN and explain_jobs(Path.cwd())
 
 
 wildcard_constraints:
@@ -37,8 +44,10 @@ wildcard_constraints:
 
 onstart:
     snakemake_private.lift_start_limit(workflow)
-    if snakemake_private.is_main(workflow) and snakemake_private.submits(workflow):
+    if MAIN and snakemake_private.submits(workflow):
         refuse_beside_jobs(Path.cwd(), explained=explained)
+        if not snakemake_private.brings_environments(workflow):
+            refuse_start(experiments.config.gpus)
 
 
 # on the login node of a cluster; fetch, because compute nodes often have no network
@@ -76,3 +85,7 @@ rule all:
         # one cell alone where one is made again
         values.cell_files()
         or [rules.tables.input, rules.figures.input, rules.report.input],
+
+
+if MAIN and snakemake_private.is_whole(workflow):
+    refuse_unknown_targets(snakemake_private.unknown_targets(workflow, sys.argv))

@@ -2,6 +2,10 @@
 
 Runs each distinct workload for a few steps on its real molecules (the stores and splits must have
 been made) and writes ``benchmarks/results/rates-<device>.json``, which ``snakemake plan`` reads.
+
+A cost is the median of repeated differences between a longer and a shorter training, with the
+standard error of that. Where it cannot be told from zero the longer one is made longer, up to
+``LONGEST`` steps or validations; what still cannot is not written.
 """
 
 from __future__ import annotations
@@ -10,13 +14,19 @@ import argparse
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from georecon.commands import command, remember
+from georecon.errors import GeoreconError
+from georecon.experiments.config import merge
 from georecon.experiments.experiments import Experiments
+from georecon.experiments.option_texts import read_pairs
 from georecon.experiments.plan import Training, trainings
-from georecon.files import read_json, write_json
+from georecon.experiments.rates import Rate, median_of, read_rates, write_rates
+from georecon.experiments.yaml_files import read_mapping
 from georecon.jobs.job import prepare_torch
 from georecon.records.record import compute_device
 from georecon.stages.finetune import finetune
@@ -24,12 +34,15 @@ from georecon.stages.pretrain import pretrain
 from georecon.training.world import World
 
 ROOT = Path(__file__).resolve().parents[1]
-FEW, MORE = 4, 14
+FEW, MORE, LONGEST = 4, 14, 500
+REPEATS = 5
 
 
-def seconds(run: Training, experiments: Experiments, world: World, steps: int) -> float:
-    """Time of a training of ``steps`` steps with one validation [s]."""
-    train = replace(run.settings.train, steps=steps, evaluations=1, warmup=1)
+def seconds(
+    run: Training, experiments: Experiments, world: World, *, steps: int, evaluations: int
+) -> float:
+    """Time of a short training [s]."""
+    train = replace(run.settings.train, steps=steps, evaluations=evaluations, warmup=1)
     settings = replace(run.settings, train=train).as_json()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -45,6 +58,47 @@ def seconds(run: Training, experiments: Experiments, world: World, steps: int) -
         return finetune(settings, store, split, None, folder, **common).seconds
 
 
+def cost(time: Callable[[int, int], float], few: int, more: int) -> tuple[float, float] | None:
+    """What one more of something costs, and the standard error of that [s].
+
+    Args:
+        time: of a training with so many, beside another with so many.
+        few: of the shorter training.
+        more: of the longer one; doubled until the cost can be told from zero.
+
+    Returns:
+        None where even ``LONGEST`` do not tell it.
+    """
+    while True:
+        pairs = [(time(few, more), time(more, more)) for _ in range(REPEATS)]
+        found = median_of([(long - short) / (more - few) for short, long in pairs])
+        if found is not None or more >= LONGEST:
+            return found
+        more = min(2 * more, LONGEST)
+
+
+def measure(run: Training, experiments: Experiments, world: World) -> Rate | None:
+    """Costs of a workload; None where one of them cannot be told from zero."""
+
+    def of_steps(steps: int, _: int) -> float:
+        return seconds(run, experiments, world, steps=steps, evaluations=1)
+
+    def of_validations(evaluations: int, most: int) -> float:
+        return seconds(run, experiments, world, steps=most, evaluations=evaluations)
+
+    of_steps(FEW, FEW)  # the first one loads, compiles and fills caches
+    step = cost(of_steps, FEW, MORE)
+    validation = cost(of_validations, 1, FEW)
+    if step is None or validation is None:
+        return None
+    return Rate(
+        seconds_per_step=step[0],
+        step_error=step[1],
+        seconds_per_validation=validation[0],
+        validation_error=validation[1],
+    )
+
+
 def data_of(run: Training, experiments: Experiments) -> Path:
     """Split file that a run needs; it exists once its store does."""
     if run.stage == "pretrain":
@@ -52,18 +106,36 @@ def data_of(run: Training, experiments: Experiments) -> Path:
     return Path(experiments.data.split(run.part, run.target, run.settings.seed))
 
 
+def load(options: argparse.Namespace) -> Experiments:
+    """Experiments of the edition under the user's configuration."""
+    given: dict[str, Any] = {}
+    files, pairs = options.configfile, options.config
+    remember(["snakemake", "--configfile", *files, "--config", *pairs])
+    for name in (ROOT / "config/config.yaml", *files):
+        given = merge(given, read_mapping(Path(name)))
+    given = merge(given, read_pairs(pairs))
+    return Experiments.load(ROOT / "config", {**given, "edition": options.edition})
+
+
 def main() -> None:
     """Measure all workloads whose data is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edition", default="laptop")
+    parser.add_argument("--configfile", nargs="+", default=[], help="as Snakemake's")
+    parser.add_argument("--config", nargs="+", default=[], metavar="key=value", help="likewise")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results")
     options = parser.parse_args()
-    experiments = Experiments.load(ROOT / "config", {"edition": options.edition})
+    try:
+        experiments = load(options)
+        rates, faults = read_rates(options.results)
+    except GeoreconError as error:
+        sys.exit(f"calibrate: {error}")
+    print(*faults, sep="\n", end="\n" if faults else "")
     world = World(prepare_torch(1))
     device = compute_device()
     name = f"{device['device']} {device['name']}, {device['threads']} thread(s)"
     path = options.results / f"rates-{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}.json"
-    content = read_json(path) if path.exists() else {"device": name, "rates": {}}
+    known = rates.get(name, {})
     tables = experiments.tables.names()
     runs = {run.workload(): run for table in tables for run in trainings(experiments, table)}
     measured = 0
@@ -71,18 +143,21 @@ def main() -> None:
         if not data_of(run, experiments).exists():
             print(f"{run.settings.name}: no data yet, not measured")
             continue
-        few, more = (seconds(run, experiments, world, steps) for steps in (FEW, MORE))
-        step = max(0.0, (more - few) / (MORE - FEW))
-        content["rates"][workload] = {
-            "seconds_per_step": step,
-            "seconds_per_validation": max(0.0, few - FEW * step),
-        }
+        rate = measure(run, experiments, world)
+        if rate is None:
+            print(f"{run.settings.name}: cannot be told from zero, not measured")
+            continue
+        known[workload] = rate
         measured += 1
-        rate = run.settings.train.batch_size / step if step else float("inf")
-        print(f"{run.settings.name}: {1000 * step:.1f} ms a step, {rate:.0f} molecules/s")
-        write_json(path, content)
+        print(
+            f"{run.settings.name}: {1000 * rate.seconds_per_step:.3g} ± "
+            f"{1000 * rate.step_error:.1g} ms a step, {1000 * rate.seconds_per_validation:.3g} ± "
+            f"{1000 * rate.validation_error:.1g} ms a validation"
+        )
+        write_rates(path, name, known)
     if not measured:
-        sys.exit("nothing measured: make the edition's stores and splits first (snakemake tables)")
+        how = command("tables", edition=options.edition)
+        sys.exit(f"nothing measured: make the edition's stores and splits first ({how})")
     print(f"written: {path}")
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from publish import publish
 
+from georecon.commands import command
 from georecon.experiments.experiments import Experiments
 from georecon.jobs.job import prepare_torch
 from georecon.records.record import compute_device
@@ -77,9 +78,8 @@ def main() -> None:
     options = parser.parse_args()
     experiments = Experiments.load(ROOT / "config", {"edition": "laptop"})
     if not Path(experiments.data.split("property", options.target, 1)).exists():
-        sys.exit(
-            "the laptop edition's QM9 split is not there: run `snakemake --cores all table_qm9`"
-        )
+        how = command("table_qm9", edition="laptop")
+        sys.exit(f"the laptop edition's QM9 split is not there: run `{how}`")
     world = World(prepare_torch(1))
     errors: dict[str, list[float]] = {name: [] for name in PRECISIONS}
     rates: dict[str, list[float]] = {name: [] for name in PRECISIONS}

@@ -120,9 +120,11 @@ class Key:
         if self.filled and not items:
             return "is empty; must have an entry"
         if self.unique:
-            twice = [item for k, item in enumerate(items) if item in items[:k]]
-            if twice:
-                return f"has {shown(twice[0])} twice; must be different values"
+            seen = set()
+            for item in items:
+                if item in seen:
+                    return f"has {shown(item)} twice; must be different values"
+                seen.add(item)
         return None
 
     def bounds(self) -> str:

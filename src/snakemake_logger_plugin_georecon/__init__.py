@@ -22,6 +22,7 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from georecon.duration import readable_time
 from georecon.jobs.command_line import edition_of
+from georecon.paths import BENCHMARKS
 
 # how a job ends that was asked to stop, in Snakemake's words
 STOPPED = re.compile(r"died with <Signals\.SIG(INT|TERM)")
@@ -84,15 +85,51 @@ def tail(path: str | Path, lines: int = 20) -> list[str]:
     return found or ["(the log file is empty)"]
 
 
-class Progress:
-    """Counts, durations and the time left."""
+WEIGHTS = {
+    "fetch": 2, "xmd17": 17, "preprocess": 2, "preprocess_target": 2, "split": 2, "leak": 4,
+    "pretrain": 20, "finetune": 5, "evaluate": 2, "smoothness": 3, "table": 2, "figure": 8,
+    "summary": 2, "site": 2,
+}  # fmt: skip
+"""Seconds of a job of each rule, its start included, in a laptop run on two cores; until a rule's
+first job has ended, their proportions to those that have stand for it.
+"""
+_OTHER = 2  # seconds of a job of any other rule
 
-    def __init__(self, stats: Mapping[str, int], now: float) -> None:
+
+def earlier_means(folder: Path) -> dict[str, float]:
+    """Mean seconds of each rule that Snakemake has measured in earlier runs of an edition.
+
+    Args:
+        folder: ``results/<edition>/benchmarks``.
+    """
+    found: dict[str, list[float]] = {}
+    for path in folder.glob("*/**/*.tsv"):
+        try:
+            seconds = path.read_text(encoding="utf-8").splitlines()[1].split("\t")[0]
+            found.setdefault(path.relative_to(folder).parts[0], []).append(float(seconds))
+        except (OSError, ValueError, IndexError):
+            continue
+    return {rule: sum(values) / len(values) for rule, values in found.items()}
+
+
+class Progress:
+    """Counts, durations and the time left.
+
+    Args:
+        stats: number of jobs by rule, and "total".
+        now: time [s].
+        earlier: mean seconds by rule, of earlier runs.
+    """
+
+    def __init__(
+        self, stats: Mapping[str, int], now: float, earlier: Mapping[str, float] | None = None
+    ) -> None:
         self.total = stats.get("total", 0)
         self.waiting = Counter({rule: n for rule, n in stats.items() if rule != "total"})
         self.start = now
         self.done = 0
         self.seconds: dict[str, list[float]] = {}
+        self.earlier = dict(earlier or {})
 
     def finish(self, rule: str, seconds: float) -> None:
         """Count one finished job."""
@@ -101,21 +138,35 @@ class Progress:
         self.seconds.setdefault(rule, []).append(seconds)
 
     def time_left(self, now: float) -> float | None:
-        """Estimated seconds left; None before two jobs are done.
+        """Estimated seconds left, divided by how many jobs ran at the same time until now.
 
-        Waiting jobs cost their rule's mean so far (the mean of all for a rule not seen yet),
-        divided by how many jobs ran at the same time until now.
+        Waiting jobs cost their rule's mean so far or, for a rule not seen yet, that of earlier
+        runs. Without either they cost their weight, in proportion to those of the rules seen.
+
+        Returns:
+            None before two jobs are done, or while more than half of the time left is told by
+            weights alone.
         """
-        everything = [value for values in self.seconds.values() for value in values]
-        if len(everything) < 2 or now <= self.start:
+        done = sum(sum(values) for values in self.seconds.values())
+        if self.done < 2 or now <= self.start:
             return None
-        mean = sum(everything) / len(everything)
-        work = sum(
-            max(0, count) * (sum(known) / len(known) if known else mean)
-            for rule, count in self.waiting.items()
-            for known in [self.seconds.get(rule, [])]
-        )
-        return work / max(1.0, sum(everything) / (now - self.start))
+        weights = sum(len(values) * _weight(rule) for rule, values in self.seconds.items())
+        known = guessed = 0.0
+        for rule, count in self.waiting.items():
+            own = self.seconds.get(rule)
+            if rule == "all" or count <= 0:  # takes no time
+                continue
+            if own or rule in self.earlier:
+                known += count * (sum(own) / len(own) if own else self.earlier[rule])
+            else:
+                guessed += count * _weight(rule) * done / weights
+        if guessed > known:
+            return None
+        return (known + guessed) / max(1.0, done / (now - self.start))
+
+
+def _weight(rule: str) -> float:
+    return WEIGHTS.get(rule, _OTHER)
 
 
 def header(stats: Mapping[str, int], edition: str) -> str:
@@ -212,9 +263,11 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
 
     def _run_info(self, record: LogRecord) -> None:
         stats: Mapping[str, int] = getattr(record, "stats", {})
-        self.progress = Progress(stats, record.created)
+        edition = edition_of(sys.argv[1:], Path.cwd())
+        known = earlier_means(Path(BENCHMARKS.format(edition=edition)))
+        self.progress = Progress(stats, record.created, known)
         self.width = max((len(rule) for rule in stats), default=8)
-        self._write(header(stats, edition_of(sys.argv[1:], Path.cwd())), GREEN)
+        self._write(header(stats, edition), GREEN)
 
     def _job_started(self, record: LogRecord) -> None:
         started: Sequence[int] = getattr(record, "jobs", ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from georecon.audit.verify_bundle import verify_bundle
 from georecon.errors import GeoreconError
 from georecon.experiments.experiments import Experiments
 from georecon.files import sha256_file
+from georecon.jobs.job import job
 from tests.audit.tamper import RESULTS, own_copy, run_audit
 from tests.projects import ROOT, Project
 
@@ -116,5 +118,31 @@ def test_a_broken_chain_gives_no_bundle(finished: Project, tmp_path: Path) -> No
     folder = own_copy(finished, tmp_path / "run")
     (folder / f"{RESULTS}/pretrain/coord/seed1/encoder.safetensors").unlink()
     with pytest.raises(GeoreconError, match="broken"):
+        make(folder)
+    assert not (tmp_path / "bundle.zip").exists()
+
+
+def test_a_full_disk_leaves_no_bundle_and_a_sentence(
+    finished: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = own_copy(finished, tmp_path / "run")
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    with pytest.raises(SystemExit), job(tmp_path / "logs/bundle.log"):
+        make(folder)
+    assert "error: the disk or your quota is full" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "run"]
+
+
+def test_names_that_clash_elsewhere_give_no_bundle(finished: Project, tmp_path: Path) -> None:
+    folder = own_copy(finished, tmp_path / "run")
+    shutil.copy(finished.folder / "Snakefile", folder)
+    (folder / "config/TABLES.yaml").write_text("")
+    with pytest.raises(GeoreconError, match=r"config/tables\.yaml: is also there as"):
         make(folder)
     assert not (tmp_path / "bundle.zip").exists()

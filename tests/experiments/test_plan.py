@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.plan import plan, read_rates, trainings
+from georecon.experiments.plan import plan, trainings
+from georecon.experiments.rates import Rate, read_rates, write_rates
 from georecon.files import write_json
 from georecon.jobs.planned_jobs import PlannedJob, job_lines, limit_lines
 
 ROOT = Path(__file__).resolve().parents[2]
-RATE = {"seconds_per_step": 0.5, "seconds_per_validation": 2.0}
+RATE = Rate(seconds_per_step=0.5, step_error=0.01, seconds_per_validation=2.0, validation_error=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,8 @@ def test_hours_are_steps_and_validations_times_their_rates(tiny: Experiments) ->
     run = trainings(tiny, "qm9")[-1]
     train = run.settings.train
     expected = (train.steps * 0.5 + train.evaluations * 2.0) / 3600
-    assert run.hours({run.workload(): RATE}) == pytest.approx(expected)
+    error = (train.steps * 0.01 + train.evaluations * 0.1) / 3600
+    assert run.hours({run.workload(): RATE}) == pytest.approx((expected, error))
     assert run.hours({"another": RATE}) is None
 
 
@@ -59,7 +62,7 @@ def test_no_rate_means_no_number(tiny: Experiments, tmp_path: Path) -> None:
     lines = plan(tiny, tmp_path, tmp_path)
     text = "\n".join(lines)
     assert "No rate of any device is known" in text
-    assert "python benchmarks/calibrate.py --edition tiny" in text
+    assert "benchmarks/calibrate.py --edition tiny" in text
     assert " h" not in text.replace(" how", "").split("No rate")[0]
     assert "all: 10 pre-trainings, 32 fine-tunings" in text
 
@@ -67,18 +70,30 @@ def test_no_rate_means_no_number(tiny: Experiments, tmp_path: Path) -> None:
 def test_sums_by_table_and_for_all(tiny: Experiments, tmp_path: Path) -> None:
     runs = {run.workload(): RATE for table in tiny.config.tables
             for run in trainings(tiny, table)}  # fmt: skip
-    write_json(tmp_path / "rates-a.json", {"device": "one", "rates": runs})
+    write_rates(tmp_path / "rates-a.json", "one", runs)
     some = {k: RATE for k in list(runs)[:3]}
-    write_json(tmp_path / "rates-b.json", {"device": "two", "rates": some})
-    assert list(read_rates(tmp_path)) == ["one", "two"]
+    write_rates(tmp_path / "rates-b.json", "two", some)
+    assert list(read_rates(tmp_path)[0]) == ["one", "two"]
     lines = plan(tiny, tmp_path, tmp_path)
     (line,) = (line for line in lines if line.startswith("  all:"))
     train = [r.settings.train for r in _all(tiny)]
     hours = sum(t.steps * 0.5 + t.evaluations * 2.0 for t in train) / 3600
-    assert f"one: {hours:.3g} h" in line
+    error = sum(t.steps * 0.01 + t.evaluations * 0.1 for t in train) / 3600
+    assert f"one: {hours:.3g} ± {error:.1g} h" in line
     assert "not measured" not in line.split("; ")[1]
     assert "not measured" in line.split("; ")[2]
     assert any("Not measured means no estimate" in line for line in lines)
+
+
+def test_a_rate_of_nothing_is_said_and_not_counted(tiny: Experiments, tmp_path: Path) -> None:
+    run = trainings(tiny, "qm9")[0]
+    path = tmp_path / "rates-a.json"
+    write_json(
+        path, {"device": "x", "rates": {run.workload(): {**asdict(RATE), "seconds_per_step": 0}}}
+    )
+    text = "\n".join(plan(tiny, tmp_path, tmp_path))
+    assert f"rates-a.json: {run.workload()}: seconds_per_step is 0; must be" in text
+    assert not re.search(r"[0-9] h\b", text)
 
 
 def _all(experiments: Experiments) -> list:
@@ -125,7 +140,7 @@ def test_jobs_by_rule_and_their_time_limits(tiny: Experiments) -> None:
 
     def warnings(hours: float) -> list[str]:
         steps = run.settings.train.steps
-        rate = {"seconds_per_step": hours * 3600 / steps, "seconds_per_validation": 0.0}
+        rate = replace(RATE, seconds_per_step=hours * 3600 / steps, seconds_per_validation=1e-9)
         return limit_lines(jobs, [run], {"a GPU": {run.workload(): rate}}, 4)
 
     assert warnings(0.9) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -306,6 +307,19 @@ def make_folder(tmp_path: Path) -> Path:
                 "ran: -m georecon.launch --cores 1 --config edition=tiny -- report",
             ],
         ),
+        (
+            ["rerun", "CELL=qm9/coord/homo", "EDITION=tiny"],
+            ["ran: -m georecon.launch --config edition=tiny cell=qm9/coord/homo -- rerun"],
+        ),
+        (
+            ["rerun", "CELL=a/b/c", "ARGS=--config mirror=/m"],
+            ["ran: -m georecon.launch --config mirror=/m --config cell=a/b/c -- rerun"],
+        ),
+        (
+            ["audit", "ARGS=--config mirror=/m"],
+            ["ran: -m georecon.launch --config mirror=/m -- audit"],
+        ),
+        (["ARGS=-n -- all"], ["ran: -m georecon.launch -n -- all"]),
         (["envs"], ["ran: -m georecon.launch envs"]),  # a file has that name
         (["results/tiny/x.json"], ["ran: -m georecon.launch results/tiny/x.json"]),
         (
@@ -319,7 +333,7 @@ def make_folder(tmp_path: Path) -> Path:
 )
 def test_make_runs(make_folder: Path, arguments: list[str], expected: list[str]) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    for name in ("ARGS", "EDITION", "PYTHON"):
+    for name in ("ARGS", "CELL", "EDITION", "PYTHON"):
         environment.pop(name, None)
     (make_folder / "results/tiny").mkdir(parents=True)
     (make_folder / "results/tiny/x.json").touch()
@@ -351,3 +365,14 @@ def test_make_help_names_the_targets() -> None:
     text = subprocess.check_output(["make", "-C", ROOT, "help"], text=True)
     for target in ("make test", "make lint", "make bench", "make clean-results", "make table_qm9"):
         assert target in text
+
+
+def test_help_lists_the_targets_that_a_user_looks_for() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
+    listed = set(re.findall(r'@echo "make ([a-z_]+)', makefile))
+    assert {"doctor", "plan", "web", "audit", "rerun", "bundle"} <= listed
+    known = set(re.findall(r"^rule (\w+):", rules, re.M)) | set(
+        re.findall(r"^([a-z]+)[\w -]*:", makefile, re.M)
+    )
+    assert {name for name in listed if not name.startswith("table_")} <= known

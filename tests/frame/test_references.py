@@ -26,6 +26,8 @@ ELSEWHERE = {
     "slurm/site.yaml": "the user's, ignored by git",
     "config/local.yaml": "the user's, ignored by git",
     "benchmarks/results/rates": "the beginning of names of measured rates",
+    "__main__.py": "Snakemake's",
+    "version.py": "torch's",
     "Python.h": "of Python",
     "malloc.h": "of glibc",
     "output_modules.py": "of TorchMD-NET",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -9,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from georecon.jobs.command_line import edition_of
-from snakemake_logger_plugin_georecon import Progress, describe, header, tail
+from snakemake_logger_plugin_georecon import (
+    WEIGHTS,
+    Progress,
+    describe,
+    earlier_means,
+    header,
+    tail,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SNAKEFILE = """
@@ -118,6 +126,69 @@ def test_time_left_weighs_rules_by_their_own_mean_and_parallel_jobs() -> None:
     progress.finish("fast", 2.0)
     # 2 slow and 1 fast left = 22 s of work; 22 s were done in 11 s: two at a time
     assert progress.time_left(11.0) == pytest.approx(11.0)
+
+
+LAPTOP = {
+    "fetch": 3, "xmd17": 8, "preprocess": 1, "preprocess_target": 8, "split": 10, "leak": 9,
+    "pretrain": 9, "finetune": 148, "evaluate": 148, "smoothness": 10, "table": 8, "figure": 6,
+    "summary": 1, "site": 1, "all": 1, "total": 371,
+}  # fmt: skip
+
+
+def run(costs: dict[str, float], *, earlier: dict[str, float] | None = None) -> list[float]:
+    """What is said to be left over what is left, of one job at a time in the order above."""
+    rules = [rule for rule in LAPTOP if rule not in ("total", "evaluate")]
+    jobs = [rule for rule in rules for _ in range(LAPTOP[rule])]
+    while "finetune" in jobs:  # each is evaluated before the next one
+        at = jobs.index("finetune")
+        jobs[at : at + 1] = ["Finetune", "evaluate"]
+    jobs = [rule.lower() for rule in jobs]
+    progress, now = Progress(LAPTOP, 0.0, earlier), 0.0
+    total, ratios = sum(costs[rule] for rule in jobs), []
+    for rule in jobs[:-2]:
+        now += costs[rule]
+        progress.finish(rule, costs[rule])
+        if (left := progress.time_left(now)) is not None:
+            ratios.append(left / (total - now))
+    return ratios
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("speed", [0.3, 1.0, 20.0])
+def test_no_time_is_said_that_is_off_by_much(seed: int, speed: float) -> None:
+    """Also where rules cost up to three times more or less than their weights say."""
+    draw = random.Random(seed)
+    costs = {rule: speed * WEIGHTS.get(rule, 0) * 3 ** draw.uniform(-1, 1) for rule in LAPTOP}
+    ratios = run(costs)
+    assert len(ratios) > 150, "most of a run has a time"
+    assert all(1 / 2.6 < ratio < 2.6 for ratio in ratios), (min(ratios), max(ratios))
+    first = run(costs, earlier={rule: cost / 2 for rule, cost in costs.items()})
+    assert len(first) >= 360, "an earlier run is known from the second job on"
+    assert all(0.4 < ratio < 1.1 for ratio in first)
+
+
+def test_cheap_rules_at_the_start_tell_nothing_of_dear_ones() -> None:
+    progress = Progress({"fetch": 3, "finetune": 100, "total": 103}, 0.0)
+    for now in (1.0, 2.0, 3.0):
+        progress.finish("fetch", 1.0)
+        assert progress.time_left(now) is None
+    progress.finish("finetune", 7.0)
+    assert progress.time_left(10.0) == pytest.approx(99 * 7.0)
+
+
+def test_earlier_runs_are_read_by_rule(tmp_path: Path) -> None:
+    for name, seconds in (
+        ("finetune/qm9/a/seed1", "4"),
+        ("finetune/qm9/b/seed1", "6"),
+        ("figure/x", "9"),
+    ):
+        path = tmp_path / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"s\th:m:s\n{seconds}.0\t0:00:04\n")
+    for name, text in (("empty", ""), ("odd", "s\nNA\n"), ("binary", "s\n\x00\n")):
+        (tmp_path / f"figure/{name}.tsv").write_text(text)
+    assert earlier_means(tmp_path) == {"finetune": 5.0, "figure": 9.0}
+    assert earlier_means(tmp_path / "nowhere") == {}
 
 
 def test_header_orders_rules_by_number() -> None:

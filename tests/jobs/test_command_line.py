@@ -38,9 +38,10 @@ def test_a_key_given_twice_stops_the_run_that_a_user_starts(
     path = tmp_path / "my.yaml"
     path.write_text("gpus: 0\ngpus: 1\n")
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # prepare changes it
+    monkeypatch.setenv("GEORECON_COMMAND", "")  # and this
     monkeypatch.setattr("sys.argv", ["snakemake", "--configfile", str(path)])
     given = {"edition": "tiny", "gpus": 1}
     with pytest.raises(SystemExit):
-        prepare(ROOT, given)
+        prepare(ROOT, given, files=[path])
     assert "my.yaml, line 2: key 'gpus' is given twice" in capsys.readouterr().err
-    assert prepare(ROOT, given, main=False).config.gpus == 1
+    assert prepare(ROOT, given, files=[path], main=False).config.gpus == 1

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from georecon.experiments.config import load_config
+from georecon.jobs import gpus
 from georecon.jobs.doctor import FAILS, NOTE, examine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,3 +114,23 @@ def test_cancelling_preemption_is_noted(place: Path) -> None:
     config = load_config(ROOT / "config", {"edition": "tiny", "gpus": 1})
     notes = [f.text for f in examine(place, place, config) if f.verdict == NOTE]
     assert "partition gpu cancels preempted jobs: the plugin waits for them for ever" in notes
+
+
+def test_a_torch_that_can_use_no_gpu_fails_unless_the_cpu_is_allowed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "torch_without_gpus", lambda: "2.13.0+cpu")
+    monkeypatch.delenv("GEORECON_DEVICE", raising=False)
+
+    def found(verdict: str, **changes: Any) -> list[str]:
+        config = load_config(ROOT / "config", {"edition": "tiny", **changes})
+        findings = examine(place, place, config)
+        return [f.text for f in findings if f.verdict == verdict and "GPU" in f.text]
+
+    assert any("`make setup TORCH=cuda`" in text for text in found(FAILS, gpus=1))
+    assert not any("TORCH" in text for text in found(FAILS, gpus=0))
+    monkeypatch.setenv("GEORECON_DEVICE", "cpu")
+    assert not any("TORCH" in text for text in found(FAILS, gpus=1))
+    assert any(
+        text.startswith("GEORECON_DEVICE=cpu allows the CPU") for text in found(NOTE, gpus=1)
+    )

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from georecon.errors import ConfigError
-from georecon.jobs.gpus import own_gpus, visible_gpus
+from georecon.jobs import gpus
+from georecon.jobs.gpus import check_gpus, own_gpus, refuse_start, visible_gpus, why_no_gpus
+from georecon.jobs.job import prepare_torch
 
 JOB = """
 import json, os, sys, time
@@ -83,3 +86,88 @@ def test_gpus_are_known_by_their_uuid(tmp_path: Path, monkeypatch: pytest.Monkey
     assert visible_gpus() == ["GPU-1a-2b", "GPU-3c"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
+
+
+# ---- no silent CPU ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The description of the torch that is installed."""
+    monkeypatch.delenv("GEORECON_DEVICE", raising=False)
+    path = tmp_path / "torch/version.py"
+    path.parent.mkdir()
+    path.with_name("__init__.py").write_text("")
+    found = type("Spec", (), {"submodule_search_locations": [str(path.parent)]})
+    monkeypatch.setattr(gpus.importlib.util, "find_spec", lambda name: found)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("__version__ = '2.13.0+cpu'\ncuda = None\nhip = None", True),
+        ("__version__ = '2.13.0'\ncuda: str | None = None", True),  # as on ARM or a Mac
+        ("__version__ = '2.13.0'\ncuda = '12.8'\nhip = None", False),
+        ("__version__ = '2.13.0+rocm6.4'\ncuda = None\nhip = '6.4'", False),
+    ],
+)
+def test_a_torch_that_can_use_no_gpu_is_told_without_importing_it(
+    text: str, refused: bool, build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build.write_text(text)
+    assert why_no_gpus(0) is None
+    reason = why_no_gpus(1)
+    assert (reason is not None) == refused
+    if reason is not None:
+        assert "`make setup TORCH=cuda` installs one that can; GEORECON_DEVICE=cpu allows" in reason
+        with pytest.raises(SystemExit, match=r"asks for 2 GPU\(s\), and torch 2\.13\.0"):
+            refuse_start(2)
+        monkeypatch.setenv("GEORECON_DEVICE", "cpu")
+        refuse_start(2)
+
+
+@pytest.mark.parametrize(
+    ("count", "found", "device", "refused"),
+    [
+        (1, 0, None, True),
+        (2, 1, None, True),
+        (8, 4, "cuda", True),
+        (0, 0, "cuda", True),
+        (1, 0, "cpu", False),
+        (1, 1, None, False),
+        (0, 0, None, False),
+        (2, 4, "cuda", False),
+    ],
+)
+def test_a_job_with_fewer_gpus_than_it_asks_for_is_refused(
+    count: int, found: int, device: str | None, refused: bool, build: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    build.write_text("__version__ = '2.13.0'\ncuda = '12.8'")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    if device:
+        monkeypatch.setenv("GEORECON_DEVICE", device)
+    if not refused:
+        check_gpus(count)
+        return
+    with pytest.raises(ConfigError) as error:
+        check_gpus(count)
+    words = f"the job asks for {count or 1} GPU(s); CUDA finds {found} on "
+    assert str(error.value).startswith(words)
+    assert str(error.value).endswith("GEORECON_DEVICE=cpu allows the CPU")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_training_without_cuda_is_refused_before_any_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("GEORECON_DEVICE", raising=False)
+    with pytest.raises(ConfigError, match="asks for 1 GPU"):
+        prepare_torch(1, gpus=1)
+    monkeypatch.setenv("GEORECON_DEVICE", "gpu")
+    with pytest.raises(ConfigError, match="GEORECON_DEVICE is 'gpu'; allowed: cpu, cuda"):
+        prepare_torch(1)

@@ -280,3 +280,19 @@ def test_read_only_calls_are_known(argument: str) -> None:
 @pytest.mark.parametrize("argument", ["table_qm9", "--cores", "--nolock", "-p", "-F", "--unlock"])
 def test_other_calls_take_the_lock(argument: str) -> None:
     assert not launch.READ_ONLY.fullmatch(argument)
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        (["--config", "a=1", "--", "x"], ["--config", "a=1", "--", "x"]),
+        (["--config", "a=1", "--config", "b=2", "--", "x"], ["--config", "a=1", "b=2", "--", "x"]),
+        (["-C", "a=1", "-n", "--config=b=2"], ["-n", "--config", "a=1", "b=2"]),
+        (["--config", "a=1", "c=3", "--cores", "2", "--config", "edition=tiny", "--", "x", "y"],
+         ["--cores", "2", "--config", "a=1", "c=3", "edition=tiny", "--", "x", "y"]),
+        (["-n"], ["-n"]),
+    ],
+)  # fmt: skip
+def test_no_pair_of_the_configuration_is_lost(given: list[str], made: list[str]) -> None:
+    """Snakemake itself takes the last --config alone: EDITION= would undo a user's ARGS=."""
+    assert launch.one_config(given) == made

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from georecon import commands
 from georecon.jobs.slurm import explain_jobs, left_over, refuse_beside_jobs
 
 
@@ -20,6 +21,8 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(sys, "argv", ["snakemake", "--profile", "slurm", "--", "table qm9"])
+    monkeypatch.delenv("GEORECON_COMMAND", raising=False)
+    monkeypatch.setattr(commands, "_own", lambda name, moved=False: (name,))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from georecon.errors import GeoreconError
+from georecon.jobs.job import say_kernel
 from georecon.kernels import build, native
 from georecon.records.record import compute_device
 
@@ -141,3 +143,80 @@ def test_kernels_compile_for_arm_and_run(tmp_path: Path) -> None:
     expected = expected_of_main()
     assert torch.allclose(found, expected, rtol=1e-6, atol=1e-7)
     assert not torch.allclose(found, expected.roll(1), rtol=1e-6, atol=1e-7)
+
+
+# ---- places that are not there ------------------------------------------------------------------
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["missing", "a file", "not set"])
+def test_a_temporary_folder_is_not_needed(
+    kind: str, fresh: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The compiler's own temporary files lie beside its result."""
+    (tmp_path / "file").touch()
+    places = {"missing": tmp_path / "nowhere", "a file": tmp_path / "file"}
+    fresh.delenv("TMPDIR", raising=False)
+    if kind in places:
+        fresh.setenv("TMPDIR", str(places[kind]))
+    path, _ = build.obtain()
+    assert path.parent == tmp_path / "cache/georecon"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@needs_compiler
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk: root only")
+def test_a_temporary_folder_that_is_full_is_no_reason_for_slow_kernels(
+    fresh: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(small)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        fresh.setenv("TMPDIR", str(small))
+        assert isinstance(native.load(), native.Library)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("home", [None, "/dev/null", "/proc/nothing"])
+def test_without_a_home_the_cache_is_a_temporary_folder(
+    home: str | None, fresh: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    fresh.delenv("XDG_CACHE_HOME")
+    fresh.setattr("tempfile.tempdir", str(tmp_path))
+    if home is None:
+        fresh.setattr(build.Path, "home", staticmethod(unknown))
+    else:
+        fresh.setenv("HOME", home)
+    path, _ = build.obtain()
+    assert path.parent == tmp_path / f"georecon-{os.getuid()}"
+
+
+def test_slow_kernels_say_why(fresh: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiler = tmp_path / "cxx"
+    compiler.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\necho no room >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    fresh.setenv("CXX", str(compiler))
+    fresh.delenv("GEORECON_KERNEL", raising=False)
+    said: list[str] = []
+    with fresh.context() as patch:
+        for name in ("_outcome", "library", "kernel"):
+            patch.setattr(native, name, getattr(native, name).__wrapped__)
+        say_kernel("cpu", said.append)
+        assert said == [
+            "no compiled kernels here: several times slower, and other last digits than with "
+            "them (no room)"
+        ]
+        patch.setenv("GEORECON_KERNEL", "reference")  # asked for
+        say_kernel("cpu", said.append)
+        patch.delenv("GEORECON_KERNEL")
+        patch.setattr(native, "_outcome", lambda: native.Library(None, "x86-64-v3"))
+        say_kernel("cpu", said.append)
+    assert len(said) == 1

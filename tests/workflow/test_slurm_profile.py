@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 import yaml
 
 from georecon.errors import ConfigError
+from georecon.jobs.gpus import torch_without_gpus
 from georecon.jobs.slurm import Limits, use_site_file
 from tests.projects import ROOT, Project, make_project
 
@@ -110,3 +114,45 @@ def test_site_file_is_found_and_a_bad_one_refused(
     (tmp_path / "slurm/site.yaml").write_text("partitions: {gpu: {max_gpus: 4}}\n")
     with pytest.raises(ConfigError, match=r"site\.yaml: not a partition file .*max_gpus"):
         use_site_file(tmp_path)
+
+
+@pytest.mark.skipif(torch_without_gpus() is None, reason="torch's build here can use GPUs")
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_a_torch_without_cuda_stops_the_profile_before_anything_is_submitted(
+    device: str | None, bare: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("sbatch", "squeue", "sinfo", "scancel", "sacct", "scontrol"):
+        client = tmp_path / "bin" / name
+        client.write_text(f"#!/bin/sh\necho {name} >> {tmp_path}/called\n")
+        client.chmod(0o755)
+    environment = bare.environment() | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    del environment["GEORECON_DEVICE"]
+    if device:
+        environment["GEORECON_DEVICE"] = device
+    work = (
+        "--directory",
+        str(tmp_path / "work"),
+        "--configfile",
+        str(bare.folder / "config/config.yaml"),
+    )
+    command = [
+        "--profile",
+        str(bare.folder / "slurm"),
+        *work,
+        "--config",
+        "edition=tiny",
+        "gpus=1",
+        "--",
+        "rerun",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *command],
+        cwd=bare.folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    refused = "georecon: a training asks for 1 GPU(s), and torch" in done.stderr
+    assert refused == (device is None), done.stderr[-3000:]
+    assert ("cell is not given" in done.stderr) == (device == "cpu")
+    assert "Traceback" not in done.stderr
+    called = tmp_path / "called"
+    assert not called.exists() or "sbatch" not in called.read_text()

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from georecon.errors import GeoreconError
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.plan import plan, read_rates, trainings_left
+from georecon.experiments.plan import plan, trainings_left
+from georecon.experiments.rates import read_rates
+from georecon.jobs.gpus import why_no_gpus
 from georecon.jobs.job import job
 from georecon.jobs.planned_jobs import attempts, job_lines, limit_lines, planned_jobs
 
@@ -17,11 +19,14 @@ with job(snakemake.log[0]) as log:
     )
     for line in plan(experiments, folder, results):
         log.say(line)
+    if (problem := why_no_gpus(experiments.config.gpus)) is not None:
+        log.say(f"WARNING: {problem}")
     try:
         jobs = planned_jobs(root, folder, snakemake.config)
     except GeoreconError as error:
         log.say(f"Jobs by rule are not known: {error}")
     else:
         left = trainings_left(experiments, folder)
-        for line in job_lines(jobs) + limit_lines(jobs, left, read_rates(results), attempts(root)):
+        rates, _ = read_rates(results)
+        for line in job_lines(jobs) + limit_lines(jobs, left, rates, attempts(root)):
             log.say(line)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from georecon.audit.rerun import compare, lines
+from georecon.commands import command
 from georecon.errors import ConfigError
 from georecon.experiments.experiments import Experiments
 from georecon.files import write_json
@@ -13,7 +14,8 @@ with job(snakemake.log[0]) as log:
     config = dict(snakemake.params.config)
     cell = config.pop("cell", None)
     if cell is None:
-        raise ConfigError("which cell? snakemake rerun --config cell=<table>/<row>/<column>")
+        how = command("rerun", pairs=["cell=<table>/<row>/<column>"])
+        raise ConfigError(f"cell is not given: {how}")
     found = compare(
         Experiments.from_json(config), Experiments.from_json(snakemake.params.config), cell
     )

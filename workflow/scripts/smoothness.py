@@ -8,12 +8,14 @@ from pathlib import Path
 
 from georecon.files import write_json
 from georecon.jobs.gpus import own_gpus
-from georecon.jobs.job import job, prepare_torch
+from georecon.jobs.job import job, prepare_torch, say_kernel
 from georecon.records.record import RunRecord
 from georecon.stages.smoothness import smoothness
 
-with job(snakemake.log[0]) as log, own_gpus(snakemake.resources.get("gpu", 0), log.say):
-    device = prepare_torch(snakemake.threads)
+gpus = snakemake.resources.get("gpu", 0)
+with job(snakemake.log[0]) as log, own_gpus(gpus, log.say):
+    device = prepare_torch(snakemake.threads, gpus)
+    say_kernel(device, log.say)
     files, output, settings = snakemake.input, snakemake.output, snakemake.params.settings
     encoder = files.get("encoder")
     record = RunRecord("smoothness", settings, dict(files.items()))

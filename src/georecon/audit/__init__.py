@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from georecon.audit.conditions import check_code, check_columns, check_splits
+from georecon.audit.conditions import check_code, check_columns, check_kernels, check_splits
 from georecon.audit.files import check_files, claims_by_path, hash_files
 from georecon.audit.findings import (
     DIFFERS,
@@ -124,7 +124,7 @@ class Audit:
             notes = [finding for finding in self.findings if finding.kind == kind]
             if notes:
                 yield (
-                    f"{kind.upper()}: {len(notes)} jobs, so their numbers are not comparable; "
+                    f"{kind.upper()}: {len(notes)} times, so the numbers are not comparable; "
                     f"first: {notes[0].path}: {notes[0].text}"
                 )
         if self.tables_missing:
@@ -185,6 +185,7 @@ def audit(
             recompute_cells(context, found, table),
             check_table(context, table),
             check_columns(context, table),
+            check_kernels(context, table),
         ]
     findings = [finding for check in checks for finding in _guarded(check)]
     findings = _placed(context, findings, wanted)
@@ -205,9 +206,15 @@ def audit(
 
 
 def _guarded(check: Iterable[Finding]) -> Iterator[Finding]:
-    """A check that meets values of another form than this code writes ends in a finding."""
+    """A check that meets values of another form than this code writes, or no file where the
+    configuration asks for one, ends in a finding.
+    """
     try:
         yield from check
+    except FileNotFoundError as error:
+        path = str(error.filename).replace(f"{Path.cwd()}/", "")
+        text = "is not there, and the configuration asks for it"
+        yield Finding(kind="file missing", path=path, text=text)
     except MISFORMED as error:
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:

@@ -16,7 +16,7 @@ import json
 import mimetypes
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from georecon.files import atomic_path, sha256_file
 from georecon.records.chain import read_graph
 from georecon.records.read import Record
 from georecon.records.record import FileRecord
-from georecon.records.untrusted import read_safetensors
+from georecon.records.untrusted import check_names, read_safetensors, relative_path
 
 if TYPE_CHECKING:
     from rocrate.model.entity import Entity
@@ -47,6 +47,8 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
+CODE = Path(__file__).resolve().parents[3]
+"""The workflow that this code is of."""
 OWN = ("mirror", "offline", "bundle", "cell")
 """Keys of the configuration that say where and what to run, not what the numbers are."""
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
@@ -73,7 +75,8 @@ def write_bundle(root: Path, experiments: Experiments, audit: Audit, path: Path)
         path: zip file to write.
 
     Raises:
-        GeoreconError: a chain is broken, or the edition has no tables.
+        GeoreconError: a chain is broken, the edition has no tables, or two files have names that
+            another machine could not hold beside each other.
     """
     if audit.status == BROKEN:
         raise GeoreconError(f"the chain of {audit.edition} is broken: no bundle; see the audit")
@@ -82,11 +85,15 @@ def write_bundle(root: Path, experiments: Experiments, audit: Audit, path: Path)
         raise GeoreconError(f"no tables of edition {audit.edition}: nothing to bundle")
     scope = Context(root, experiments, graph, bundle=False).scope
     names = [name for name, link in scope.items() if _travels(root, name, link.kind)]
-    names += [p.relative_to(root).as_posix() for w in WORKFLOW for p in root.glob(w) if p.is_file()]
+    code = root if (root / "Snakefile").is_file() else CODE  # elsewhere: --directory, a module
+    workflow = {p.relative_to(code).as_posix(): p for w in WORKFLOW for p in code.glob(w)}
+    names += [name for name, path in workflow.items() if path.is_file()]
     folder = experiments.runs.folder(paths.REPORT)
     names += [p.relative_to(root).as_posix() for p in (root / folder).rglob("*") if p.is_file()]
     settled = {key: value for key, value in audit.as_json().items() if key != "seconds"}
-    contents = {name: (root / name).read_bytes for name in sorted(set(names))}
+    places = {
+        relative_path(name, path): workflow.get(name, root / name) for name in sorted(set(names))
+    }
     texts = {
         CONFIG: _json(
             {k: v for k, v in experiments.as_json().items() if k not in OWN}, order=False
@@ -96,16 +103,17 @@ def write_bundle(root: Path, experiments: Experiments, audit: Audit, path: Path)
         **_model_cards(root, experiments, sorted(set(names)), graph.records),
     }
     written = {name: text.encode() for name, text in texts.items()}
-    files = {name: FileRecord.of(root / name) for name in contents}
+    check_names(sorted({METADATA, *places, *written}), path)
+    files = {name: replace(FileRecord.of(p), path=name) for name, p in places.items()}
     files |= {
         name: FileRecord(path=name, bytes=len(data), sha256=_sha256(data))
         for name, data in written.items()
     }
     metadata = _json(_crate(experiments, audit, graph.records.values(), files))
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name in sorted({METADATA, *contents, *written}):
+        for name in sorted({METADATA, *places, *written}):
             data = metadata.encode() if name == METADATA else written.get(name)
-            archive.writestr(_entry(name), contents[name]() if data is None else data)
+            archive.writestr(_entry(name), places[name].read_bytes() if data is None else data)
     size = path.stat().st_size
     return Bundle(path=path, sha256=sha256_file(path), files=len(files) + 1, bytes=size)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from georecon.audit.findings import NOTES, Context, Finding
 from georecon.audit.records import difference
+from georecon.commands import command
 from georecon.data.split import Split, read_split
 from georecon.errors import GeoreconError
 from georecon.records.chain import Run
@@ -43,6 +44,31 @@ def check_columns(context: Context, table: str) -> Iterator[Finding]:
                     text=text,
                     touches=(cell.path,),
                 )
+
+
+def check_kernels(context: Context, table: str) -> Iterator[Finding]:
+    """All trainings behind a column ran on one type of device, kernel and instruction set.
+
+    Others round sums in another order: the same method, with other last digits.
+    """
+    cells = [cell for cell in context.graph.cells() if cell.table == table and cell.runs]
+    for column in dict.fromkeys(cell.column for cell in cells):
+        of_column = [cell for cell in cells if cell.column == column]
+        links = [link for cell in of_column for link in context.graph.chain(cell.path)]
+        runs = [link for link in links if isinstance(link, Run) and link.record.stage in _TRAINED]
+        first: dict[str, str] = {}
+        for run in runs:
+            if words := run.record.compute.arithmetic():
+                first.setdefault(words, run.path)
+        if len(first) > 1:
+            text = "; ".join(f"{path} computed by {words}" for words, path in first.items())
+            yield Finding(
+                kind="mixed kernels",
+                path=of_column[0].recorded_in or of_column[0].path,
+                text=f"the runs of column {column} were not computed alike: {text}",
+                touches=tuple(cell.path for cell in of_column),
+                breaks=False,
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,7 +226,7 @@ def check_code(context: Context) -> Iterator[Finding]:
     for record in context.runs():
         name, code = record.path, record.code
         if code.commit is None:
-            text = "made without a checkout: no commit says which code this was"
+            text = f"no commit says which code this was: {code.words()}"
             yield _note("unknown commit", name, text)
         elif code.dirty is not False:
             files = ", ".join(code.changed or ["files"])
@@ -209,7 +235,8 @@ def check_code(context: Context) -> Iterator[Finding]:
         digest = record.settings.get("code")
         here = _digest_here(record)
         if digest is not None and here is not None and digest != here:
-            advice = "" if context.bundle else "; `make` redoes it"
+            redo = command("all", edition=context.experiments.edition)
+            advice = "" if context.bundle else f"; `{redo}` redoes it"
             text = f"made by other code ({digest:.16}) than is here ({here}){advice}"
             yield Finding(kind="other code", path=name, text=text, breaks=not context.bundle)
 

@@ -37,11 +37,19 @@ KINDS: dict[str, str] = {
     "other code": NOT_COMPARABLE,
     "uncommitted code": NOT_COMPARABLE,
     "unknown commit": NOT_COMPARABLE,
+    "mixed kernels": NOT_COMPARABLE,
 }
 """Kinds of findings, each with the verdict of the cells it touches."""
 
-NOTES = ("uncommitted code", "unknown commit")
-"""Kinds that are said loudly but break no chain: the numbers are what their files say."""
+_NOBODY = "nobody else can have the code that made them"
+NOTES = {
+    "uncommitted code": _NOBODY,
+    "unknown commit": _NOBODY,
+    "mixed kernels": "they were rounded in different ways, by different kernels or processors",
+}
+"""Kinds that are said loudly but break no chain: the numbers are what their files say. Each with
+what keeps its cells from being compared.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,17 +47,16 @@ def _text(value: Any) -> str:
 def _head(audit: Audit) -> Iterator[str]:
     yield f"<h1>Audit of edition {_text(audit.edition)}</h1>"
     yield f'<p class="status {_text(audit.status)}">{_text(audit.outcome())}</p>'
-    for kind in NOTES:
+    for kind, why in NOTES.items():
         number = sum(finding.kind == kind for finding in audit.findings)
         if number:
             yield (
-                f'<p class="status loud">{_text(kind.capitalize())}: {number} jobs. Their files '
-                "and numbers are intact, but nobody else can have the code that made them; their "
-                "cells are not comparable.</p>"
+                f'<p class="status loud">{_text(kind.capitalize())}: {number} times. Files and '
+                f"numbers are intact, but {_text(why)}; the cells are not comparable.</p>"
             )
     if audit.tables_missing:
         yield f"<p>Tables not made: {_text(', '.join(audit.tables_missing))}.</p>"
-    commit = audit.code.commit or "unknown"
+    commit = audit.code.commit or f"unknown ({audit.code.words()})"
     changed = " with changes that are not committed" if audit.code.dirty else ""
     yield f"<p>Audited by code of commit <code>{_text(commit)}</code>{changed}.</p>"
 

@@ -28,9 +28,12 @@ from georecon.audit.findings import Finding
 from georecon.data.raw.archives import inspect, members
 from georecon.errors import ConfigError, DataError, GeoreconError
 from georecon.experiments.experiments import Experiments
-from georecon.records.untrusted import MISFORMED, read_strict_json, relative_path
+from georecon.files import full_disk
+from georecon.records.untrusted import MISFORMED, check_names, read_strict_json, relative_path
 
 _MOST_FILES, _MOST_CELLS = 200_000, 1_000_000
+_CONFIG_BYTES, _MOST_VALUES = 1 << 20, 10_000
+"""Of the configuration; those of the editions hold a third of that at most."""
 _BRACES = re.compile(r"\{(?!(value|title|number)\})|(?<!\{value)(?<!\{title)(?<!\{number)\}")
 """Braces that are no placeholder of the configuration's own: ``str.format`` must not meet them."""
 
@@ -70,20 +73,16 @@ def _look_through(path: Path) -> list[str]:
     """Names of all files, after every header of the archive has been checked.
 
     Raises:
-        DataError: hostile or no zip; or two names that one file system may take for the same.
+        DataError: hostile or no zip; or names that a file system cannot hold.
     """
     if not path.is_file():
         raise DataError(path, None, "no such file; expected a bundle (.zip)")
     names: list[str] = []
-    folded: dict[str, str] = {}
     for member in inspect(path, name="bundle.zip"):
-        name = relative_path(member.name, path)
-        if name.casefold() in folded:
-            raise DataError(path, name, f"is also there as {folded[name.casefold()]!r}")
-        folded[name.casefold()] = name
-        names.append(name)
+        names.append(relative_path(member.name, path))
         if len(names) > _MOST_FILES:
             raise DataError(path, None, f"holds more than {_MOST_FILES} files")
+    check_names(names, path)
     for needed in (METADATA, CONFIG):
         if needed not in names:
             raise DataError(path, needed, "is not in the archive: not a bundle of this project")
@@ -137,10 +136,13 @@ def _experiments(root: Path) -> Experiments:
     Raises:
         DataError: it is not a configuration of this project.
     """
-    config = read_strict_json(root / CONFIG, CONFIG)
-    for text in _strings(config):
-        if _BRACES.search(text):
-            raise DataError(CONFIG, None, f"holds a text with braces: {text[:60]!r}")
+    config = read_strict_json(root / CONFIG, CONFIG, limit=_CONFIG_BYTES)
+    for number, value in enumerate(_values(config)):
+        if number > _MOST_VALUES:
+            raise DataError(CONFIG, None, f"holds more than {_MOST_VALUES} values")
+        if isinstance(value, str) and _BRACES.search(value):
+            raise DataError(CONFIG, None, f"holds a text with braces: {value[:60]!r}")
+    _refuse_many_cells(config)
     try:
         experiments = Experiments.from_json(config)
         tables, seeds = experiments.tables, len(experiments.config.finetune.seeds)
@@ -159,16 +161,47 @@ def _experiments(root: Path) -> Experiments:
     return experiments
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
+def _refuse_many_cells(config: dict[str, Any]) -> None:
+    """Refuse a configuration whose tables would take long to lay out, before any is.
+
+    Counts more cells than there will be: every column with as many targets as any dataset has,
+    every row of methods or of a sweep, all seeds.
+    """
+    cards = _entries(config.get("datasets"))
+    targets = max((_size(card, "targets") for card in cards), default=1)
+    seeds, methods = _size(config.get("finetune"), "seeds"), _size(config, "methods")
+    cells = 0
+    for table in _entries(config.get("tables")):
+        rows = table.get("rows")
+        sweep = rows.get("sweep") if isinstance(rows, dict) else None
+        most = max(methods, _size(rows, "methods"), _size(sweep, "values"))
+        cells += _size(table, "columns") * (targets + 1) * 2 * (most + 1)
+    if cells * max(seeds, 1) > _MOST_CELLS:
+        raise DataError(CONFIG, None, f"asks for more than {_MOST_CELLS} runs")
+
+
+def _entries(value: Any) -> list[dict[str, Any]]:
+    found = value.values() if isinstance(value, dict) else ()
+    return [entry for entry in found if isinstance(entry, dict)]
+
+
+def _size(value: Any, key: str) -> int:
+    """Length of a list or mapping in a mapping; 0 where there is none."""
+    found = value.get(key) if isinstance(value, dict) else None
+    return len(found) if isinstance(found, list | dict) else 0
+
+
+def _values(value: Any) -> Iterator[object]:
+    """All keys and single values in a JSON value."""
+    if isinstance(value, dict):
         for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item)
+            yield key
+            yield from _values(item)
     elif isinstance(value, list):
         for item in value:
-            yield from _strings(item)
+            yield from _values(item)
+    else:
+        yield value
 
 
 def report(path: Path, say: Callable[[str], None]) -> int:
@@ -177,6 +210,11 @@ def report(path: Path, say: Callable[[str], None]) -> int:
         found = verify_bundle(path)
     except GeoreconError as error:
         say(f"refused: {str(error)[:1000]}")
+        return 1
+    except OSError as error:
+        if (text := full_disk(error)) is None:
+            raise
+        say(f"not verified, for it is unpacked in {tempfile.gettempdir()} (TMPDIR): {text}")
         return 1
     for line in found.lines():
         say(line)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +33,7 @@ from georecon.data.molecules import (
     check_molecules,
 )
 from georecon.errors import DataError
-from georecon.files import sha256_file, write_json
+from georecon.files import remove_leftovers, sha256_file, temporary_path, write_json
 
 __all__ = ["Molecules", "Rejected", "Store", "StoreWriter"]
 
@@ -110,7 +109,7 @@ class StoreWriter:
         self.path = Path(path)
         self._forces = forces
         self._dataset, self._source, self._units = dataset, source, units
-        self._temporary = self.path.parent / f".{self.path.name}.{uuid.uuid4().hex[:8]}.tmp"
+        self._temporary = temporary_path(self.path)
         self._columns: dict[str, _Column] = {}
         self._rejected: list[Rejected] = []
         self._isolated: dict[str, dict[str, float]] = {}
@@ -121,6 +120,7 @@ class StoreWriter:
 
     def __enter__(self) -> StoreWriter:
         self._temporary.mkdir(parents=True)
+        remove_leftovers(self.path)  # of a process that was killed; it has no other end
         return self
 
     def __exit__(

@@ -1,28 +1,27 @@
 """What an edition would cost: trainings by table, hours by device, bytes to download.
 
 Hours are steps and validations times what one of each took on a device, measured by
-``benchmarks/calibrate.py`` on the edition's own molecules and kept in ``benchmarks/results``. A
-training that was not measured has no estimate: nothing is extrapolated from another.
+``benchmarks/calibrate.py`` on the edition's own molecules and kept in ``benchmarks/results``
+(:mod:`georecon.experiments.rates`). A training that was not measured has no estimate: nothing is
+extrapolated from another.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from georecon.commands import python_command, relative
 from georecon.data.cards import card_source
 from georecon.experiments.experiments import Experiments
+from georecon.experiments.rates import Rate, read_rates
 from georecon.experiments.references import PRETRAIN
 from georecon.experiments.sections import Config
 from georecon.experiments.settings import FinetuneSettings, PretrainSettings
-from georecon.files import read_json, sha256_json
+from georecon.files import sha256_json
 from georecon.keys import as_json
-
-RATES = "rates-*.json"
-Rates = dict[str, dict[str, dict[str, float]]]
-"""Measured seconds by device and workload."""
-MEASURE = "python benchmarks/calibrate.py --edition {edition}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +52,18 @@ class Training:
         place = {"stage": self.stage, "part": self.part, "target": self.target}
         return sha256_json({**kept, **train, **place})[:16]
 
-    def hours(self, rates: dict[str, dict[str, float]]) -> float | None:
-        """Time with the rates of one device, or None if this workload was not measured."""
+    def hours(self, rates: Mapping[str, Rate]) -> tuple[float, float] | None:
+        """Time with the rates of one device and its uncertainty [h]; None if this workload was not
+        measured.
+        """
         rate = rates.get(self.workload())
         if rate is None:
             return None
-        train = self.settings.train
-        validations = min(train.steps, train.evaluations) * rate["seconds_per_validation"]
-        return (train.steps * rate["seconds_per_step"] + validations) / 3600.0
+        steps = self.settings.train.steps
+        validations = min(steps, self.settings.train.evaluations)
+        seconds = steps * rate.seconds_per_step + validations * rate.seconds_per_validation
+        error = steps * rate.step_error + validations * rate.validation_error
+        return seconds / 3600.0, error / 3600.0
 
 
 def trainings(experiments: Experiments, table: str) -> list[Training]:
@@ -84,14 +87,6 @@ def trainings(experiments: Experiments, table: str) -> list[Training]:
     return list(found.values())
 
 
-def read_rates(folder: Path) -> Rates:
-    """Measured seconds by device and workload, from the files of ``benchmarks/calibrate.py``."""
-    return {
-        str(content["device"]): content["rates"]
-        for content in map(read_json, sorted(folder.glob(RATES)))
-    }
-
-
 def trainings_left(experiments: Experiments, root: Path) -> list[Training]:
     """Runs of all tables whose ``run.json`` is not in the working folder yet, each once."""
     found = {
@@ -102,10 +97,12 @@ def trainings_left(experiments: Experiments, root: Path) -> list[Training]:
     return [run for run in found.values() if not (root / run.folder / "run.json").exists()]
 
 
-def _hours(runs: list[Training], rates: dict[str, dict[str, float]]) -> str:
+def _hours(runs: list[Training], rates: Mapping[str, Rate]) -> str:
+    """Sum over the measured ones; errors of a workload are shared, so they add up."""
     known = [hours for hours in (run.hours(rates) for run in runs) if hours is not None]
     missing = len(runs) - len(known)
-    text = f"{sum(known):.3g} h" if known else ""
+    total, error = (sum(values) for values in zip(*known, strict=True)) if known else (0.0, 0.0)
+    text = f"{total:.3g} ± {error:.1g} h" if known else ""
     return ", ".join(filter(None, (text, f"{missing} not measured" if missing else "")))
 
 
@@ -143,8 +140,11 @@ def plan(experiments: Experiments, root: Path, results: Path) -> list[str]:
         experiments: the resolved configuration.
         root: working folder; runs whose ``run.json`` is there are done.
         results: folder with the measured rates.
+
+    Raises:
+        DataError: a file of rates has another form than the measurement writes.
     """
-    devices = read_rates(results)
+    devices, faults = read_rates(results)
     tables = {name: trainings(experiments, name) for name in experiments.tables.names()}
     everything = list({run.folder: run for runs in tables.values() for run in runs}.values())
     lines = [f"Trainings of the {experiments.edition} edition, those left to do:"]
@@ -154,9 +154,12 @@ def plan(experiments: Experiments, root: Path, results: Path) -> list[str]:
         counts = f"{pretrain} pre-trainings, {len(left) - pretrain} fine-tunings"
         costs = [f"{device}: {_hours(left, rates)}" for device, rates in devices.items() if left]
         lines.append("; ".join([f"  {name}: {counts}", *costs]))
-    how = MEASURE.format(edition=experiments.edition)
+    lines += faults
+    script = relative(Path(__file__).parents[3] / "benchmarks/calibrate.py")
+    how = python_command(script, "--edition", experiments.edition)
     lines.append(
-        "Hours are of one process, training and validation; data, testing and tables come on top."
+        "Hours are of one process, training and validation, ± one standard error of the measured "
+        "rates; data, testing and tables come on top."
         if devices
         else f"No rate of any device is known. Measure on the device, once its data is made: {how}"
     )

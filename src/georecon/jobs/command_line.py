@@ -1,4 +1,4 @@
-"""What a Snakemake command line says: values of options, and the edition it makes."""
+"""What a Snakemake command line says: its configuration files, and the edition it makes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,7 @@ from typing import Any
 
 import yaml
 
-
-def option_values(arguments: Sequence[str], *names: str) -> list[str]:
-    """Values of a command-line option in ``--name v1 v2`` and ``--name=v`` form."""
-    values: list[str] = []
-    taking = False
-    for argument in arguments:
-        if argument.startswith("-"):
-            name, equals, value = argument.partition("=")
-            taking = name in names
-            values += [value] if taking and equals else []
-        elif taking:
-            values.append(argument)
-    return values
+from georecon.commands import option_values
 
 
 def _read_mapping(path: Path) -> Mapping[str, Any]:

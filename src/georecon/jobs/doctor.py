@@ -16,8 +16,9 @@ import yaml
 
 from georecon.experiments.plan import downloads
 from georecon.experiments.sections import Config
-from georecon.jobs.gpus import visible_gpus
+from georecon.jobs.gpus import ALLOWED, forced_device, visible_gpus, why_no_gpus
 from georecon.jobs.slurm import ASKED, SITE, VARIABLE, left_over
+from georecon.records.record import git_state
 
 OK, NOTE, FAILS = "ok", "note", "FAILS"
 PACKAGES = ("snakemake", "snakemake-executor-plugin-slurm", "torch")
@@ -45,11 +46,22 @@ def examine(root: Path, folder: Path, config: Config) -> list[Finding]:
     """
     return [
         *_versions(root),
+        *_code(root),
         *_profiles(root, folder),
         *_slurm(root, folder, config),
         *_gpus(config),
         *_disk(folder, config),
     ]
+
+
+def _code(root: Path) -> Iterator[Finding]:
+    """Whether records will be able to name a commit."""
+    state = git_state(root.resolve())
+    if state.commit is None:
+        yield Finding(NOTE, f"records will name no commit: {state.words()}")
+    elif state.dirty:
+        files = ", ".join(state.changed)
+        yield Finding(NOTE, f"records will say that code is not committed: {files:.200}")
 
 
 def _versions(root: Path) -> Iterator[Finding]:
@@ -166,13 +178,10 @@ def _ask(*command: str) -> str | None:
 def _gpus(config: Config) -> Iterator[Finding]:
     names = visible_gpus()
     yield Finding(OK if names else NOTE, f"{len(names)} GPUs on this machine {' '.join(names)}")
-    version = importlib.metadata.version("torch")
-    if config.gpus and version.endswith("+cpu"):
-        yield Finding(
-            FAILS,
-            f"training asks for GPUs, and torch {version} cannot use any: remove .venv and "
-            "`make setup` on a node with a GPU",
-        )
+    if (problem := why_no_gpus(config.gpus)) is not None:
+        yield Finding(FAILS, problem)
+    if config.gpus and forced_device() == "cpu":
+        yield Finding(NOTE, f"{ALLOWED}, and trainings that ask for GPUs will use it")
 
 
 def _disk(folder: Path, config: Config) -> Iterator[Finding]:

@@ -4,12 +4,17 @@ Under Slurm every job sees its own GPUs. Elsewhere Snakemake counts the resource
 no job which one to take; here each job locks as many as it asks for, by a file for each GPU of
 this machine, and shows CUDA only these. A job that finds none free waits. The lock ends with the
 process that holds it, however that ends.
+
+A job that asks for GPUs never computes on the CPU unless ``GEORECON_DEVICE=cpu`` allows it.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
+import runpy
+import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +27,8 @@ from filelock import FileLock, Timeout
 from georecon.errors import ConfigError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+DEVICE = "GEORECON_DEVICE"
+ALLOWED = f"{DEVICE}=cpu allows the CPU"
 _PAUSE = 1.0  # between two looks for a free GPU [s]
 
 
@@ -36,6 +43,81 @@ def visible_gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return re.findall(r"\(UUID: (GPU-[^)]+)\)", done.stdout)
+
+
+def forced_device() -> str | None:
+    """Value of ``GEORECON_DEVICE``.
+
+    Raises:
+        ConfigError: it is neither cpu nor cuda.
+    """
+    forced = os.environ.get(DEVICE)
+    if forced not in (None, "cpu", "cuda"):
+        raise ConfigError(f"{DEVICE} is {forced!r}; allowed: cpu, cuda")
+    return forced
+
+
+def torch_without_gpus() -> str | None:
+    """Version of a torch in this environment that can use no GPU; None of one that can.
+
+    Read from the package's own description: importing it takes seconds.
+    """
+    found = importlib.util.find_spec("torch")
+    if found is None or not found.submodule_search_locations:
+        return "(none)"
+    build = runpy.run_path(str(Path(found.submodule_search_locations[0], "version.py")))
+    return None if build.get("cuda") or build.get("hip") else str(build["__version__"])
+
+
+def why_no_gpus(count: int) -> str | None:
+    """Why trainings that ask for GPUs would be refused in this environment, as far as one can tell
+    without a GPU; None where they ask for none, or ``GEORECON_DEVICE=cpu`` allows the CPU.
+
+    Args:
+        count: GPUs of a training.
+    """
+    version = torch_without_gpus() if count and forced_device() != "cpu" else None
+    if version is None:
+        return None
+    return (
+        f"a training asks for {count} GPU(s), and torch {version} of this environment uses none: "
+        f"`make setup TORCH=cuda` installs one that can; {ALLOWED}"
+    )
+
+
+def refuse_start(count: int) -> None:
+    """Stop before jobs are submitted that would all be refused.
+
+    Raises:
+        SystemExit: with the reason.
+    """
+    if (problem := why_no_gpus(count)) is not None:
+        raise SystemExit(f"georecon: {problem}")
+
+
+def check_gpus(count: int) -> None:
+    """Refuse to compute on the CPU what asks for GPUs.
+
+    Args:
+        count: GPUs that this process's job has on this machine.
+
+    Raises:
+        ConfigError: torch finds fewer, and ``GEORECON_DEVICE`` does not allow the CPU.
+    """
+    import torch
+
+    forced = forced_device()
+    wanted = count or int(forced == "cuda")
+    if forced == "cpu" or not wanted:
+        return
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found >= wanted:
+        return
+    if (problem := why_no_gpus(wanted)) is not None:
+        raise ConfigError(problem)
+    shown = os.environ.get(VISIBLE)
+    where = f"{socket.gethostname()} ({VISIBLE} {'not set' if shown is None else repr(shown)})"
+    raise ConfigError(f"the job asks for {wanted} GPU(s); CUDA finds {found} on {where}; {ALLOWED}")
 
 
 @contextmanager

@@ -7,12 +7,14 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from georecon.errors import GeoreconError
+from georecon.files import full_disk
+from georecon.jobs.gpus import check_gpus, forced_device
 from georecon.records.record import LOG_VARIABLE
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -25,9 +27,10 @@ class Log:
         self.handle = handle
 
     def write(self, line: str) -> None:
-        """One line to the log file."""
-        self.handle.write(line + "\n")
-        self.handle.flush()
+        """One line to the log file; lost where the disk is full."""
+        with suppress(OSError):
+            self.handle.write(line + "\n")
+            self.handle.flush()
 
     def ignore(self, line: str) -> None:
         """Nothing: for all but one of the processes that share a job."""
@@ -42,46 +45,81 @@ class Log:
 def job(log_path: str | Path) -> Iterator[Log]:
     """Run the body of a workflow script.
 
-    A :class:`GeoreconError` ends the job with its message alone and exit code 1; any other
-    exception keeps its traceback in the log file.
+    A :class:`GeoreconError` and a full disk end the job with their message alone and exit code 1;
+    any other exception keeps its traceback in the log file.
 
     Args:
         log_path: the rule's log file.
     """
-    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
-    os.environ[LOG_VARIABLE] = str(log_path)
-    with open(log_path, "w", encoding="utf-8") as handle:
+    with _log_file(Path(log_path)) as handle:
         log = Log(handle)
         try:
             yield log
         except GeoreconError as error:
             log.say(f"error: {error}")
             sys.exit(1)
-        except Exception:
+        except Exception as error:
             log.write(traceback.format_exc())
+            if (text := full_disk(error)) is None:
+                raise
+            log.say(f"error: {text}")
+            sys.exit(1)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[TextIO]:
+    """The job's log, named to its record."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        if (text := full_disk(error)) is None:
             raise
-        finally:
-            os.environ.pop(LOG_VARIABLE, None)
+        print(f"    error: {text}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    os.environ[LOG_VARIABLE] = str(path)
+    try:
+        yield handle
+    finally:
+        os.environ.pop(LOG_VARIABLE, None)
+        with suppress(OSError):  # the disk is full, and that has been said
+            handle.close()
 
 
-def prepare_torch(threads: int) -> str:
+def prepare_torch(threads: int, gpus: int = 0) -> str:
     """Set threads and float behaviour of this process; returns the device, "cuda" or "cpu".
 
     Denormal floats are flushed to zero: the tail of the radial basis is full of them and every
     matrix product that meets one is many times slower. TF32 is off: float32 means float32.
+
+    Args:
+        threads: of this process.
+        gpus: that its job has on this machine; 0: one is used where there is one.
+
+    Raises:
+        ConfigError: there are fewer, and ``GEORECON_DEVICE`` does not allow the CPU.
     """
     import torch
 
+    check_gpus(gpus)
     _keep_freed_memory()
     gc.freeze()  # imports live as long as the process: looking through them took a tenth of a step
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    wanted = os.environ.get("GEORECON_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
-    if wanted not in ("cpu", "cuda"):
-        raise GeoreconError(f"GEORECON_DEVICE is {wanted!r}; allowed: cpu, cuda")
-    return wanted
+    return forced_device() or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def say_kernel(device: str, say: Callable[[str], None]) -> None:
+    """Say why a training is slow, where the kernels that it would use are not to be had."""
+    from georecon.kernels.native import why_reference
+
+    if (reason := why_reference(device)) is not None:
+        say(
+            "no compiled kernels here: several times slower, and other last digits than with them "
+            f"({reason:.200})"
+        )
 
 
 def _keep_freed_memory() -> None:

@@ -18,10 +18,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from georecon.commands import last_values, option_values
 from georecon.duration import readable_time
-from georecon.files import read_json, write_json
+from georecon.files import full_disk, read_json, write_json
 from georecon.jobs import warm
-from georecon.jobs.command_line import edition_of, option_values
+from georecon.jobs.command_line import edition_of
+from georecon.jobs.surroundings import open_streams, settle
 
 LOCK = ".snakemake/georecon-launch.lock"
 STATE = ".snakemake/georecon-launch.json"
@@ -243,8 +245,8 @@ def write_report(arguments: Sequence[str], folder: Path, edition: str) -> None:
         edition: edition that the run made.
     """
     page = f"results/{edition}/report/report.html"
-    pairs = [pair for pair in option_values(arguments, "--config", "-C") if "=" in pair]
-    files = option_values(arguments, "--configfile", "--configfiles")
+    pairs = [pair for pair in last_values(arguments, "--config", "-C") if "=" in pair]
+    files = last_values(arguments, "--configfile", "--configfiles")
     files = [name for name in files if (folder / name).is_file()]
     given = ["--configfile", *files] if files else []
     result = subprocess.run(
@@ -285,6 +287,31 @@ def launch(arguments: Sequence[str], folder: Path) -> int:
     return code
 
 
+def one_config(arguments: Sequence[str]) -> list[str]:
+    """The same call with all pairs of ``--config`` in one place: Snakemake takes the last alone."""
+    names = ("--config", "-C")
+    if sum(word.partition("=")[0] in names for word in arguments) < 2:
+        return list(arguments)
+    kept: list[str] = []
+    inside = False
+    for word in arguments:
+        if word.startswith("-"):
+            inside = word.partition("=")[0] in names
+        if not inside:
+            kept.append(word)
+    end = kept.index("--") if "--" in kept else len(kept)
+    return [*kept[:end], "--config", *option_values(arguments, *names), *kept[end:]]
+
+
 def main() -> int:
     """Command line."""
-    return launch(sys.argv[1:], Path.cwd())
+    open_streams()
+    folder = Path.cwd()
+    try:
+        settle(folder, say)
+        return launch(one_config(sys.argv[1:]), folder)
+    except OSError as error:
+        if (text := full_disk(error)) is None:
+            raise
+        say(text)
+        return 1

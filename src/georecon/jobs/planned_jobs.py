@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 
 from georecon.errors import GeoreconError
-from georecon.experiments.plan import Rates, Training
+from georecon.experiments.plan import Training
+from georecon.experiments.rates import Rates
 from georecon.files import write_json
 
 
@@ -99,9 +100,9 @@ def limit_lines(
     for device, known in rates.items():
         longer = []
         for run in runs:
-            limit, hours = minutes.get(f"{run.folder}/run.json"), run.hours(known)
-            if limit is not None and hours is not None and hours * 60 > limit:
-                longer.append((hours * 60 / limit, hours, limit / 60))
+            limit, cost = minutes.get(f"{run.folder}/run.json"), run.hours(known)
+            if limit is not None and cost is not None and cost[0] * 60 > limit:
+                longer.append((cost[0] * 60 / limit, cost[0], limit / 60))
         if not longer:
             continue
         ratio, hours, limit_hours = max(longer)

@@ -8,7 +8,6 @@ than the longest partition has.
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from georecon.jobs.command_line import option_values
+from georecon.commands import option_values, same_command, unlock_command
 from georecon.jobs.snakemake_private import Partition, read_partitions
 
 SITE = "slurm/site.yaml"
@@ -104,8 +103,8 @@ def recipe(jobs: list[Job], arguments: list[str]) -> str:
         "If its Snakemake is alive, in another terminal or on another login node, leave it alone.\n"
         "If it was killed, cancel its jobs (trainings save their state and go on from it):\n"
         f"  scancel {' '.join(job.id for job in jobs)}\n"
-        "  snakemake --unlock\n"
-        f"  {shlex.join(['snakemake', *arguments])}"
+        f"  {unlock_command()}\n"
+        f"  {same_command(arguments)}"
     )
 
 

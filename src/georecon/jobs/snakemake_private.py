@@ -1,19 +1,23 @@
 """Every part of Snakemake and its Slurm plugin that we use although it is not public, and why.
 
 Whatever else the project takes from Snakemake is documented: the command line, the language of
-Snakefiles, the interface of logger plugins. The one exception is the Snakefile's line that makes
+Snakefiles, the interface of logger plugins. The one exception are the Snakefile's lines that make
 this module importable: ``workflow.current_basedir``, its own folder also where another file
-includes it, which ``workflow.basedir`` is not. A test fails on versions other than :data:`TESTED`;
-then read here what to look at, run ``make test`` and ``make test-slurm``, and name the new version.
+includes it, which ``workflow.basedir`` is not, and what :mod:`georecon.jobs.checkout` asks of it.
+A test fails on versions other than :data:`TESTED`; then read here what to look at, run ``make
+test`` and ``make test-slurm``, and name the new version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from georecon.commands import is_snakemake
 from georecon.errors import ConfigError, GeoreconError
 
 TESTED = {"snakemake": ("9.27.1",), "snakemake-executor-plugin-slurm": ("2.8.0",)}
@@ -31,12 +35,66 @@ def is_main(workflow: Any) -> bool:
     return bool(workflow.is_main_process)
 
 
+def config_option(workflow: Any) -> Mapping[str, Any]:
+    """Values of ``--config``, of the command line or a profile, apart from those of files.
+
+    Why: in a Snakefile ``config`` has both, and only those of the option have lost their types.
+    """
+    return dict(workflow.config_settings.config)
+
+
+def is_whole(workflow: Any) -> bool:
+    """Whether this is no module of another workflow, which may name the rules otherwise.
+
+    Why: nothing public tells a Snakefile that it is read as a module.
+    """
+    return bool(workflow.modifier.is_main_snakefile())
+
+
+def unknown_targets(workflow: Any, arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Targets of a command line that are neither rules nor files, each with all names of rules.
+
+    Why: Snakemake knows the targets only after it has read the Snakefile, and then names no other
+    that might be meant. Its own parser tells targets from values of options.
+
+    Args:
+        workflow: Snakemake's, at the end of the Snakefile.
+        arguments: ``sys.argv``; another program's has no targets.
+    """
+    from snakemake.cli import get_argument_parser
+
+    if not is_snakemake(arguments[0]):
+        return []
+    names = [rule.name for rule in workflow.rules]
+    with redirect_stderr(io.StringIO()), suppress(SystemExit):  # it has been parsed once
+        given, _ = get_argument_parser().parse_known_args(list(arguments[1:]))
+        plain = [text for text in given.targets if not {"/", "."} & set(text)]
+        return [(text, names) for text in plain if text not in names and not Path(text).exists()]
+    return []
+
+
+def given_files(workflow: Any) -> list[Path]:
+    """Configuration files of the command line or a profile.
+
+    Why: Snakemake has left the folder that their names begin in, where ``--directory`` is given.
+    """
+    return [Path(path) for path in workflow.config_settings.configfiles]
+
+
 def submits(workflow: Any) -> bool:
     """Whether jobs run elsewhere; known from ``onstart`` on.
 
     Why: what the command line says does not tell, as a profile of any name may set the executor.
     """
     return bool(workflow.non_local_exec)
+
+
+def brings_environments(workflow: Any) -> bool:
+    """Whether jobs run in environments that Snakemake makes, by conda or in containers.
+
+    Why: what this environment lacks, theirs may have.
+    """
+    return bool(workflow.deployment_settings.deployment_method)
 
 
 def lift_start_limit(workflow: Any) -> None:

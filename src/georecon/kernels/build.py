@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -165,15 +165,17 @@ def compile_for(name: str, folder: Path) -> Path:
             [path, *_FLAGS, architecture, *openmp, "-c", str(_FOLDER / source), "-o", code]
             for source, code in zip(_SOURCES, objects, strict=True)
         ]
+        # the compiler's own temporary files too: the usual place may be missing or too small
+        run = functools.partial(_run, environment={**os.environ, "TMPDIR": scratch})
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(_run, commands))
-        _run([path, "-shared", *objects, *runtime, "-o", linked])
+            list(pool.map(run, commands))
+        run([path, "-shared", *objects, *runtime, "-o", linked])
         os.replace(linked, target)
     return target
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, capture_output=True, text=True, check=True)
+def _run(command: list[str], environment: Mapping[str, str]) -> None:
+    subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
 
 
 def _options(name: str, version: str) -> tuple[str, list[str], list[str]]:
@@ -199,15 +201,18 @@ def _options(name: str, version: str) -> tuple[str, list[str], list[str]]:
 
 def _cache() -> Path:
     """``$XDG_CACHE_HOME/georecon``, by default ~/.cache/georecon; a temporary folder if that
-    cannot be written.
+    cannot be written or nobody knows the home folder.
+
+    Raises:
+        OSError: no folder can be written.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "georecon"
     try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = base / "georecon"
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: no HOME, and no such user
         pass
     folder = Path(tempfile.gettempdir()) / f"georecon-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -102,16 +102,37 @@ def library() -> Library | None:
         GeoreconError: ``GEORECON_KERNEL`` is not one of ``KERNELS``, or it is "native" and the
             kernel cannot be compiled.
     """
+    found = _outcome()
+    return found if isinstance(found, Library) else None
+
+
+def why_reference(device: str = "cpu") -> str | None:
+    """Why the equations run as torch operations on a type of device although nobody asked for
+    that; None where they do not, or were asked for.
+    """
+    if _wanted() is not None or kernel(device) != "reference":
+        return None
+    found = _outcome() if device == "cpu" else _missing_for_triton(device)
+    return found if isinstance(found, str) else None
+
+
+@functools.cache
+def _outcome() -> Library | str:
+    return load()
+
+
+def load() -> Library | str:
+    """The compiled kernels, or why there are none; errors as of :func:`library`."""
     wanted = _wanted()
     if wanted not in (None, "native"):
-        return None
+        return f"GEORECON_KERNEL is {wanted!r}"
     try:
         path, instruction_set = build.obtain()
         return Library(ctypes.CDLL(str(path)), instruction_set)
     except (OSError, subprocess.CalledProcessError) as error:
+        output = str(getattr(error, "stderr", None) or error).strip()
         if wanted is None:
-            return None
-        output = getattr(error, "stderr", None) or error
+            return output.splitlines()[-1] if output else type(error).__name__
         raise GeoreconError(f"GEORECON_KERNEL is 'native', but: {output}") from None
 
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from georecon import paths
+from georecon.commands import command
 from georecon.errors import DataError
 from georecon.records.read import Claim, Record, known, needed, read_claims
 from georecon.records.untrusted import read_strict_json
@@ -168,7 +169,7 @@ class Graph:
 
 def rerun_command(edition: str, cell: str) -> str:
     """Command line that recomputes one cell (``<table>/<row>/<column>``) and its runs."""
-    return f"snakemake --cores all --config edition={edition} cell={cell} -- rerun"
+    return command("rerun", edition=edition, pairs=[f"cell={cell}"])
 
 
 def record_files(root: Path, edition: str) -> list[str]:

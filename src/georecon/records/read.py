@@ -100,6 +100,13 @@ class Machine:
     device: str | None
     name: str | None
     threads: int | None
+    kernel: str | None
+    instruction_set: str | None
+
+    def arithmetic(self) -> str:
+        """What the order of its sums depends on; nothing where that was not recorded."""
+        known = (self.kernel and self.device, self.kernel, self.instruction_set)
+        return " ".join(filter(None, known))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,6 +207,7 @@ def _code(entry: Any, file: str) -> GitState:
         commit=known(entry, "commit", str, file),
         dirty=known(entry, "dirty", bool, file),
         changed=tuple(map(str, known(entry, "changed", list, file) or ())),
+        reason=known(entry, "reason", str, file),
     )
 
 
@@ -208,6 +216,8 @@ def _machine(entry: Any, file: str) -> Machine:
         device=known(entry, "device", str, file),
         name=known(entry, "name", str, file),
         threads=known(entry, "threads", int, file),
+        kernel=known(entry, "kernel", str, file),
+        instruction_set=known(entry, "instruction_set", str, file),
     )
 
 

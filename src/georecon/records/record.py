@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -49,11 +50,17 @@ class GitState:
         dirty: whether a file that can change a number (source, rules, configuration, environment,
             expected values) differs from the commit or is unknown to it.
         changed: the first ten of these files.
+        reason: why no commit is known, where git says so.
     """
 
     commit: str | None = None
     dirty: bool | None = None
     changed: tuple[str, ...] = ()
+    reason: str | None = None
+
+    def words(self) -> str:
+        """Why no commit is known."""
+        return self.reason or "made without a checkout"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,23 +77,35 @@ class FileRecord:
         return cls(path=str(path), bytes=Path(path).stat().st_size, sha256=sha256_file(path))
 
 
-def git_state() -> GitState:
-    """Commit of the checkout and what differs from it."""
+def git_state(root: Path = _ROOT) -> GitState:
+    """Commit of the checkout and what differs from it.
 
-    def git(*arguments: str) -> str | None:
-        command = ["git", "-C", str(_ROOT), *arguments]
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return result.stdout.rstrip("\n")
-
-    top = git("rev-parse", "--show-toplevel", "HEAD")
-    if top is None or Path(top.splitlines()[0]).resolve() != _ROOT.resolve():
+    Args:
+        root: folder of the Snakefile.
+    """
+    top, errors = _git(root, "rev-parse", "--show-toplevel", "HEAD")
+    if "dubious ownership" in errors:
+        return GitState(
+            reason=f"git does not trust {root}, which belongs to another user (dubious ownership): "
+            f"`git config --global --add safe.directory {shlex.quote(str(root))}` allows it"
+        )
+    if top is None or Path(top.splitlines()[0]).resolve() != root.resolve():
         return GitState()
-    status = git("status", "--porcelain", "--untracked-files=normal", "--", *_SOURCE) or ""
-    changed = [line[3:] for line in status.splitlines()]
+    status, _ = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", *_SOURCE)
+    changed = [line[3:] for line in (status or "").splitlines()]
     return GitState(commit=top.splitlines()[1], dirty=bool(changed), changed=tuple(changed[:10]))
+
+
+def _git(root: Path, *arguments: str) -> tuple[str | None, str]:
+    """What git prints, None where it fails, and its errors, in English."""
+    command, english = ["git", "-C", str(root), *arguments], {**os.environ, "LC_ALL": "C"}
+    try:
+        result = subprocess.run(
+            command, env=english, capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return None, str(error)
+    return None if result.returncode else result.stdout.rstrip("\n"), result.stderr
 
 
 def environment() -> dict[str, str | None]:

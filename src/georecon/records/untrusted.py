@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -14,6 +16,7 @@ from georecon.errors import DataError
 JSON_LIMIT = 16 << 20
 """Largest JSON file that is read [bytes]; a table of a large edition has some hundred kilobytes."""
 _DEPTH = 64
+_NAME_BYTES = 255  # of a file's or folder's name, on every file system we know
 _PRINTABLE = 200
 MISFORMED: tuple[type[Exception], ...] = (
     AttributeError, KeyError, TypeError, ValueError, IndexError, ArithmeticError, RecursionError,
@@ -35,6 +38,39 @@ def relative_path(text: object, file: str | Path) -> str:
     if bad or path.is_absolute() or ".." in path.parts or str(path) != text:
         raise DataError(file, None, f"names {text[:_PRINTABLE]!r}, a path out of the folder")
     return text
+
+
+def check_names(names: Iterable[str], file: str | Path) -> None:
+    """Refuse names that some file system could not hold beside each other.
+
+    Args:
+        names: relative paths of files, in normal form.
+        file: the archive that has them or is to have them.
+
+    Raises:
+        DataError: a part of a name is longer than 255 bytes, two names differ in case or in the
+            form of their letters only, or one is a file where another needs a folder.
+    """
+    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for name in names:
+        for part in PurePosixPath(name).parts:
+            if len(part.encode("utf-8", "surrogatepass")) > _NAME_BYTES:
+                text = f"has a name of more than {_NAME_BYTES} bytes"
+                raise DataError(file, f"{part[:60]}…", text)
+        folded = _folded(name)
+        if folded in seen:
+            raise DataError(file, name, f"is also there as {seen[folded]!r}")
+        seen[folded] = name
+        for parent in PurePosixPath(name).parents:
+            folders.setdefault(_folded(str(parent)), name)
+    for folded in seen.keys() & folders.keys():
+        raise DataError(file, seen[folded], f"is a file, and {folders[folded]!r} lies in it")
+
+
+def _folded(name: str) -> str:
+    """A name as a file system may compare it: without case, letters in one form."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -67,21 +103,24 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def read_strict_json(path: Path, name: str | None = None) -> dict[str, Any]:
+def read_strict_json(
+    path: Path, name: str | None = None, *, limit: int = JSON_LIMIT
+) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
         path: the file.
         name: how to call it in errors; by default its path.
+        limit: its largest size [bytes].
 
     Raises:
-        DataError: missing, larger than ``JSON_LIMIT``, nested deeper than 64, not UTF-8, not an
+        DataError: missing, larger than ``limit``, nested deeper than 64, not UTF-8, not an
             object, a key twice, or a number that is not finite.
     """
     file = name or str(path)
     try:
-        if (size := path.stat().st_size) > JSON_LIMIT:
-            raise DataError(file, None, f"holds {size} bytes of JSON, allowed {JSON_LIMIT}")
+        if (size := path.stat().st_size) > limit:
+            raise DataError(file, None, f"holds {size} bytes of JSON, allowed {limit}")
         text = path.read_text(encoding="utf-8")
         if text.count("[") + text.count("{") > _DEPTH and (deep := _depth(text)) > _DEPTH:
             raise DataError(file, None, f"is nested {deep} deep, allowed {_DEPTH}")

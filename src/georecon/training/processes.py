@@ -27,8 +27,8 @@ from typing import Any
 
 from georecon.errors import ConfigError, GeoreconError, TrainingError
 from georecon.files import read_json, write_json, write_text
-from georecon.jobs.gpus import own_gpus
-from georecon.jobs.job import Log, prepare_torch
+from georecon.jobs.gpus import check_gpus, own_gpus
+from georecon.jobs.job import Log, prepare_torch, say_kernel
 from georecon.training.loop import EXIT_INTERRUPTED, STOP_SIGNALS, FitResult
 from georecon.training.world import Together, World, close
 
@@ -44,6 +44,7 @@ class Order:
         stage: as of :func:`train`; ``arguments`` likewise.
         per_node: processes on each of ``nodes``.
         threads: of each process.
+        gpus: on each node, 0 for the CPU.
         endpoint: where the nodes' agents meet.
         log: the job's log file.
     """
@@ -53,6 +54,7 @@ class Order:
     per_node: int
     nodes: int
     threads: int
+    gpus: int
     endpoint: str
     log: str
 
@@ -83,7 +85,8 @@ def train(
         log: the job's log.
 
     Raises:
-        ConfigError: ``gpu`` cannot be spread evenly over ``nodes``.
+        ConfigError: ``gpu`` cannot be spread evenly over ``nodes``, or the job asks for GPUs and
+            CUDA finds fewer.
         TrainingError: a process failed; the message names its rank and why.
         SystemExit: code ``EXIT_INTERRUPTED`` after a stop signal, with the state saved.
     """
@@ -92,30 +95,32 @@ def train(
     processes = max(1, gpus, nodes)
     if processes % nodes:
         raise ConfigError(f"gpu is {gpus}; must be a multiple of nodes ({nodes})")
-    with own_gpus(gpus, log.say):
-        return _train(stage, arguments, processes, nodes, threads, log)
-
-
-def _train(
-    stage: str, arguments: Mapping[str, Any], processes: int, nodes: int, threads: int, log: Log
-) -> FitResult:
-    if processes == 1:
-        return _call(stage, arguments, World(prepare_torch(threads)), log.say)
-    folder = Path(arguments["state"]).resolve() / f"torchrun-{uuid.uuid4().hex[:12]}"
-    folder.mkdir(parents=True)
     order = Order(
         stage=stage,
         arguments=dict(arguments),
         per_node=processes // nodes,
         nodes=nodes,
         threads=max(1, threads * nodes // processes),
+        gpus=gpus // nodes,
         endpoint=f"{socket.gethostname()}:{_free_port()}" if nodes > 1 else "127.0.0.1:0",
         log=log.handle.name,
     )
+    with own_gpus(gpus, log.say):
+        if processes == 1:
+            return _call(stage, arguments, World(prepare_torch(threads, gpus)), log.say)
+        check_gpus(order.gpus)  # before any process starts
+        return _train(order, log)
+
+
+def _train(order: Order, log: Log) -> FitResult:
+    """Start the processes of this job and wait for them."""
+    folder = Path(order.arguments["state"]).resolve() / f"torchrun-{uuid.uuid4().hex[:12]}"
+    folder.mkdir(parents=True)
     order.write(folder / "order.json")
-    log.write(f"{processes} processes on {nodes} node(s)")
+    log.write(f"{order.per_node * order.nodes} processes on {order.nodes} node(s)")
     try:
-        code = _agents(folder / "order.json") if nodes > 1 else _agent(folder / "order.json")
+        start = _agents if order.nodes > 1 else _agent
+        code = start(folder / "order.json")
         if code == EXIT_INTERRUPTED:
             sys.exit(code)
         if code:
@@ -135,6 +140,7 @@ def _gpus_of_a_node(gres: str) -> int:
 def _call(
     stage: str, arguments: Mapping[str, Any], world: World, say: Callable[[str], None]
 ) -> FitResult:
+    say_kernel(world.device, say)
     function = getattr(importlib.import_module(f"georecon.stages.{stage}"), stage)
     result: FitResult = function(**arguments, world=world, say=say)
     return result
@@ -236,7 +242,7 @@ def _work(order_path: Path) -> int:
     with open(order.log, "a", encoding="utf-8") as handle:
         log = Log(handle)
         try:
-            world = Together(prepare_torch(order.threads))
+            world = Together(prepare_torch(order.threads, order.gpus))
             say = log.say if world.first else log.ignore
             result = _call(order.stage, order.arguments, world, say)
             if world.first:

@@ -14,6 +14,7 @@ import pytest
 
 from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, sha256_file
+from georecon.records.chain import rerun_command
 from tests.reporting.web import toy_site
 from tests.reporting.web.conftest import DESKTOP, PHONE, Browser
 
@@ -96,7 +97,7 @@ def test_from_a_number_to_the_raw_file_and_back(
     station = browser.all("#chain .chain > li")[len(titles) - 1]
     assert raw in station.text
     assert sha256_file(tree[0] / raw) in station.text
-    rerun = "snakemake --cores all --config edition=tiny cell=qm9/georecon/homo -- rerun"
+    rerun = rerun_command("tiny", "qm9/georecon/homo")
     assert browser.find("#chain .command pre").text == rerun
     listed = browser.all("#chain .command pre")[1].text.splitlines()[1:-1]
     assert f"{sha256_file(tree[0] / raw)}  {raw}" in listed

@@ -54,7 +54,7 @@ def find_qm9pack() -> Path:
     """
     spec = importlib.util.find_spec("qm9pack")
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("qm9pack", None, "package not installed; run: pip install qm9pack==1.0.3")
+        raise DataError("qm9pack", None, "package not installed; `make setup` installs it")
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
