@@ -22,7 +22,7 @@ SETUP = @for p in $(BIN)/python "$$PYTHON" python3 python3.13 python3.12 python3
 	echo "georecon needs Python 3.11 to 3.14; none found. Install one, or name it:" \
 	"make PYTHON=/path/to/python3.12" >&2; exit 1
 
-.PHONY: .workflow laptop setup test test-slurm lint bench clean-results lock help
+.PHONY: .workflow laptop setup test test-long test-slurm lint bench clean-results lock help
 .NOTPARALLEL:
 .SUFFIXES:
 
@@ -34,6 +34,10 @@ setup:
 
 test: setup
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# what would take `make test` over ten minutes: every documented command, new users' tasks, other processors
+test-long: setup
+	@$(BIN)/python -m pytest -m long -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # on a Slurm cluster of its own on this machine; skipped, with the reason, where there can be none
 test-slurm: setup
@@ -80,6 +84,7 @@ help:
 	@echo "make rerun CELL=qm9/coord/homo   one cell trained again: old, new, difference"
 	@echo "make bundle          results as one file that anybody can verify"
 	@echo "make test            the test suite"
+	@echo "make test-long       its long parts: documented commands, new users' tasks, other processors"
 	@echo "make test-slurm      the Slurm profile on a real cluster on this machine (root, Debian packages)"
 	@echo "make lint            ruff, mypy, snakefmt, yamllint, snakemake --lint, lint-imports, docs/architecture.md"
 	@echo "make bench           the benchmarks, each against a peer in the same run"

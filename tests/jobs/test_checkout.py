@@ -14,7 +14,7 @@ import pytest
 from georecon.jobs.checkout import CLONES, local_folder
 from tests.projects import Project, jobs_of
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 MODULE = """
 configfile: "config/config.yaml"

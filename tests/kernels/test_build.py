@@ -122,7 +122,7 @@ def expected_of_main() -> torch.Tensor:
     return torch.cat([rows, steps]).flatten()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which(ARM) is None, reason=f"no {ARM} (Debian: g++-aarch64-linux-gnu)")
 def test_kernels_compile_for_arm_and_run(tmp_path: Path) -> None:
     """The table of filters runs in an emulator, where there is one; the others compile."""

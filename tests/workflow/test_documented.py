@@ -26,7 +26,7 @@ from tests.frame.documented import (
 )
 from tests.projects import ROOT, Project, make_project
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 _SLURM = "of Slurm; tests/slurm has a cluster of its own"
 _SETS_UP = "of the environment that `make setup` makes"

@@ -19,7 +19,7 @@ from tests.frame.documented import all_blocks
 from tests.own_data import write_qm9, write_sdf, write_xyz
 from tests.projects import Project, make_project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.workflow, pytest.mark.long, pytest.mark.timeout(900)]
 
 FEW: dict[str, Any] = {
     "encoder": {"channels": 16, "heads": 2, "rbf": 16},

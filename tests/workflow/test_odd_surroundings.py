@@ -15,7 +15,7 @@ import pytest
 from georecon.files import sha256_file
 from tests.projects import Project, make_project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.workflow, pytest.mark.long, pytest.mark.timeout(600)]
 
 ENCODER = "results/tiny/pretrain/coord/seed1/encoder.safetensors"
 STRANGER = 12345
