@@ -17,14 +17,14 @@ from tests.projects import ROOT, Project
 
 TINY = {"edition": "tiny"}
 RUN = {"method": "coord", "seed": "1"}
-TUNED = {"dataset": "qm9", "target": "homo", **RUN}
+TUNED = {"part": "property", "target": "homo", **RUN}
 JOBS: dict[str, dict[str, str]] = {
     "fetch": {"dataset": "qm9", "file": "qm9_part1.csv"},
     "xmd17": {"target": "ethanol"},
     "preprocess": {"dataset": "qm9"},
     "preprocess_target": {"dataset": "xmd17", "target": "ethanol"},
-    "split": {"dataset": "qm9", "split": "pvd_tiny"},
-    "leak": {"dataset": "qm9", "split": "pvd_tiny"},
+    "split": {"dataset": "qm9", "split": "pvd_tiny_draw1"},
+    "leak": {"dataset": "qm9", "split": "pvd_tiny_draw1"},
     "pretrain": RUN,
     "finetune": TUNED,
     "evaluate": TUNED,
@@ -117,7 +117,7 @@ def alone(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]
     [
         ("table", "results/tiny/tables/qm9.json"),
         ("evaluate", "results/tiny/finetune/property/homo/coord/seed1/metrics.json"),
-        ("leak", "results/tiny/leaks/qm9/pvd_tiny.json"),
+        ("leak", "results/tiny/leaks/qm9/pvd_tiny_draw1.json"),
     ],
 )
 def test_a_script_alone_makes_the_same_file(rule: str, file: str, working: Project) -> None:

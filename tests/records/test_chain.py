@@ -32,13 +32,14 @@ def test_a_fine_tuned_number_leads_to_its_raw_files(graph: Graph) -> None:
     chain = graph.chain("qm9/georecon/homo")
     kinds = Counter(link.kind for link in chain)
     assert kinds["cell"] == 1
-    # two seeds, each fine-tuned and evaluated; one pre-training, two splits, leak, store, 3 fetches
+    # two seeds, each pre-trained, fine-tuned on its own draw and evaluated; their splits and that of
+    # pre-training, leak, store, 3 fetches
     stages = Counter(link.record.stage for link in chain if isinstance(link, Run))
     assert stages == {
-        "finetune": 2, "evaluate": 2, "pretrain": 1, "split": 2, "leak": 1, "preprocess": 1,
+        "finetune": 2, "evaluate": 2, "pretrain": 2, "split": 3, "leak": 1, "preprocess": 1,
         "fetch": 3,
     }  # fmt: skip
-    wanted = {"metrics": 2, "predictions": 2, "outputs": 2, "model": 2, "encoder": 1, "split": 2}
+    wanted = {"metrics": 2, "predictions": 2, "outputs": 2, "model": 2, "encoder": 2, "split": 3}
     assert {kind: kinds[kind] for kind in wanted} == wanted
     raw = [link for link in chain if link.kind == "raw"]
     assert len(raw) == 3
