@@ -19,7 +19,8 @@ from tests.tables_check import check_against_baseline, check_no_avoidable_gap, l
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
-TABLES = ("qm9", "md17", "md22", "3bpa", "smoothness", "noise_scale", "decoder_depth", "unimol")
+TABLES = ("qm9", "md17", "md22", "3bpa", "smoothness", "noise_scale", "decoder_depth", "controls",
+          "unimol")  # fmt: skip
 NOTHING = "Nothing to be done"
 
 
@@ -66,9 +67,9 @@ def test_run_records_match_their_files(finished: Project) -> None:
         assert record["versions"]["torch"]
         assert record["compute"]["device"] == "cpu"
         assert record["started"] <= record["ended"]
-    assert kinds["pretrain"] == 5
+    assert kinds["pretrain"] == 10
     assert kinds["finetune"] == kinds["evaluate"] == 32
-    assert kinds["smoothness"] == 6
+    assert kinds["smoothness"] == 12
 
 
 def test_table_runs_name_files_with_their_hashes(finished: Project) -> None:
@@ -131,10 +132,10 @@ def test_one_methods_parameter_reruns_that_method_alone(working: Project) -> Non
     tables = {w for r, w in jobs if r == "table"}
     assert tables == {"table=qm9", "table=md17", "table=smoothness"}
     assert counts(jobs) == {
-        "pretrain": 1,
+        "pretrain": 2,
         "finetune": 6,
         "evaluate": 6,
-        "smoothness": 1,
+        "smoothness": 2,
         "table": 3,
     }
 
@@ -143,10 +144,10 @@ def test_one_fine_tuning_length_reruns_that_set_alone(working: Project) -> None:
     working.configure("config/editions/tiny.yaml", "finetune", "force", "train", "steps", value=41)
     jobs = working.planned("--", "tables")
     assert set(counts(jobs)) == {"finetune", "evaluate", "table"}
-    assert all("dataset=xmd17" in w for r, w in jobs if r in ("finetune", "evaluate"))
+    assert all("part=force" in w for r, w in jobs if r in ("finetune", "evaluate"))
     tables = {w.removeprefix("table=") for r, w in jobs if r == "table"}
     # captions say how long training was
-    assert tables == {"md17", "noise_scale", "decoder_depth"}
+    assert tables == {"md17", "noise_scale", "decoder_depth", "controls"}
 
 
 def test_a_title_rewrites_its_table_alone(working: Project) -> None:
@@ -157,9 +158,11 @@ def test_a_title_rewrites_its_table_alone(working: Project) -> None:
 def test_a_new_seed_adds_its_runs_alone(working: Project) -> None:
     working.configure("config/editions/tiny.yaml", "finetune", "seeds", value=[1, 2, 3])
     jobs = working.planned("--", "tables")
-    assert set(counts(jobs)) == {"finetune", "evaluate", "table"}
-    assert all("seed=3" in w for r, w in jobs if r in ("finetune", "evaluate"))
-    assert counts(jobs)["finetune"] == 16
+    per_seed = ("pretrain", "finetune", "evaluate", "smoothness")
+    assert set(counts(jobs)) == {*per_seed, "split", "table"}
+    assert all("seed=3" in w for r, w in jobs if r in per_seed)
+    assert all("draw3" in w for r, w in jobs if r == "split")
+    assert [counts(jobs)[rule] for rule in (*per_seed, "split")] == [3, 12, 12, 4, 2]
 
 
 EDIT = "\nEDITED = 1\n"
@@ -179,14 +182,14 @@ def test_a_comment_a_docstring_and_another_layout_rerun_nothing(working: Project
 def test_an_edited_helper_that_trainings_call_reruns_them(working: Project) -> None:
     working.edit("src/georecon/data/split.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (5, 32, 6)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (10, 32, 12)
     assert "preprocess" not in jobs
 
 
 def test_an_edited_model_reruns_training_but_no_data(working: Project) -> None:
     working.edit("src/georecon/models/encoder.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (5, 32, 6)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (10, 32, 12)
     assert not {"fetch", "xmd17", "preprocess", "preprocess_target", "split", "leak"} & set(jobs)
 
 
@@ -243,7 +246,7 @@ def test_a_new_objective_is_one_file_and_one_entry(working: Project) -> None:
     (working.folder / "src/georecon/objectives/mine.py").write_text(MINE)
     working.edit("config/methods.yaml", lambda text: text + ENTRY)
     jobs = working.planned("--", "table_qm9")
-    assert counts(jobs) == {"pretrain": 1, "finetune": 4, "evaluate": 4, "table": 1}
+    assert counts(jobs) == {"pretrain": 2, "finetune": 4, "evaluate": 4, "table": 1}
     assert methods(jobs, "pretrain") == methods(jobs, "finetune") == {"mine"}
     working.launch("--", "table_qm9")
     table = json.loads((working.folder / "results/tiny/tables/qm9.json").read_text())
