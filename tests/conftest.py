@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import signal
@@ -16,6 +17,7 @@ from filelock import FileLock
 if importlib.util.find_spec("triton") and not torch.cuda.is_available():
     with pytest.MonkeyPatch.context() as patch:  # triton asks at its import, which others bring too
         patch.setenv("TRITON_INTERPRET", "1")
+        importlib.import_module("triton.language")
 
 from tests.projects import Project, make_project
 

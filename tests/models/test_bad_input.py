@@ -94,8 +94,9 @@ def test_pretraining_names_the_molecule(store: Store, name: str) -> None:
 @pytest.mark.parametrize("force_weight", [0.0, 0.8])
 def test_finetuning_names_the_molecule(store: Store, force_weight: float) -> None:
     model = PropertyModel(sizes(), "scalar", scale=1.0, shift=0.0, atomref=torch.zeros(20))
-    recipe = Recipe(head="scalar", loss="mse", standardize=True, atomref={}, noise_sigma=0.005,
-                    noise_weight=0.1, energy_weight=0.2, force_weight=force_weight)  # fmt: skip
+    recipe = Recipe(head="scalar", loss="mse", standardize=True, atomref={}, fitted=False,
+                    noise_sigma=0.005, noise_weight=0.1, energy_weight=0.2,
+                    force_weight=force_weight)  # fmt: skip
     batches = ShuffledBatches(store, store.ids, batch_size=24, seed=1, label="energy")
     validation = in_order(store, store.ids, 24, "energy")
     task = FinetuneTask(FinetuneModel(model, 16), recipe, batches, validation, seed=1)

@@ -32,8 +32,8 @@ def test_a_fine_tuned_number_leads_to_its_raw_files(graph: Graph) -> None:
     chain = graph.chain("qm9/georecon/homo")
     kinds = Counter(link.kind for link in chain)
     assert kinds["cell"] == 1
-    # two seeds, each pre-trained, fine-tuned on its own draw and evaluated; their splits and that of
-    # pre-training, leak, store, 3 fetches
+    # two seeds, each pre-trained, fine-tuned on its own draw and evaluated; their splits and
+    # pre-training's, leak, store, 3 fetches
     stages = Counter(link.record.stage for link in chain if isinstance(link, Run))
     assert stages == {
         "finetune": 2, "evaluate": 2, "pretrain": 2, "split": 3, "leak": 1, "preprocess": 1,
