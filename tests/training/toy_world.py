@@ -40,6 +40,7 @@ RECIPE = Recipe(
     loss="mse",
     standardize=True,
     atomref={},
+    fitted=False,
     noise_sigma=0.005,
     noise_weight=0.1,
     energy_weight=0.2,

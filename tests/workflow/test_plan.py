@@ -121,7 +121,8 @@ def test_table_noise_scale_pretrains_its_sweep_and_nothing_else(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--config", "edition=laptpo"], ["edition is 'laptpo'", "evidence, laptop, paper, readings, tiny"]),
+        (["--config", "edition=laptpo"],
+         ["edition is 'laptpo'", "evidence, laptop, paper, readings, tiny"]),
         (["--config", "edition=tiny", "encoder={chanels: 3}"],
          ["encoder.chanels: unknown key", "did you mean 'channels'?"]),
         (["--config", "edition=tiny", "pretrain={train: {lr: 1e-3}}"],
