@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from georecon.errors import GeoreconError
-from georecon.jobs.job import say_kernel
 from georecon.kernels import build, native
 from georecon.records.record import compute_device
+from georecon.training.kernel import say_kernel
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler"

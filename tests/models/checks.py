@@ -22,7 +22,7 @@ ROTATION: Limits = {torch.float32: 1e-5, torch.float64: 1e-12}
 TRANSLATION: Limits = {torch.float32: 1e-4, torch.float64: 1e-11}
 BATCH: Limits = {torch.float32: 1e-5, torch.float64: 1e-12}
 BALANCE: Limits = {torch.float32: 1e-5, torch.float64: 1e-12}
-SEPARATION: Limits = {torch.float32: 1e-6, torch.float64: 1e-12}
+SEPARATION: Limits = {torch.float32: 2e-6, torch.float64: 1e-12}
 METHANE: Limits = {torch.float32: 1e-5, torch.float64: 1e-12}
 # Directions whose signal vanishes by symmetry are scaled by eps**-1/2 = 316, so that forces of
 # methane change by 1e5 times any change of its positions: rounding the positions alone gives more

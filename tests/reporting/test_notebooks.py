@@ -69,7 +69,7 @@ def test_render_gives_four_files_without_machine_or_time(
     page = contents[0]["figure.html"].decode()
     assert "data:image/png;base64," in page
     assert "<script" not in page
-    assert "http" not in page
+    assert "://" not in page
     assert str(tmp_path) not in contents[0]["figure.ipynb"].decode()
     assert not list(Path("logs").iterdir())
 

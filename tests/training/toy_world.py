@@ -35,6 +35,8 @@ METHODS = yaml.safe_load((ROOT / "config/methods.yaml").read_text(encoding="utf-
 PARAMS: dict[str, dict[str, Any]] = {
     entry["objective"]: entry["params"] for entry in METHODS.values() if "objective" in entry
 }
+READINGS = yaml.safe_load((ROOT / "config/editions/readings.yaml").read_text(encoding="utf-8"))
+PARAMS["conditioned"] = READINGS["methods"]["jp"]["params"]
 RECIPE = Recipe(
     head="scalar",
     loss="mse",

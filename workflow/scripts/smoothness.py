@@ -8,9 +8,10 @@ from pathlib import Path
 
 from georecon.files import write_json
 from georecon.jobs.gpus import own_gpus
-from georecon.jobs.job import job, prepare_torch, say_kernel
+from georecon.jobs.job import job, prepare_torch
 from georecon.records.record import RunRecord
 from georecon.stages.smoothness import smoothness
+from georecon.training.kernel import say_kernel
 
 gpus = snakemake.resources.get("gpu", 0)
 with job(snakemake.log[0]) as log, own_gpus(gpus, log.say):

@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -109,17 +109,6 @@ def prepare_torch(threads: int, gpus: int = 0) -> str:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     return forced_device() or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def say_kernel(device: str, say: Callable[[str], None]) -> None:
-    """Say why a training is slow, where the kernels that it would use are not to be had."""
-    from georecon.kernels.native import why_reference
-
-    if (reason := why_reference(device)) is not None:
-        say(
-            "no compiled kernels here: several times slower, and other last digits than with them "
-            f"({reason:.200})"
-        )
 
 
 def _keep_freed_memory() -> None:

@@ -257,11 +257,8 @@ def finetune(
         say: takes one progress line.
     """
     store, split = Store.open(store_path), read_split(split_path)
-    run = from_json(FinetuneSettings, settings)
-    if run.recipe.isolated_atoms:
-        own = replace(run.recipe, atomref=isolated_atoms(store, run.label))
-        run = replace(run, recipe=own)
-    recipe, train = run.recipe, run.train
+    run = _with_isolated_atoms(from_json(FinetuneSettings, settings), store)
+    recipe, train, label = run.recipe, run.train, run.label
     check_precision(train.precision, world.device)
     encoder_sha = None if encoder_path is None else sha256_file(encoder_path)
     data = {"store": store.sha256, "split": sha256_file(split_path), "encoder": encoder_sha}
@@ -269,21 +266,16 @@ def finetune(
         data["isolated_atoms"] = sha256_json(as_json(recipe.atomref))
     digest = sha256_json({"settings": settings, **data})
     torch.manual_seed(run.seed)
-    label, seed = run.label, run.seed
     molecules = store.gather(store.rows(split.train))
     model = _build_model(run, molecules)
     if encoder_path is not None:
         load_encoder(encoder_path, model.property_model.encoder)
+    size = train.batch_size
     batches = ShuffledBatches(
-        store,
-        split.train,
-        batch_size=train.batch_size,
-        seed=seed,
-        label=label,
-        world=world,
+        store, split.train, batch_size=size, seed=run.seed, label=label, world=world
     )
     validation = in_order(store, split.val, run.evaluation_batch, label)
-    task = FinetuneTask(model, recipe, batches, validation, seed=seed)
+    task = FinetuneTask(model, recipe, batches, validation, seed=run.seed)
     folder, name = state / digest[:24], run.name
     result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
     test = in_order(store, split.test, run.evaluation_batch, label)
@@ -293,6 +285,13 @@ def finetune(
         outputs |= unlearned(molecules, tested, label, recipe)
         _write(output, model, outputs, folder / "curve.csv")
     return result
+
+
+def _with_isolated_atoms(run: FinetuneSettings, store: Store) -> FinetuneSettings:
+    """Settings with the store's isolated atoms as references, where the recipe wants them."""
+    if not run.recipe.isolated_atoms:
+        return run
+    return replace(run, recipe=replace(run.recipe, atomref=isolated_atoms(store, run.label)))
 
 
 def _build_model(run: FinetuneSettings, train: Molecules) -> FinetuneModel:

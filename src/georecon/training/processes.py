@@ -28,7 +28,8 @@ from typing import Any
 from georecon.errors import ConfigError, GeoreconError, TrainingError
 from georecon.files import read_json, write_json, write_text
 from georecon.jobs.gpus import check_gpus, own_gpus
-from georecon.jobs.job import Log, prepare_torch, say_kernel
+from georecon.jobs.job import Log, prepare_torch
+from georecon.training.kernel import say_kernel
 from georecon.training.loop import EXIT_INTERRUPTED, STOP_SIGNALS, FitResult
 from georecon.training.world import Together, World, close
 

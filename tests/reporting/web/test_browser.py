@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import re
 import shutil
@@ -97,7 +98,8 @@ def test_from_a_number_to_the_raw_file_and_back(
     station = browser.all("#chain .chain > li")[len(titles) - 1]
     assert raw in station.text
     assert sha256_file(tree[0] / raw) in station.text
-    rerun = rerun_command("tiny", "qm9/georecon/homo")
+    with contextlib.chdir(tree[0]):  # where the page was made: paths in it start there
+        rerun = rerun_command("tiny", "qm9/georecon/homo")
     assert browser.find("#chain .command pre").text == rerun
     listed = browser.all("#chain .command pre")[1].text.splitlines()[1:-1]
     assert f"{sha256_file(tree[0] / raw)}  {raw}" in listed
