@@ -134,6 +134,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.mark.workflow
+@pytest.mark.long
 def test_the_hint_of_rerun_makes_a_cell(mine: Project) -> None:
     said = mine.snakemake(*GIVEN, "--", "rerun", edition=None, check=False).stdout
     line = re.search(r"error: cell is not given: (.*)", said)
@@ -146,6 +147,7 @@ def test_the_hint_of_rerun_makes_a_cell(mine: Project) -> None:
 
 
 @pytest.mark.workflow
+@pytest.mark.long
 def test_the_hint_of_verify_bundle_verifies(mine: Project, tmp_path: Path) -> None:
     said = mine.snakemake("--", "verify_bundle", check=False).stdout
     line = re.search(r"error: bundle is not given: (.*)", said)
@@ -155,6 +157,7 @@ def test_the_hint_of_verify_bundle_verifies(mine: Project, tmp_path: Path) -> No
 
 
 @pytest.mark.workflow
+@pytest.mark.long
 def test_the_hints_of_plan_measure_and_make_what_is_measured(mine: Project) -> None:
     shutil.copytree(ROOT / "benchmarks", mine.folder / "benchmarks", dirs_exist_ok=True)
     said = mine.snakemake(*GIVEN, "--", "plan", edition=None).stdout
@@ -169,6 +172,7 @@ def test_the_hints_of_plan_measure_and_make_what_is_measured(mine: Project) -> N
 
 
 @pytest.mark.workflow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("target", "meant"),
     [("tabel_qm9", "table_qm9"), ("docter", "doctor"), ("Report", "report"), ("re-run", "rerun")],
@@ -186,6 +190,7 @@ def test_a_wrong_target_is_told_which_is_meant(target: str, meant: str, mine: Pr
 
 
 @pytest.mark.workflow
+@pytest.mark.long
 def test_right_targets_and_those_like_none_are_snakemakes(mine: Project) -> None:
     path = "results/tiny/tables/qm9.json"
     for target in ("workflow_all", "table_qm9", path):
@@ -197,7 +202,7 @@ def test_right_targets_and_those_like_none_are_snakemakes(mine: Project) -> None
 
 
 @pytest.mark.workflow
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_audits_rerun_command_is_that_of_the_runs_configuration(
     working: Project,

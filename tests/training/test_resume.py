@@ -154,9 +154,8 @@ def test_sigkill_at_a_random_moment(
     process = start(toy_store, folder, ready=ready, changes=always)
     wait_for(ready)
     time.sleep(random.Random(seed).uniform(0.0, 0.5))
-    killed = process.is_alive()
     os.kill(process.pid, signal.SIGKILL)
-    assert finish(process) == -signal.SIGKILL or not killed
+    assert finish(process) in (-signal.SIGKILL, 0)  # 0: it had ended
     assert finish(start(toy_store, folder, changes=always)) == 0
     assert_same(folder, whole)
     assert not list(folder.glob(".tmp-*")), "half-written saves of the killed process remain"

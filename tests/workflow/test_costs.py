@@ -11,7 +11,7 @@ import pytest
 
 from tests.projects import ROOT, Project
 
-pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 
 def test_measured_rates_give_the_plan_its_hours(working: Project) -> None:

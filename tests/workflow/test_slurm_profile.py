@@ -117,7 +117,7 @@ def test_site_file_is_found_and_a_bad_one_refused(
 
 
 @pytest.mark.skipif(torch_without_gpus() is None, reason="torch's build here can use GPUs")
-@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("device", [None, pytest.param("cpu", marks=pytest.mark.long)])
 def test_a_torch_without_cuda_stops_the_profile_before_anything_is_submitted(
     device: str | None, bare: Project, tmp_path: Path
 ) -> None:
