@@ -188,11 +188,11 @@ def finetune(
     }  # fmt: skip
     recipe = {
         "head": "scalar", "loss": "mse", "standardize": True, "atomref": {}, "noise_sigma": 0.005,
-        "noise_weight": 0.1, "energy_weight": 0.2, "force_weight": 0.8,
+        "noise_weight": 0.1, "energy_weight": 0.2, "force_weight": 0.8, "fitted": False,
     }  # fmt: skip
     settings = {"name": "toy", "encoder": SIZES, "train": train, "seed": seed, "label": "energy"}
     settings |= {"recipe": recipe, "evaluation_batch": 2, "dataset": "toy", "target": "toy"}
-    settings |= {"method": "scratch", "code": "c" * 16}
+    settings |= {"method": "scratch", "code": "c" * 16, "part": "toy"}
     names = ("model.safetensors", "outputs.safetensors", "curve.csv", "run.json")
     (run.folder / "made").mkdir(exist_ok=True)
     return run.write(

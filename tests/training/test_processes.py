@@ -67,10 +67,11 @@ def order(stage: str, store: Path, split: Path, folder: Path, **resources: int) 
         settings |= {"objective": "denoise", "params": PARAMS["denoise"]}
     else:
         recipe = {"head": "scalar", "loss": "mse", "standardize": True, "atomref": {}}
+        recipe |= {"fitted": False}
         recipe |= {"noise_sigma": 0.005, "noise_weight": 0.1}
         recipe |= {"energy_weight": 0.2, "force_weight": 0.8}
         settings |= {"label": "energy", "recipe": recipe, "evaluation_batch": 2}
-        settings |= {"dataset": "toy", "target": "toy"}
+        settings |= {"part": "toy", "dataset": "toy", "target": "toy"}
         paths |= {"encoder_path": None}
     return {
         "stage": stage,
