@@ -105,7 +105,8 @@ def test_smoothness_does_not_import_the_compiler():
 
 def test_the_warm_process_pays_for_the_compiler_once_and_starts_no_thread():
     code = (
-        "import os, sys\nfrom georecon.training.optimizer import preload\npreload()\n"
+        "import os, sys\nfrom georecon.training.optimizer import preload\n"
+        "before = dict(os.environ)\npreload()\nassert dict(os.environ) == before\n"
         "assert 'torch._dynamo' in sys.modules\n"
         "assert len(os.listdir('/proc/self/task')) == 1"
     )

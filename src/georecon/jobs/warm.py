@@ -26,6 +26,7 @@ import socket
 import struct
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -319,7 +320,19 @@ def main() -> None:
     arguments = _Server(socket.socket(fileno=int(sys.argv[1]))).serve()
     if arguments is not None:
         sys.argv = arguments
-        runpy.run_path(arguments[0], run_name="__main__")
+        try:
+            runpy.run_path(arguments[0], run_name="__main__")
+        except KeyboardInterrupt:
+            _end_by_interrupt()
+
+
+def _end_by_interrupt() -> NoReturn:
+    """End as an interpreter does by itself: torch's compiler, once imported, keeps it from that."""
+    traceback.print_exc()
+    sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    os._exit(1)  # never reached: the signal is not blocked
 
 
 if __name__ == "__main__":

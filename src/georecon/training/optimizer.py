@@ -7,6 +7,7 @@ of torch's step over a list of parameters (docs/performance.md, "Libraries inste
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -72,5 +73,11 @@ class FlatAdamW:
 
 
 def preload() -> None:
-    """Import what torch imports when an optimiser is first made: its compiler, a second."""
+    """Import what torch imports when an optimiser is first made: its compiler, a second.
+
+    The environment, in which the compiler names its cache, stays as it was.
+    """
+    before = dict(os.environ)
     FlatAdamW([nn.Parameter(torch.zeros(1))], 0.0)
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
