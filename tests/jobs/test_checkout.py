@@ -105,7 +105,7 @@ def test_a_module_from_a_host_is_cloned_from_snakemakes_own_copy(
     project = user(tmp_path / "user", bare, source)
     done = dry_run(project, "--config", "edition=tiny", "--", "all", XDG_CACHE_HOME=str(cache))
     assert done.returncode == 0, done.stderr[-2000:]
-    assert ("evaluate", "dataset=qm9, target=homo, method=coord, seed=1") in jobs_of(done.stdout)
+    assert ("evaluate", "part=property, target=homo, method=coord, seed=1") in jobs_of(done.stdout)
 
 
 def test_rules_may_have_other_names(bare: Project, repository: Path, tmp_path: Path) -> None:
