@@ -126,7 +126,7 @@ def main_killed(whole: Run, folder: Path) -> Run:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     assert again.returncode != 0
-    lines = re.findall(r"^  ((?:scancel|snakemake) .*)$", again.stdout, re.M)
+    lines = re.findall(r"^  ((?:scancel|\S*snakemake) .*)$", again.stdout, re.M)
     assert len(lines) == 3, again.stdout
     assert lines[0] == f"scancel {training.job}"
     with open(run.log, "ab") as out:
