@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from georecon.files import read_json, write_text
+from georecon.reporting.claims import Verdict, claims_markdown
 from georecon.reporting.escape import markdown_escape
 from georecon.reporting.layout import layout
 from georecon.units import UNIT_DISPLAY
@@ -24,19 +25,10 @@ BEGIN, END = "<!-- results: written by docs/readme_results.py -->", "<!-- end of
 
 def claims_table(claims: dict[str, Any]) -> str:
     """Verdicts on claims that this edition has numbers for; the others are counted."""
-    lines = ["| claim of the paper | compared | effect | verdict |", "|---|---|---:|---|"]
-    there = [one for one in claims["verdicts"] if one["effect"] is not None]
-    for one in there:
-        ends = [one["effect"], one["low"], one["high"]]
-        percent = [f"{100 * end:+.1f} %" for end in ends if end is not None]
-        interval = f" [{percent[1]}, {percent[2]}]" if len(percent) == 3 else ""
-        texts = (one["claim"], f"{one['compared']} ({one['table']})")
-        claim, compared = map(markdown_escape, texts)
-        reason = f" ({one['reason']})" if one["reason"] else ""
-        verdict = f"**{one['verdict']}**{reason}"
-        lines.append(f"| {claim} | {compared} | {percent[0]}{interval} | {verdict} |")
-    absent = len(claims["verdicts"]) - len(there)
-    return "\n".join([*lines, "", f"{claims['rule']} Without numbers in this edition: {absent}."])
+    found = [Verdict(**one) for one in claims["verdicts"]]
+    there = [one for one in found if one.effect is not None]
+    absent = len(found) - len(there)
+    return f"{claims_markdown(there)} Without numbers in this edition: {absent}."
 
 
 def properties_table(table: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import random
@@ -14,20 +13,14 @@ import pytest
 
 from georecon.errors import DataError
 from georecon.experiments.rates import Rate, median_of, read_rates, write_rates
+from tests.frame.repository import load_script
 from tests.projects import ROOT
 
 RATE = Rate(seconds_per_step=0.5, step_error=0.01, seconds_per_validation=2.0, validation_error=0.1)
 
 
 def calibrate() -> ModuleType:
-    specification = importlib.util.spec_from_file_location(
-        "calibrate", ROOT / "benchmarks/calibrate.py"
-    )
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "benchmarks/calibrate.py")
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,22 @@
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from tests.frame.repository import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"envs_{name}", ROOT / "envs" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-bootstrap, install = load("bootstrap"), load("install")
+bootstrap, install = (
+    load_script(ROOT / "envs" / f"{name}.py") for name in ("bootstrap", "install")
+)
 
 
 def fake_python(path: Path, version: str) -> Path:

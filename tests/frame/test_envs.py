@@ -1,32 +1,23 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import subprocess
 import sys
 import tomllib
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
+
+from tests.frame.repository import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVS = ROOT / "envs"
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("envs_make_lock", ENVS / "make_lock.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-make_lock = load()
+make_lock = load_script(ENVS / "make_lock.py")
 LOCK = (ENVS / "lock.txt").read_text()
 NAMED = make_lock.named_packages((ENVS / "requirements.in").read_text())
 

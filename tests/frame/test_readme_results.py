@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -14,17 +13,13 @@ from georecon.files import read_json, write_json
 from georecon.reporting.claims import claims_json, verdicts
 from georecon.reporting.expected import load_expected
 from tests import toy_results as toy
+from tests.frame.repository import load_script
 from tests.projects import ROOT
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme", ROOT / "docs/readme_results.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "docs/readme_results.py")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ class Composition:
     """A value for each atom of an element, and a constant.
 
     Attributes:
-        per_atom: by atomic number, (``MAX_Z`` + 1,) float64 [label unit].
+        per_atom: by atomic number, as many as the molecules need, float64 [label unit].
         constant: [label unit].
     """
 

@@ -54,11 +54,6 @@ def isomers(graph: MolGraph) -> Tensor:
     return partner
 
 
-def substituted(code: Tensor, source: str) -> Tensor:
-    """Codes (B, F) as the decoder is given them in training: a key of ``SOURCES``."""
-    return SOURCES[source](code)
-
-
 SOURCES: dict[str, Callable[[Tensor], Tensor]] = {
     "own": lambda code: code,
     "shuffled": lambda code: code.roll(1, dims=0),

@@ -27,7 +27,7 @@ from georecon.models.encoder import EquivariantTransformer, linear
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
-from georecon.objectives._reconstruction import SOURCES, GraphCode, mlp, substituted, usage
+from georecon.objectives._reconstruction import SOURCES, GraphCode, mlp, usage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +116,7 @@ class Objective(PretrainingObjective):
                 clean, x = graph, self.encoder(graph)[0]
             noisy, epsilon = noise.displace(clean, "reconstruct", self.params.sigma_rec)
             sides = _Sides(self.graph_code(x, clean), noisy, epsilon)
-            code = substituted(sides.code, self.params.code)
+            code = SOURCES[self.params.code](sides.code)
             if self.training and self.params.dropout:
                 kept = noise.uniform(graph, "dropout") >= self.params.dropout
                 code = code * kept[:, None].to(code.dtype)

@@ -32,7 +32,6 @@ from georecon.objectives._reconstruction import (
     SOURCES,
     Decoder,
     GraphCode,
-    substituted,
     usage,
 )
 
@@ -139,7 +138,7 @@ class Objective(PretrainingObjective):
 
     def _losses(self, passes: _Passes) -> dict[str, Tensor]:
         parts = {
-            "reconstruct": self._reconstruct(passes, substituted(passes.code, self.params.code)),
+            "reconstruct": self._reconstruct(passes, SOURCES[self.params.code](passes.code)),
             "denoise": passes.denoise,
             "clean": passes.clean,
         }

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from georecon.data.elements import ATOMIC_NUMBER
 from georecon.data.molecules import MAX_Z, Molecules
-from georecon.data.naive import fit_composition, nearest_frame
+from georecon.data.naive import Composition, fit_composition, nearest_frame
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError
@@ -197,8 +197,7 @@ def label_statistics(molecules: Molecules, label: str, atomref: np.ndarray) -> t
         label: name of the label.
         atomref: reference of each atom by atomic number, (max_z,).
     """
-    references = np.add.reduceat(atomref[molecules.z], molecules.offsets[:-1])
-    residual = molecules.labels[label] - references
+    residual = molecules.labels[label] - Composition(atomref, 0.0).predict(molecules)
     return float(residual.mean()), float(residual.std())
 
 
@@ -325,7 +324,7 @@ def unlearned(train: Molecules, test: Molecules, label: str, recipe: Recipe) -> 
     """
     references = atomref_array(recipe.atomref, test.z, MAX_Z + 1)
     mean, _ = label_statistics(train, label, references)
-    baseline = np.add.reduceat(references[test.z], test.offsets[:-1]) + mean
+    baseline = Composition(references, mean).predict(test)
     if not recipe.forces:
         found = {"baseline": baseline, "naive": fit_composition(train, label).predict(test)}
     else:
