@@ -147,7 +147,7 @@ class Theirs(nn.Module):
         edges = self.edges(graph) if edges is None else edges
         x = self.inner.embedding(graph.z)
         x = self.inner.neighbor_embedding(graph.z, x, edges.index, edges.length, edges.rbf)
-        vec = torch.zeros(x.size(0), 3, x.size(1))
+        vec = x.new_zeros(x.size(0), 3, x.size(1))
         for layer in self.inner.attention_layers:
             dx, dvec = layer(x, vec, *edges[:4])
             x, vec = x + dx, vec + dvec
