@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 
 from georecon.audit import Audit, audit
+from georecon.audit.depth import Depth
 from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, sha256_file, sha256_json, write_json
 from georecon.records.record import record_digest
-from tests.projects import Project
+from georecon.reporting.expected import load_expected
+from tests.projects import ROOT, Project
 
 RESULTS = "results/tiny"
 FINETUNE = f"{RESULTS}/finetune/property/homo"
+EXPECTED = load_expected(ROOT / "reports" / "expected")
 
 
 def own_copy(project: Project, folder: Path) -> Path:
@@ -30,13 +33,14 @@ def own_copy(project: Project, folder: Path) -> Path:
         )
         shutil.copytree(project.folder / name, folder / name, ignore=later)
     shutil.copytree(project.folder / "resources", folder / "resources", copy_function=os.link)
+    (folder / ".git").symlink_to(project.folder / ".git")  # the commits that records name
     return folder
 
 
-def run_audit(folder: Path, *, bundle: bool = False) -> Audit:
+def run_audit(folder: Path, *, bundle: bool = False, depth: Depth = Depth()) -> Audit:
     """Audit a tiny run with the configuration that lies there."""
     experiments = Experiments.load(folder / "config", {"edition": "tiny"})
-    return audit(folder, experiments, {}, bundle=bundle)
+    return audit(folder, experiments, EXPECTED, bundle=bundle, code=folder, depth=depth)
 
 
 def replace_bytes(path: Path, data: bytes) -> None:

@@ -49,7 +49,7 @@ PROFILES = {
 }
 CODE = Path(__file__).resolve().parents[3]
 """The workflow that this code is of."""
-OWN = ("mirror", "offline", "bundle", "cell")
+OWN = ("mirror", "offline", "bundle", "cell", "depth", "sample", "sample_seed", "full")
 """Keys of the configuration that say where and what to run, not what the numbers are."""
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 _EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -132,6 +132,7 @@ class Record:
         slurm: Slurm's number of the job.
         training: of a training run.
         final: measures at a training run's best step.
+        fetched: of a raw file, what the lock file was to remember of it.
         sha256: digest of all else that the record holds.
         digest: what that digest is of the record as it was read.
     """
@@ -155,6 +156,7 @@ class Record:
     slurm: str | None
     training: Training
     final: Mapping[str, object] | None
+    fetched: Mapping[str, object] | None
     sha256: str | None
     digest: str
 
@@ -193,6 +195,7 @@ class Record:
             slurm=known(job, "slurm", str, path),
             training=_training(known(content, "training", dict, path), path),
             final=known(content, "final", dict, path),
+            fetched=known(content, "fetched", dict, path),
             sha256=known(content, "sha256", str, path),
             digest=record_digest(content),
         )
