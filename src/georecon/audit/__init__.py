@@ -109,6 +109,7 @@ def audit(
         findings=findings,
         tables_missing=missing,
         depth=depth,
+        checked=context.checked,
         unchecked=context.unchecked,
         weakest=weakest_links(context, findings),
         claims=_claims(context, cells),

@@ -106,7 +106,8 @@ class Context:
         code: checkout whose commits, lock file and notebooks the records are held against.
         expected: the paper's public numbers by table.
         scope: links behind cells, tables, figures and pages, by path.
-        unchecked: what could not be checked, and why, as sentences.
+        checked: what was computed again, and how much of it, as sentences.
+        unchecked: what could not be checked, and why, likewise.
     """
 
     root: Path
@@ -116,6 +117,7 @@ class Context:
     code: Path = CODE
     expected: Mapping[str, Expected] = field(default_factory=dict)
     scope: dict[str, Link] = field(default_factory=dict)
+    checked: list[str] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -92,7 +92,8 @@ class Audit:
         findings: everything that is wrong, and notes.
         tables_missing: tables of the configuration that have not been made.
         depth: how deep it went.
-        unchecked: what could not be checked, and why.
+        checked: what was computed again beyond files and tables, as sentences.
+        unchecked: what could not be checked, and why, likewise.
         weakest: the five weakest links, checked or not.
         claims: verdicts on the paper's claims.
         hashed: files re-hashed.
@@ -107,6 +108,7 @@ class Audit:
     findings: list[Finding]
     tables_missing: list[str]
     depth: Depth
+    checked: list[str]
     unchecked: list[str]
     weakest: list[WeakLink]
     claims: list[ClaimVerdict]

@@ -86,11 +86,15 @@ def read_claims(entries: Any, file: str, *, sized: bool = True) -> dict[str, Cla
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """Length of a training run, and the step whose weights it kept; None for other jobs."""
+    """Length of a training run, the step whose weights it kept, and the processes that shared it.
+
+    None for other jobs.
+    """
 
     steps: int | None
     best_step: int | None
     best_score: float | None
+    processes: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,4 +233,5 @@ def _training(entry: Any, file: str) -> Training:
         steps=known(entry, "steps", int, file),
         best_step=known(entry, "best_step", int, file),
         best_score=known(entry, "best_score", float, file),
+        processes=known(entry, "processes", int, file),
     )
