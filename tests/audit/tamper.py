@@ -21,6 +21,7 @@ from tests.projects import ROOT, Project
 
 RESULTS = "results/tiny"
 FINETUNE = f"{RESULTS}/finetune/property/homo"
+SHALLOW = Depth()
 EXPECTED = load_expected(ROOT / "reports" / "expected")
 
 
@@ -37,7 +38,7 @@ def own_copy(project: Project, folder: Path) -> Path:
     return folder
 
 
-def run_audit(folder: Path, *, bundle: bool = False, depth: Depth = Depth()) -> Audit:
+def run_audit(folder: Path, *, bundle: bool = False, depth: Depth = SHALLOW) -> Audit:
     """Audit a tiny run with the configuration that lies there."""
     experiments = Experiments.load(folder / "config", {"edition": "tiny"})
     return audit(folder, experiments, EXPECTED, bundle=bundle, code=folder, depth=depth)

@@ -27,7 +27,15 @@ from georecon.audit.files import (
     claims_by_path,
     hash_files,
 )
-from georecon.audit.findings import CODE, KINDS, MISSING, REPRODUCED, Context, Finding
+from georecon.audit.findings import (
+    CODE,
+    KINDS,
+    MISSING,
+    OPENED,
+    REPRODUCED,
+    Context,
+    Finding,
+)
 from georecon.audit.pages import check_pages
 from georecon.audit.paper import compare
 from georecon.audit.raw import check_raw_files
@@ -56,6 +64,7 @@ from georecon.reporting.expected import Expected
 
 __all__ = ["BROKEN", "INCOMPLETE", "INTACT", "Audit", "audit"]
 Say = Callable[[str], None]
+_SHALLOW = Depth()
 
 
 def audit(
@@ -65,7 +74,7 @@ def audit(
     *,
     bundle: bool = False,
     code: Path = CODE,
-    depth: Depth = Depth(),
+    depth: Depth = _SHALLOW,
     say: Say | None = None,
 ) -> Audit:
     """Audit the tables of one edition.
@@ -224,6 +233,7 @@ def _verdicts(
             recomputed=found.cells.get(cell.path),
             paper=compare(cell, expected.get(cell.table), edition),
             rerun=rerun_command(edition, cell.path),
+            files=[link.path for link in context.graph.chain(cell.path) if link.kind in OPENED],
         )
     return cells
 

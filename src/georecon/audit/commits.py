@@ -109,18 +109,24 @@ def check_commits(context: Context) -> Iterator[Finding]:
     if not _is_checkout(context.code):
         context.cannot("commits: the auditing code is in no git checkout")
         return
-    partial = context.bundle or _git(context.code, "rev-parse", "--is-shallow-repository") != b"false\n"
+    partial = (
+        context.bundle or _git(context.code, "rev-parse", "--is-shallow-repository") != b"false\n"
+    )
     with tempfile.TemporaryDirectory(prefix="georecon-commits-") as place:
         for number, (commit, records) in enumerate(by_commit.items()):
             tree = _unpack(context.code, commit, Path(place, str(number)))
             if tree is not None:
                 yield from _against_tree(commit, tree, records)
             elif partial:
-                context.cannot(f"commit {commit:.12}: not in this checkout, which has not all of them")
+                context.cannot(
+                    f"commit {commit:.12}: not in this checkout, which has not all of them"
+                )
             else:
                 text = f"the repository has no commit {commit:.40}, which {records[0].path} names"
                 touches = tuple(record.path for record in records)
-                yield Finding(kind="no such commit", path=records[0].path, text=text, touches=touches)
+                yield Finding(
+                    kind="no such commit", path=records[0].path, text=text, touches=touches
+                )
 
 
 def _against_tree(commit: str, tree: _Tree, records: list[Record]) -> Iterator[Finding]:
@@ -133,8 +139,8 @@ def _against_tree(commit: str, tree: _Tree, records: list[Record]) -> Iterator[F
                 yield Finding(kind="commit of other code", path=record.path, text=text)
         if record.lock_sha256 != tree.lock():
             text = (
-                f"says that the lock file is {str(record.lock_sha256):.16}…, in commit "
-                f"{commit:.12} it is {str(tree.lock()):.16}…"
+                f"says that the lock file is {record.lock_sha256!s:.16}…, in commit "
+                f"{commit:.12} it is {tree.lock()!s:.16}…"
             )
             yield Finding(kind="other lock file", path=record.path, text=text)
     yield from _packages(records, tree.pins())

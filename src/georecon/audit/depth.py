@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from georecon.experiments.sections import Config
 
 RECORDS, WEIGHTS, RERUN = "records", "weights", "rerun"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,17 +34,3 @@ class Depth:
             seed=config.sample_seed or 0,
             full=bool(config.full),
         )
-
-
-def draw(items: Sequence[T], count: int, seed: int) -> list[T]:
-    """Some of the items, in their order: those whose names have the smallest digests.
-
-    Nobody can choose results that a later seed will not draw; the same seed draws the same of the
-    same names on any machine.
-    """
-
-    def digest(place: int) -> str:
-        return hashlib.sha256(f"{seed} {items[place]}".encode()).hexdigest()
-
-    chosen = sorted(range(len(items)), key=digest)[:count]
-    return [items[place] for place in sorted(chosen)]

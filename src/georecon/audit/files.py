@@ -26,7 +26,8 @@ KNOWN = "hashes.json"
 _OURS = ("audit", "bundle", "state", "rerun", "benchmarks")
 """Folders of an edition whose files are no results: what the audit itself, unfinished trainings,
 repeated cells and Snakemake's measurements leave."""
-_LIVE = "report/state.html"
+_UNRECORDED = ("report/state.html", "report/report.html")
+"""Pages of a moment, and Snakemake's own, which has a record where the launcher made it."""
 _TEMPORARY = re.compile(r"\..*\.(tmp|old)(\.\w+)?")
 _SAVE_SECONDS, _SAY_SECONDS = 20.0, 10.0
 _AHEAD = 64  # files handed to the threads before the first of them is done
@@ -196,7 +197,10 @@ def check_strangers(context: Context) -> Iterator[Finding]:
             below[:] = [name for name in below if name not in _OURS]
         for name in files:
             path = f"{place}/{name}"
-            if path in named or path == f"{results}/{_LIVE}" or _TEMPORARY.fullmatch(name):
+            if path in named or _TEMPORARY.fullmatch(name):
+                continue
+            if path.removeprefix(f"{results}/") in _UNRECORDED:
+                context.cannot(f"{path}: no record has its hash")
                 continue
             if context.bundle and name == "MODEL_CARD.md":
                 continue

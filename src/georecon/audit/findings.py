@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from georecon.errors import GeoreconError
 from georecon.experiments.experiments import Experiments
 from georecon.records.chain import Graph, Link
 from georecon.records.read import Record
+from georecon.records.untrusted import MISFORMED
 from georecon.reporting.expected import Expected
 
 REPRODUCED, DIFFERS = "reproduced", "differs"
 NOT_COMPARABLE, MISSING = "not comparable", "missing"
+OPENED = ("run", "metrics", "predictions", "curve", "split", "leak", "store", "raw")
+"""Kinds of files of a chain that a reader of verdicts can open."""
+STUMBLES: tuple[type[Exception], ...] = (GeoreconError, OSError, RuntimeError, *MISFORMED)
+"""What computing from files that anybody may have written ends in, where they are not sound."""
 CODE = Path(__file__).resolve().parents[3]
 """The checkout that this code is of."""
 

@@ -80,10 +80,14 @@ def _against_lock(
     said = record.fetched or {}
     for name in ("url", "bytes", "sha256"):
         if said.get(name) != found[name]:
-            text = f"{key}: {name} is {found[name]!r:.80}, {record.path} says {said.get(name)!r:.80}"
+            text = (
+                f"{key}: {name} is {found[name]!r:.80}, {record.path} says {said.get(name)!r:.80}"
+            )
             yield Finding(kind="other source", path=path, text=text, touches=(claim.path,))
     if entry.sha256 != claim.sha256:
-        text = f"{key}: sha256 is {entry.sha256:.16}…, the file that was read has {claim.sha256:.16}…"
+        text = (
+            f"{key}: sha256 is {entry.sha256:.16}…, the file that was read has {claim.sha256:.16}…"
+        )
         yield Finding(kind="other source", path=path, text=text, touches=(claim.path,))
     if not _is_source(entry.url, file, context.experiments.config.mirror):
         text = f"{key}: came from {entry.url!r:.80}, no source of its dataset card"

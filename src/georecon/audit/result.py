@@ -38,6 +38,7 @@ class Verdict:
         recomputed: from the stored predictions or estimates; None where that cannot be.
         paper: the paper's number beside it.
         rerun: command line that computes its runs again.
+        files: what a reader may want to open of its chain.
     """
 
     verdict: str
@@ -49,6 +50,7 @@ class Verdict:
     recomputed: Estimate | None
     paper: PaperComparison
     rerun: str
+    files: list[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +148,9 @@ class Audit:
         """Everything in one line."""
         verdicts = ", ".join(f"{number} {name}" for name, number in self.counts().items())
         size = self.hashed.bytes / 1e6
-        kept = f", {self.hashed.kept} of them unchanged since an earlier audit" * bool(self.hashed.kept)
+        kept = f", {self.hashed.kept} of them unchanged since an earlier audit" * bool(
+            self.hashed.kept
+        )
         return (
             f"audit of {self.edition}: {self.status} at depth {self.depth.name}; "
             f"{len(self.cells)} cells: {verdicts}; "

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from georecon import paths
-from georecon.audit.findings import Context, Finding
+from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.data.split import Split, read_split
 from georecon.data.store import Store
 from georecon.data.structure_key import KEY_RULE, structure_keys
 from georecon.errors import ConfigError, GeoreconError
 from georecon.experiments.settings import SplitPlan
-from georecon.records.untrusted import MISFORMED, read_strict_json
+from georecon.records.untrusted import read_strict_json
 from georecon.stages.split import RULES
 
 _CHUNK = 200_000  # molecules whose structures are looked at together
@@ -100,7 +100,7 @@ def _check_rule(context: Context, path: str, split: Split) -> Iterator[Finding]:
         again = _make(context, plan, dataset)
     except FileNotFoundError:
         return  # said by the check of files
-    except (GeoreconError, OSError, *MISFORMED) as error:
+    except STUMBLES as error:
         text = f"cannot be made again: {str(error).replace(f'{context.root}/', '')}"
         yield Finding(kind="split differs", path=path, text=text)
         return
@@ -132,8 +132,9 @@ def _difference(found: Split, wanted: Split) -> str | None:
     names = {*found.test_parts, *wanted.test_parts}
     for name in sorted(names):
         empty = np.zeros(0, dtype=np.int64)
-        pair = (each.test_parts.get(name, empty) for each in (found, wanted))
-        if not np.array_equal(*pair):
+        if not np.array_equal(
+            found.test_parts.get(name, empty), wanted.test_parts.get(name, empty)
+        ):
             return f"test part {name} has other molecules"
     return None
 
@@ -180,7 +181,11 @@ def _check_leaks(context: Context, splits: dict[str, Split]) -> Iterator[Finding
 
 
 def _keys(
-    root: Path, manifest: str, ids: NDArray[np.int64], known: dict[str, NDArray[np.uint64]], name: str
+    root: Path,
+    manifest: str,
+    ids: NDArray[np.int64],
+    known: dict[str, NDArray[np.uint64]],
+    name: str,
 ) -> NDArray[np.uint64]:
     """Structure of each molecule of a part of a split; each split once."""
     if name not in known:

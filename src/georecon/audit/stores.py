@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from georecon import paths, units
-from georecon.audit.findings import Context, Finding
+from georecon import units
+from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.data.manifest import Manifest
-from georecon.errors import GeoreconError
 from georecon.records.read import Record
-from georecon.records.untrusted import MISFORMED
 from georecon.stages.preprocess import preprocess
 from georecon.stages.xmd17 import Surface
 
@@ -36,7 +34,7 @@ def check_stores(context: Context) -> Iterator[Finding]:
             place = str(error.filename).replace(f"{context.root}/", "")
             context.cannot(f"store of {record.path}: {place} is not here")
             continue
-        except (GeoreconError, OSError, *MISFORMED) as error:
+        except STUMBLES as error:
             text = f"cannot be made again: {str(error).replace(f'{context.root}/', '')[:300]}"
         done += 1
         if text is not None:
@@ -88,7 +86,7 @@ def _check_computed(context: Context) -> Iterator[Finding]:
         except ImportError:
             context.cannot(f"labels of {claim.path}: tblite is not installed")
             continue
-        except (GeoreconError, OSError, RuntimeError, *MISFORMED) as error:
+        except STUMBLES as error:
             text = f"cannot be computed again: {error!r:.200}"
         if text is not None:
             yield Finding(kind="labels differ", path=claim.path, text=text)
@@ -107,5 +105,7 @@ def _check_frames(path: Path) -> str | None:
         wanted = forces[frame] * units.BOHR_TO_ANGSTROM / scale
         off = abs(energy - energies[frame] / scale), float(np.abs(force - wanted).max())
         if max(off) > LABELS:
-            return f"frame {frame}: energy and forces are {off[0]:.2g} and {off[1]:.2g} Ha, Ha/a0 off"
+            return (
+                f"frame {frame}: energy and forces are {off[0]:.2g} and {off[1]:.2g} Ha, Ha/a0 off"
+            )
     return None

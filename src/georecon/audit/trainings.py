@@ -1,4 +1,4 @@
-"""Trainings: encoders that are whole and of their method, curves of the recorded length and best step."""
+"""Trainings: encoders of their method; curves of the recorded length and best step."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from georecon.audit.findings import Context, Finding
-from georecon.errors import DataError, GeoreconError
+from georecon.audit.findings import STUMBLES, Context, Finding
+from georecon.errors import DataError
 from georecon.experiments.settings import TrainSettings
 from georecon.keys import from_json
 from georecon.records.read import Record
-from georecon.records.untrusted import MISFORMED, read_safetensors
+from georecon.records.untrusted import read_safetensors
 
 Rows = list[dict[str, str]]
+_UNREADABLE: tuple[type[Exception], ...] = (csv.Error, *STUMBLES)
 
 
 def check_encoders(context: Context) -> Iterator[Finding]:
@@ -52,20 +53,21 @@ def _header(context: Context, path: str) -> object:
 
 
 def check_curves(context: Context) -> Iterator[Finding]:
-    """A training has the steps of its settings, and reports the measures of its curve's best step."""
+    """A training has the steps of its settings and reports its curve's best step."""
     for record in context.runs("pretrain", "finetune"):
         curve = record.outputs.get("curve") or record.outputs.get("metrics")
         if curve is None or record.final is None or record.training.steps is None:
             text = "names no curve or no result"
             yield Finding(kind="curve differs", path=record.path, text=text)
             continue
+        wrong: str | None
         try:
             with open(context.root / curve.path, newline="", encoding="utf-8") as handle:
-                text = _wrong(record, list(csv.DictReader(handle)))
-        except (OSError, csv.Error, GeoreconError, *MISFORMED) as error:
-            text = f"cannot be compared with {record.path} ({type(error).__name__})"
-        if text is not None:
-            yield Finding(kind="curve differs", path=curve.path, text=text)
+                wrong = _wrong(record, list(csv.DictReader(handle)))
+        except _UNREADABLE as error:
+            wrong = f"cannot be compared with {record.path} ({type(error).__name__})"
+        if wrong is not None:
+            yield Finding(kind="curve differs", path=curve.path, text=wrong)
 
 
 def _wrong(record: Record, rows: Rows) -> str | None:
@@ -94,7 +96,7 @@ def _wrong(record: Record, rows: Rows) -> str | None:
 
 
 def _evaluations(settings: TrainSettings, rows: Rows) -> list[int]:
-    """Steps of a run's evaluations (as in ``georecon.training.loop``); patience may end it early."""
+    """Steps of a run's evaluations, as in ``georecon.training.loop``; patience may end it."""
     every = max(1, settings.steps // max(1, settings.evaluations))
     steps = sorted({settings.steps - k * every for k in range(settings.evaluations)})
     steps = [step for step in steps if step > 0]
@@ -109,4 +111,3 @@ def _evaluations(settings: TrainSettings, rows: Rows) -> list[int]:
 
 def _some(steps: list[int]) -> str:
     return ", ".join(map(str, steps[:4])) + (f" … {steps[-1]}" if len(steps) > 4 else "")
-

@@ -80,7 +80,9 @@ def _raw_files(context: Context) -> Iterator[tuple[str, bool]]:
 def _seeds(context: Context) -> WeakLink:
     filled = [cell for cell in context.graph.cells() if cell.value is not None]
     few = [cell for cell in filled if (cell.n or 0) < FEWEST_SEEDS]
-    text = f"{len(few)} of {len(filled)} numbers have fewer than {FEWEST_SEEDS} seeds, so no interval"
+    text = (
+        f"{len(few)} of {len(filled)} numbers have fewer than {FEWEST_SEEDS} seeds, so no interval"
+    )
     return WeakLink(name="few seeds", text=text, weak=bool(few))
 
 

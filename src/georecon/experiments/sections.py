@@ -278,6 +278,9 @@ class Config:
     ] = None
     offline: Annotated[bool | None, Key("never use the network")] = None
     bundle: Annotated[str | None, Key("for `verify_bundle`: the bundle")] = None
+    bundle_weights: Annotated[bool | None, Key("for `bundle`: take fine-tuned weights along")] = (
+        None
+    )
     cell: Annotated[
         str | None,
         Key(

@@ -103,7 +103,9 @@ def _names(expected: Mapping[str, Expected], content: Mapping[str, object]) -> l
 
 def _cells(test: ClaimTest, table: Mapping[str, Any]) -> list[str]:
     values, _ = _values(table, test)
-    rows = values if test.varies else {r: values[r] for r in (test.better, test.than) if r in values}
+    rows = (
+        values if test.varies else {r: values[r] for r in (test.better, test.than) if r in values}
+    )
     prefix = f"{test.quantity}_" if test.quantity else ""
     return [
         f"{table['table']}/{prefix}{row}/{column}"

@@ -18,6 +18,7 @@ from georecon.files import read_json, write_text
 from georecon.records.chain import Link, read_graph, rerun_command
 from georecon.reporting.claims import RULE, Verdict, verdicts
 from georecon.reporting.expected import Expected
+from georecon.reporting.outdated import is_outdated
 from georecon.reporting.web import chains, content, state
 from georecon.reporting.web.plan import SitePlan
 
@@ -152,7 +153,8 @@ def read_audit(results: Path) -> AuditView | None:
     }
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(path.stat().st_mtime))
     counts = list(found["counts"].items())
-    return AuditView(made=made, status=found["status"], verdicts=verdicts, counts=counts)
+    status = found["status"] + (", outdated: a table is newer" if is_outdated(results) else "")
+    return AuditView(made=made, status=status, verdicts=verdicts, counts=counts)
 
 
 def _cell_data(
@@ -312,9 +314,7 @@ def write_site(
     write_text(page, build(plan, expected, root, live=live, audit=audit))
 
 
-def unlike(
-    text: str, plan: SitePlan, expected: Mapping[str, Expected], root: Path
-) -> str | None:
+def unlike(text: str, plan: SitePlan, expected: Mapping[str, Expected], root: Path) -> str | None:
     """Where the page of a finished edition is not what its files give; None if it is.
 
     What may differ is taken from the page itself: the audit that was there when it was written,
@@ -337,7 +337,7 @@ def unlike(
 
 
 _COMMANDS = re.compile(r'"rerun":"(?:[^"\\]|\\.)*"')
-_AUDIT = re.compile(r'<a href="\.\./audit/index\.html">Audit</a> of ([^<]*): (\w+)<')
+_AUDIT = re.compile(r'<a href="\.\./audit/index\.html">Audit</a> of ([^<:]*:\d\d UTC): ([^<]*)<')
 _DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
 
