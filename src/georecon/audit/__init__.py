@@ -85,7 +85,7 @@ def audit(
         expected: the paper's public numbers by table, from
             ``georecon.reporting.expected.load_expected``.
         bundle: the folder is an unpacked bundle (see ``findings.Context``).
-        code: checkout that has the commits, lock file and notebooks.
+        code: checkout that has the commits and the lock file.
         depth: how deep to go.
         say: takes a line of progress now and then.
     """

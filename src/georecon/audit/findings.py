@@ -109,7 +109,7 @@ class Context:
         graph: what was recorded.
         bundle: the folder is an unpacked bundle: raw files, arrays, test outputs and mostly
             fine-tuned weights are not in it, and its code is another installation's.
-        code: checkout whose commits, lock file and notebooks the records are held against.
+        code: checkout whose commits and lock file the records are held against.
         expected: the paper's public numbers by table.
         scope: links behind cells, tables, figures and pages, by path.
         checked: what was computed again, and how much of it, as sentences.

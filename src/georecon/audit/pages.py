@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from georecon import paths
-from georecon.audit.findings import Context, Finding
+from georecon.audit.findings import CODE, Context, Finding
 from georecon.audit.table_texts import first_difference
 from georecon.records.code import code_digest
 from georecon.records.read import Record
@@ -81,7 +81,7 @@ def _check_site(context: Context, record: Record) -> Iterator[Finding]:
     claim = record.outputs.get("page")
     if claim is None or not (context.root / claim.path).is_file():
         return  # said by the check of files
-    names = figure_names(context.code / "reports" / "notebooks")
+    names = figure_names(CODE / "reports" / "notebooks")
     text = Path(context.root, claim.path).read_text(encoding="utf-8")
     plan = site_plan(context.experiments, names)
     if (difference := unlike(text, plan, context.expected, context.root)) is not None:

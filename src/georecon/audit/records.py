@@ -13,7 +13,7 @@ from georecon.audit.expected_records import (
     shown_records,
     table_record,
 )
-from georecon.audit.findings import Context, Finding
+from georecon.audit.findings import CODE, Context, Finding
 from georecon.data.raw.lock import identity
 from georecon.files import sha256_json
 from georecon.records.read import Record
@@ -33,7 +33,7 @@ def check_records(context: Context, wanted: WantedRecords) -> Iterator[Finding]:
     for record in context.runs():
         yield from _whole(record)
     if not context.bundle:  # its configuration has no notebooks
-        notebooks = context.code / "reports" / "notebooks"
+        notebooks = CODE / "reports" / "notebooks"
         shown = shown_records(context.experiments, context.expected, notebooks)
         for name in shown.keys() & context.graph.records.keys():
             yield from _as_configured(context.graph.records[name], shown[name])

@@ -76,7 +76,8 @@ def check_starts(
             touches = (claim.path, record.path)
             yield Finding(kind="start differs", path=claim.path, text=text, touches=touches)
     context.checked.append(
-        f"{done} trainings started again up to their first validation, {bitwise} compared to the bit"
+        f"{done} trainings started again up to their first validation, {bitwise} of them compared "
+        "to the bit"
     )
 
 
@@ -103,7 +104,7 @@ def _again(root: Path, record: Record, device: str, steps: int) -> Mapping[str, 
 
 def _first_row(path: Path) -> dict[str, float]:
     with open(path, newline="", encoding="utf-8") as handle:
-        row = list(csv.DictReader(handle))[0]
+        row, *_ = csv.DictReader(handle)
     return {name: float(value) for name, value in row.items()}
 
 
