@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from georecon import paths
 from georecon.audit import Audit, audit
 from georecon.audit.depth import Depth
 from georecon.audit.expected_records import shown_records
+from georecon.errors import DataError
 from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, sha256_file, sha256_json, write_json
 from georecon.records.record import record_digest
@@ -95,6 +97,8 @@ def seal(folder: Path, *records: str) -> None:
             for group in ("inputs", "outputs"):
                 for entry in record[group].values():
                     path = folder / entry["path"]
+                    if not path.is_file():
+                        continue
                     entry |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             record["settings_sha256"] = sha256_json(record["settings"])
             record["sealed"] = record.get("sealed", 0) + 1
@@ -121,7 +125,8 @@ def seal_all(folder: Path) -> None:
         write_json(folder / name, table)
     seal(folder, *every(f"{RESULTS}/records/**/*.json"))
     if (folder / RESULTS / "report").is_dir():
-        write_pages(folder)
+        with suppress(DataError):  # a record is gone
+            write_pages(folder)
         seal(folder, *every(f"{RESULTS}/records/s*/s*.json"))
 
 
