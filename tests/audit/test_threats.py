@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ import pytest
 
 from georecon.audit import Audit, commits, files, splits
 from georecon.audit.depth import Depth
-from georecon.audit.findings import NOT_COMPARABLE, Finding
-from georecon.data.molecules import Molecules
+from georecon.audit.findings import NOT_COMPARABLE, Context, Finding
 from georecon.experiments.sample import draw
+from georecon.experiments.settings import SplitPlan
 from georecon.files import read_json, write_json
+from georecon.kernels import native
 from georecon.records import code
 from tests.audit import tamper, threats
 from tests.audit.tamper import own_copy, run_audit
@@ -39,46 +39,48 @@ AT_RECORDS = [n for n, t in THREATS.items() if t.sealed.startswith((RECORDS, LOU
 DEEPER = [name for name in THREATS if name not in AT_RECORDS]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """What of an audit is the same for all copies is computed once: hashes of shared files, ..."""
-    hashes: dict[tuple[int, int, int], str] = {}
-    keys: dict[str, Any] = {}
-    sha256, structure_keys, unpack = files.sha256_file, splits.structure_keys, commits._unpack
+class Once:
+    """What of an audit is the same for all copies is computed once."""
 
-    def hash_once(path: Path) -> str:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.found: dict[object, Any] = {}
+        self.sha256, self.keys = files.sha256_file, splits._keys
+        self.unpack, self.make = commits._unpack, splits._make
+
+    def once(self, key: object, make: Callable[[], Any]) -> Any:
+        if key not in self.found:
+            self.found[key] = make()
+        return self.found[key]
+
+    def hash(self, path: Path) -> Any:
         stat = os.stat(path)
         key = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if key not in hashes:
-            hashes[key] = sha256(path)
-        return hashes[key]
+        return self.once(key, lambda: self.sha256(path))
 
-    def keys_once(molecules: Molecules) -> Any:
-        digest = hashlib.sha256(molecules.pos.tobytes() + molecules.z.tobytes()).hexdigest()
-        if digest not in keys:
-            keys[digest] = structure_keys(molecules)
-        return keys[digest]
+    def structures(self, root: Path, manifest: str, ids: Any, known: Any, name: str) -> Any:
+        key = (self.hash(root / manifest), ids.tobytes())
+        return self.once(key, lambda: self.keys(root, manifest, ids, {}, name))
 
-    trees: dict[str, Any] = {}
-    place = Path(os.environ.get("TMPDIR", "/tmp"))
+    def split(self, context: Context, plan: SplitPlan, dataset: str) -> Any:
+        if plan.tests:  # of other splits
+            return self.make(context, plan, dataset)
+        key = (self.hash(context.root / plan.store / "manifest.json"), str(plan))
+        return self.once(key, lambda: self.make(context, plan, dataset))
 
-    def unpack_once(repository: Path, commit: str, folder: Path) -> Any:
-        if commit not in trees:
-            trees[commit] = unpack(repository, commit, folder)
-            if trees[commit] is not None:  # the audit removes its folder
-                kept = place / f"georecon-test-{os.getpid()}-{commit[:12]}"
-                shutil.copytree(folder, kept, dirs_exist_ok=True)
-                trees[commit] = commits._Tree(kept)
-        return trees[commit]
+    def tree(self, repository: Path, commit: str, folder: Path) -> Any:
+        return self.once(commit, lambda: self.unpack(repository, commit, self.place / commit))
 
+
+@pytest.fixture(scope="module", autouse=True)
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    once = Once(tmp_path_factory.mktemp("once"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "sha256_file", hash_once)
-        patch.setattr(splits, "structure_keys", keys_once)
-        patch.setattr(commits, "_unpack", unpack_once)
+        patch.setattr(files, "sha256_file", once.hash)
+        patch.setattr(splits, "_keys", once.structures)
+        patch.setattr(splits, "_make", once.split)
+        patch.setattr(commits, "_unpack", once.tree)
         yield
-    for tree in trees.values():
-        if tree is not None:
-            shutil.rmtree(tree.folder)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,35 @@ def test_an_untouched_run_is_intact_sealed_or_not(sound: Path, folder: Path) -> 
         result = run_audit(place)
         assert (result.status, result.findings) == ("intact", []), kinds(result)
         assert result.counts()["reproduced"] > 50
+
+
+def test_a_later_commit_of_pages_changes_nothing(folder: Path) -> None:
+    git = (folder / ".git").resolve()
+    (folder / ".git").unlink()
+    shutil.copytree(git, folder / ".git")
+    before = commits._git(folder, "rev-parse", "HEAD")
+    (folder / "README.md").write_text("A page.\n")
+    words = ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "A page", "README.md")
+    assert commits._git(folder, "add", "README.md") is not None
+    assert commits._git(folder, *words) is not None
+    assert commits._git(folder, "rev-parse", "HEAD") != before
+    assert (run_audit(folder).status, run_audit(folder).findings) == ("intact", [])
+
+
+@pytest.mark.parametrize("kernel", ["native", "reference"])
+def test_an_honest_run_is_intact_from_weights(
+    kernel: str, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit with the kernels it was made with, within the tolerance with others."""
+    if native.library() is None:
+        pytest.skip("no C++ compiler: there is one kernel only")
+    monkeypatch.setattr(native, "kernel", lambda device="cpu": kernel)
+    result = run_audit(sound, depth=Depth(name=WEIGHTS, sample=6, seed=1))
+    assert (result.status, result.findings) == ("intact", []), kinds(result)
+    assert not [line for line in result.unchecked if "not here" in line]
+    (line,) = (line for line in result.checked if line.startswith("predictions of"))
+    runs = re.findall(r"\d+", line)
+    assert runs[2] == (runs[0] if kernel == "native" else "0")
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -79,7 +79,8 @@ class KnownHashes:
         """Write the list."""
         self._saved = time.monotonic()
         if self._new and self.path is not None:
-            write_json(self.path, self.entries)
+            with suppress(OSError):  # nobody may write here: the next audit reads all again
+                write_json(self.path, self.entries)
         self._new = False
 
 
