@@ -29,8 +29,10 @@ from georecon.audit.files import hash_files
 from georecon.audit.findings import CODE, Finding
 from georecon.data.raw.archives import inspect, members
 from georecon.data.raw.fetch import fetch
+from georecon.data.raw.lock import KINDS as HASHES
 from georecon.errors import ConfigError, DataError, GeoreconError
 from georecon.experiments.experiments import Experiments
+from georecon.experiments.yaml_files import read_mapping
 from georecon.files import full_disk
 from georecon.records.chain import record_files
 from georecon.records.untrusted import MISFORMED, check_names, read_strict_json, relative_path
@@ -69,6 +71,7 @@ def verify_bundle(path: Path, *, depth: Depth = _RECORDS, raw: Path | None = Non
                 for _ in inspect(root / name):
                     pass
         experiments = _experiments(root)
+        listed += _compare_cards(root, experiments)
         if depth.name != RECORDS:
             _bring_raw_files(root, experiments, raw)
         expected = load_expected(CODE / "reports" / "expected")
@@ -83,16 +86,46 @@ def verify_bundle(path: Path, *, depth: Depth = _RECORDS, raw: Path | None = Non
 def _bring_raw_files(root: Path, experiments: Experiments, raw: Path | None) -> None:
     """Raw files behind the bundle's stores, as far as they can be had without a network.
 
-    What one has to be stands in the dataset card of the bundle; what it was, in its records.
+    What one has to be, and which Python package has it, stands in a dataset card of this checkout,
+    not of the bundle.
     """
+    for name in record_files(root, experiments.edition):
+        if name.startswith(f"{paths.RECORD.format(stage='fetch')}/"):
+            dataset, file = name.removesuffix(".json").split("/")[-2:]
+            entry = {"name": file, **_own_entry(dataset, file)}
+            with suppress(GeoreconError):  # then the audit says what is not here
+                fetch(entry, root / paths.RAW / dataset / file, mirror=raw, offline=True)
+
+
+def _own_entry(dataset: str, file: str) -> dict[str, str | int]:
+    """Size, hashes and package of a raw file by this checkout's card; empty without one."""
+    path = CODE / "config" / "datasets.yaml"
+    card = read_mapping(path).get(dataset) if path.is_file() else None
+    sources = card["sources"].values() if card is not None else ()
+    names = ("bytes", *HASHES, "package", "path")
+    for entry in (entry for source in sources for entry in source["files"].values()):
+        if entry.get("name") == file:
+            return {name: entry[name] for name in names if name in entry}
+    return {}
+
+
+def _compare_cards(root: Path, experiments: Experiments) -> Iterator[Finding]:
+    """The bundle's dataset cards give raw files the hashes that this checkout's give them."""
     for name in record_files(root, experiments.edition):
         if not name.startswith(f"{paths.RECORD.format(stage='fetch')}/"):
             continue
         dataset, file = name.removesuffix(".json").split("/")[-2:]
-        with suppress(GeoreconError, KeyError):  # then the audit says what is not here
-            entry = experiments.data.card_file(dataset, file)
-            entry = {key: value for key, value in entry.items() if key != "local"}
-            fetch(entry, root / paths.RAW / dataset / file, mirror=raw, offline=True)
+        own = _own_entry(dataset, file)
+        try:
+            said = experiments.data.card_file(dataset, file)
+        except (GeoreconError, KeyError):
+            continue  # said by the audit
+        for kind in HASHES:
+            if own.get(kind) is not None and said.get(kind) != own[kind]:
+                text = f"{kind} is {said.get(kind)!r:.70} in the bundle, here {own[kind]!r:.70}"
+                yield Finding(
+                    kind="other raw file", path=f"{paths.RAW}/{dataset}/{file}", text=text
+                )
 
 
 def _look_through(path: Path) -> list[str]:
