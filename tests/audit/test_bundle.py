@@ -35,7 +35,8 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 def make(folder: Path, name: str = "bundle.zip", *, weights: bool = False) -> Bundle:
     experiments = Experiments.load(folder / "config", {"edition": "tiny"})
     path = folder.parent / name
-    return write_bundle(folder, experiments, run_audit(folder), path, weights=weights)
+    audit = run_audit(folder, depth=Depth(full=True))
+    return write_bundle(folder, experiments, audit, path, weights=weights)
 
 
 @pytest.fixture(scope="module")

@@ -193,13 +193,21 @@ def check_copies(context: Context) -> Iterator[Finding]:
             if claim is None:
                 continue
             other = first.setdefault((name, claim.sha256), record)
-            if other is not record and _own(other) != _own(record):
+            if other is not record and _own(context, other) != _own(context, record):
                 text = f"its {name} is that of {other.path}, whose settings differ"
                 touches = (record.path, other.path)
                 yield Finding(kind="run copied", path=claim.path, text=text, touches=touches)
 
 
-def _own(record: Record) -> dict[str, object]:
-    """All that decides what a training computes; methods of other names may be the same."""
+def _own(context: Context, record: Record) -> dict[str, object]:
+    """All that decides what a training computes; methods of other names may be the same.
+
+    An encoder file names its method, so that its own training is looked at in place of its hash.
+    """
     kept = {k: v for k, v in record.settings.items() if k not in ("name", "method", "code")}
-    return kept | {name: claim.sha256 for name, claim in record.inputs.items()}
+    for name, claim in record.inputs.items():
+        link = context.graph.links.get(claim.path)
+        made = context.graph.records.get(str(link.recorded_in)) if link is not None else None
+        encoder = made if name == "encoder" else None
+        kept[name] = claim.sha256 if encoder is None else _own(context, encoder)
+    return kept

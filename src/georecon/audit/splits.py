@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from georecon.experiments.settings import SplitPlan
 from georecon.records.untrusted import read_strict_json
 from georecon.stages.split import RULES
 
-_CHUNK = 200_000  # molecules whose structures are looked at together
+_CHUNK = 25_000  # molecules whose structures a thread looks at together
 
 
 class _Read(NamedTuple):
@@ -192,8 +194,9 @@ def _keys(
         store = Store.open((root / manifest).parent)
         rows = store.rows(ids)
         chunks = [rows[k : k + _CHUNK] for k in range(0, len(rows), _CHUNK)]
-        found = [structure_keys(store.gather(chunk, ())) for chunk in chunks]
-        known[name] = np.concatenate([*found, np.zeros(0, dtype=np.uint64)])
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # NumPy lets others work meanwhile
+            found = pool.map(lambda chunk: structure_keys(store.gather(chunk, ())), chunks)
+            known[name] = np.concatenate([*found, np.zeros(0, dtype=np.uint64)])
     return known[name]
 
 

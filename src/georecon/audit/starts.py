@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from georecon.audit.findings import STUMBLES, Context, Finding
+from georecon.audit.stores import folder_of
 from georecon.records.read import Record
 from georecon.stages.finetune import finetune
 from georecon.stages.pretrain import pretrain
@@ -56,6 +57,7 @@ def check_starts(
         alike: whether this process computes as the one that made a record did.
     """
     done = bitwise = 0
+    missing = list[str]()
     for record in records:
         claim = record.outputs.get("curve") or record.outputs.get("metrics")
         if claim is None:
@@ -67,14 +69,15 @@ def check_starts(
             text = _unlike(stored, again, 0.0 if exact else START)
             done, bitwise = done + 1, bitwise + exact
         except FileNotFoundError as error:
-            place = str(error.filename).replace(f"{context.root}/", "")
-            context.cannot(f"start of {record.path}: {place} is not here")
+            missing.append(str(error.filename).replace(f"{context.root}/", ""))
             continue
         except STUMBLES as error:
             text = f"cannot be started again: {str(error).replace(f'{context.root}/', '')[:300]}"
         if text is not None:
             touches = (claim.path, record.path)
             yield Finding(kind="start differs", path=claim.path, text=text, touches=touches)
+    if missing:
+        context.cannot(f"starts of {len(missing)} trainings: {missing[0]} is not here")
     context.checked.append(
         f"{done} trainings started again up to their first validation, {bitwise} of them compared "
         "to the bit"
@@ -87,7 +90,7 @@ def _again(root: Path, record: Record, device: str, steps: int) -> Mapping[str, 
     with tempfile.TemporaryDirectory(prefix="georecon-start-") as folder:
         place = Path(folder)
         world = Brief(device, steps)
-        data = ((root / inputs["store"].path).parent, root / inputs["split"].path)
+        data = (folder_of(root, inputs["store"].path), root / inputs["split"].path)
         if record.stage == "pretrain":
             how = functools.partial(pretrain, record.settings, *data, place)
         else:

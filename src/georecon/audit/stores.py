@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from georecon import units
+from georecon import paths, units
 from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.data.manifest import Manifest
 from georecon.records.read import Record
@@ -21,6 +22,24 @@ _ACCURACY = 0.1  # of recorded frames (georecon.stages.xmd17)
 LABELS = 1e-5
 """Largest difference of a computed energy [Ha] or force [Ha/a0], whatever the machine: frames
 start from other wave functions here, converged to the same accuracy."""
+
+
+def folder_of(root: Path, manifest: str) -> Path:
+    """Folder of a store whose arrays are all there.
+
+    Args:
+        root: working folder.
+        manifest: of the store.
+
+    Raises:
+        FileNotFoundError: an array is not: a bundle has none.
+        DataError: no manifest.
+    """
+    folder = (root / manifest).parent
+    for name in Manifest.read(folder).files:
+        if not (folder / name).is_file():
+            raise FileNotFoundError(errno.ENOENT, "not there", str(folder / name))
+    return folder
 
 
 def check_stores(context: Context) -> Iterator[Finding]:
@@ -50,9 +69,11 @@ def _check_store(context: Context, record: Record) -> str | None:
     raw = {claim.path.rpartition("/")[0] for claim in record.inputs.values()}
     missing = [c.path for c in record.inputs.values() if not (root / c.path).is_file()]
     if missing:
-        raise FileNotFoundError(2, "not there", str(root / missing[0]))
+        raise FileNotFoundError(errno.ENOENT, "not there", str(root / missing[0]))
     (raw_folder,) = raw
-    with tempfile.TemporaryDirectory(prefix=".again-", dir=folder.parent) as place:
+    audits = root / context.experiments.runs.folder(paths.AUDIT)  # on the disk of the results
+    audits.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="again-", dir=audits) as place:
         again = preprocess(
             record.settings["card"],
             root / raw_folder,

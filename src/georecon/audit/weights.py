@@ -10,6 +10,7 @@ sums are rounded in another order, and the tolerances below hold.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -21,7 +22,7 @@ import torch
 from georecon.audit.depth import Depth
 from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.audit.starts import check_starts
-from georecon.audit.stores import check_stores
+from georecon.audit.stores import check_stores, folder_of
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.experiments.sample import draw
@@ -119,14 +120,13 @@ def _each(
     """Check every run; what cannot be computed for want of a file is noted."""
     kinds = {"predictions": "weights differ", "smoothness": "estimates differ"}
     done, bitwise, said = 0, 0, time.monotonic()
-    records = list(records)
+    records, missing = list(records), list[str]()
     for record in records:
         torch.set_num_threads(record.compute.threads or 1)
         try:
             text = check(context, record, device)
         except FileNotFoundError as error:
-            place = str(error.filename).replace(f"{context.root}/", "")
-            context.cannot(f"{what} of {record.path}: {place} is not here")
+            missing.append(str(error.filename).replace(f"{context.root}/", ""))
             continue
         except STUMBLES as error:
             text = f"cannot be computed again: {str(error).replace(f'{context.root}/', '')[:300]}"
@@ -139,6 +139,8 @@ def _each(
         if say is not None and time.monotonic() - said > _SAY_SECONDS:
             say(f"{what}: {done} of {len(records)} computed again")
             said = time.monotonic()
+    if missing:
+        context.cannot(f"{what} of {len(missing)} runs: {missing[0]} is not here")
     if records:
         context.checked.append(
             f"{what} of {done} of {len(records)} runs computed again, {bitwise} of them compared "
@@ -156,8 +158,8 @@ def _check_run(context: Context, record: Record, device: str) -> str | None:
     stored_path = root / outputs["outputs"].path
     for path in (weights, stored_path):
         if not path.is_file():
-            raise FileNotFoundError(2, "not there", str(path))
-    store = Store.open((root / inputs["store"].path).parent)
+            raise FileNotFoundError(errno.ENOENT, "not there", str(path))
+    store = Store.open(folder_of(root, inputs["store"].path))
     split = read_split(root / inputs["split"].path)
     run = from_json(FinetuneSettings, record.settings)
     if run.recipe.isolated_atoms:
@@ -214,7 +216,7 @@ def _check_smoothness(context: Context, record: Record, device: str) -> str | No
     encoder = inputs.get("encoder")
     again: Any = smoothness(
         record.settings,
-        (root / inputs["store"].path).parent,
+        folder_of(root, inputs["store"].path),
         root / inputs["split"].path,
         root / encoder.path if encoder is not None else None,
         device=device,
