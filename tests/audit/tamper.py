@@ -94,11 +94,10 @@ def seal(folder: Path, *records: str) -> None:
     for name in records:
 
         def change(record: dict[str, Any]) -> None:
-            for group in ("inputs", "outputs"):
-                for entry in record[group].values():
-                    path = folder / entry["path"]
-                    if not path.is_file():
-                        continue
+            entries = [*record["inputs"].values(), *record["outputs"].values()]
+            for entry in filter(None, [*entries, record["job"]["log"]]):
+                path = folder / entry["path"]
+                if path.is_file():
                     entry |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             record["settings_sha256"] = sha256_json(record["settings"])
             record["sealed"] = record.get("sealed", 0) + 1

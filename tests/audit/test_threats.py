@@ -37,6 +37,12 @@ ELSEWHERE = {
 ALONE = [name for name, threat in THREATS.items() if threat.alone]
 AT_RECORDS = [n for n, t in THREATS.items() if t.sealed.startswith((RECORDS, LOUD, HARMLESS))]
 DEEPER = [name for name in THREATS if name not in AT_RECORDS]
+FEW = (
+    "fine-tuned weights set to zero",
+    "an encoder copied, its header edited, its smoothness too",
+    "weights of another training, and all that follows from them",
+)
+"""One of each depth and kind of check; the others are long."""
 
 
 class Once:
@@ -159,6 +165,7 @@ def test_an_honest_run_is_intact_from_weights(
     assert runs[2] == (runs[0] if kernel == "native" else "0")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ALONE)
 def test_a_change_alone(name: str, folder: Path) -> None:
     threat = THREATS[name]
@@ -178,7 +185,9 @@ def test_a_forgery_sealed_is_found_from_records(name: str, folder: Path) -> None
         assert result.cells["qm9/coord/homo"].verdict == NOT_COMPARABLE
 
 
-@pytest.mark.parametrize("name", DEEPER)
+@pytest.mark.parametrize(
+    "name", [n if n in FEW else pytest.param(n, marks=pytest.mark.long) for n in DEEPER]
+)
 def test_a_forgery_sealed_is_found_deeper(name: str, folder: Path) -> None:
     threat = THREATS[name]
     honest = folder.parent / "honest"

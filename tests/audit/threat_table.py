@@ -109,7 +109,7 @@ THREATS: dict[str, Threat] = {
         "records: file changed", "weights: estimates differ"),
     "a flipped bit in predictions": Threat(
         lambda f: flip_bit(f / RUN / "predictions.parquet"), "records: file changed",
-        "records: file unreadable", f"{RUN}/predictions.parquet"),
+        "records: predictions differ", f"{RUN}/predictions.parquet"),
     "a log": Threat(
         lambda f: replace_bytes(f / "logs/tiny/finetune/property/homo/coord/seed1.log", b"fine"),
         "records: file changed", HARMLESS),
@@ -201,7 +201,8 @@ THREATS: dict[str, Threat] = {
     "a better validation error": Threat(better_curve, None, "weights: start differs",
         f"{RUN}/curve.csv"),
     "the best step of a training": Threat(
-        of_record(f"{RUN}/run.json", lambda r: r["training"].update(best_step=20)),
+        of_record(f"{RUN}/run.json", lambda r: r["training"].update(
+            best_step=60 - r["training"]["best_step"])),
         "records: record edited", "records: curve differs", f"{RUN}/curve.csv"),
     "weights of another training, and all that follows from them": Threat(another_training,
         None, "rerun: rerun differs", "qm9/coord/homo"),
