@@ -5,7 +5,7 @@
 rule audit:
     input:
         # with depth=rerun: runs of the drawn cells, in a folder of their own
-        values.cell_files(),
+        values.drawn_files(),
     log:
         f"{LOGS}/audit.log",
     conda:

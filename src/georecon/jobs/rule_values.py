@@ -163,3 +163,7 @@ class RuleValues:
         """Files of the cells that are made again; none where none is asked for."""
         tables = self.experiments.tables
         return [file for cell in tables.again() for file in tables.named_cell(cell)[0].all_files()]
+
+    def drawn_files(self) -> list[str]:
+        """The same where an audit asks for cells to be trained again."""
+        return self.cell_files() if self.experiments.config.depth == "rerun" else []
