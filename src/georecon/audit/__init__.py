@@ -239,10 +239,14 @@ def _verdicts(
 
 
 def _claims(context: Context, cells: Mapping[str, Verdict]) -> list[ClaimVerdict]:
-    """The worst verdict of the cells behind each claim."""
+    """The worst verdict of the cells behind each claim; none of tables of another form."""
     order = [*ORDER, REPRODUCED]
-    found = []
-    for claim, places in claim_cells(context.expected, [*context.graph.tables.values()]):
+    found: list[ClaimVerdict] = []
+    try:
+        claims = claim_cells(context.expected, [*context.graph.tables.values()])
+    except MISFORMED:
+        return found
+    for claim, places in claims:
         behind = [cells[place].verdict for place in places if place in cells]
         found.append(
             ClaimVerdict(

@@ -58,7 +58,7 @@ def _head(audit: Audit) -> Iterator[str]:
     yield f'<p class="status {_text(audit.status)}">{_text(audit.outcome())}</p>'
     depth = audit.depth.name
     yield f"<p>Checked at depth <b>{_text(depth)}</b>: {_text(_DEPTHS[depth])}.</p>"
-    done = "; ".join(audit.checked) or "nothing: only files, records and tables were compared"
+    done = "; ".join(audit.checked) or "numbers, from stored predictions"
     yield f"<p>Computed again: {_text(done)}.</p>"
     yield f"<p>Could not be checked: {_text('; '.join(audit.unchecked) or 'nothing')}.</p>"
     yield "<ol>"

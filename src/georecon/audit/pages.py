@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from georecon import paths
@@ -26,6 +27,10 @@ def check_pages(context: Context) -> Iterator[Finding]:
     """Pages say what the tables say."""
     for sentence in _NOT_AGAIN:
         context.cannot(sentence)
+    missing = [name for name in ("jinja2", "markdown_it") if find_spec(name) is None]
+    if missing:
+        context.cannot(f"pages: {', '.join(missing)} is not installed")
+        return
     checks = {"summary": _check_summary, "site": _check_site}
     for stage, check in checks.items():
         for record in context.runs(stage):
@@ -78,11 +83,17 @@ def _compare(context: Context, texts: Mapping[str, str], folder: str) -> Iterato
 
 
 def _check_site(context: Context, record: Record) -> Iterator[Finding]:
+    from jinja2 import TemplateError
+
     claim = record.outputs.get("page")
     if claim is None or not (context.root / claim.path).is_file():
         return  # said by the check of files
     names = figure_names(CODE / "reports" / "notebooks")
     text = Path(context.root, claim.path).read_text(encoding="utf-8")
     plan = site_plan(context.experiments, names)
-    if (difference := unlike(text, plan, context.expected, context.root)) is not None:
+    try:
+        difference = unlike(text, plan, context.expected, context.root)
+    except TemplateError as error:  # of records of another form
+        difference = f"cannot be written again: {error!r:.200}"
+    if difference is not None:
         yield Finding(kind="page edited", path=claim.path, text=difference)
