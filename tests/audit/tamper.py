@@ -106,7 +106,7 @@ def seal(folder: Path, *records: str) -> None:
         edit_json(folder / name, change)
 
 
-def seal_all(folder: Path) -> None:
+def seal_all(folder: Path, *, pages: bool = True) -> None:
     """Seal every record and every table's list of runs anew, as a careful forger would.
 
     Pages, where there are any, are written again from what there is now.
@@ -123,7 +123,7 @@ def seal_all(folder: Path) -> None:
                 run["sha256"] = sha256_file(folder / run["path"])
         write_json(folder / name, table)
     seal(folder, *every(f"{RESULTS}/records/**/*.json"))
-    if (folder / RESULTS / "report").is_dir():
+    if pages and (folder / RESULTS / "report").is_dir():
         with suppress(DataError):  # a record is gone
             write_pages(folder)
         seal(folder, *every(f"{RESULTS}/records/s*/s*.json"))

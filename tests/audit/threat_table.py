@@ -76,12 +76,14 @@ class Threat:
         alone: depth and kind of the finding where nothing is sealed; None: not asked.
         sealed: the same where everything is.
         path: file that the finding of a sealed forgery names, where it is certain.
+        page: whether it is of a page, which is then not written again.
     """
 
     change: Change
     alone: str | None
     sealed: str
     path: str | None = None
+    page: bool = False
 
 
 THREATS: dict[str, Threat] = {
@@ -149,13 +151,13 @@ THREATS: dict[str, Threat] = {
         "records: metrics differ", "records: metrics differ", f"{RUN}/metrics.json"),
     # pages
     "a number in the summary": Threat(page_text("summary.md", "0.", "9."),
-        "records: file changed", "records: page edited", f"{REPORT}/summary.md"),
+        "records: file changed", "records: page edited", f"{REPORT}/summary.md", page=True),
     "a verdict on a claim": Threat(
         page_text("claims.json", '"undecided"', '"supported"'), "records: file changed",
-        "records: page edited", f"{REPORT}/claims.json"),
+        "records: page edited", f"{REPORT}/claims.json", page=True),
     "a number in the web report": Threat(
         page_text("index.html", 'data-value="0.', 'data-value="9.'),
-        "records: file changed", "records: page edited", f"{REPORT}/index.html"),
+        "records: file changed", "records: page edited", f"{REPORT}/index.html", page=True),
     "Snakemake's report": Threat(snakemakes_report, "records: file changed", HARMLESS),
     "a picture of a figure": Threat(
         lambda f: (f / f"{RESULTS}/figures/ablations.pdf").write_bytes(b"%PDF"),
