@@ -175,7 +175,7 @@ THREATS: dict[str, Threat] = {
     "test molecules among those pre-trained on": Threat(pretrain_on_test,
         "records: test set seen", "records: test set seen", PRETRAIN_SPLIT),
     "the number of leaks": Threat(
-        of_record(LEAK, lambda r: r.update(shared=0, shared_fraction=0.0)),
+        of_record(LEAK, lambda r: r.update(shared=r["shared"] + 3)),
         "records: file changed", "records: leak report differs", LEAK),
     # trainings
     "predictions nearer to their labels": Threat(better_predictions, None,
