@@ -158,16 +158,12 @@ class _Gradient(torch.autograd.Function):
         outputs = call.outputs()
         qkv, vec, unit, cutoff = call.gradients(grads, geometry=geometry)
         x, x_t = of_pairs(x, neighbors), of_pairs(x_t, neighbors)
-        of_weight, of_bias = x_t.t() @ rbf, x_t.sum(0)
-        if rbf_t is not None:
-            of_weight.addmm_(x.t(), rbf_t)
-        found = [*outputs, qkv, vec, None, of_weight, of_bias, None, None]
-        if geometry:
-            of_rbf = x_t @ weight
-            if weight_t is not None:
-                of_rbf.addmm_(x, weight_t)
-            found[4], found[7:] = of_rbf, [of_pairs(g, neighbors) for g in (unit, cutoff)]
-        return None, *found, None, None, None
+        weights = product_t(x.t(), x_t.t(), rbf, rbf_t), x_t.sum(0)
+        if not geometry:
+            return None, *outputs, qkv, vec, None, *weights, None, None, None, None, None
+        basis = product_t(x, x_t, weight, weight_t)
+        pairs = (of_pairs(g, neighbors) for g in (unit, cutoff))
+        return None, *outputs, qkv, vec, basis, *weights, *pairs, None, None, None
 
 
 def linear_part(tensors: Sequence[Any], links: Links) -> Tensor:
@@ -193,6 +189,12 @@ def moved_part(tensors: Sequence[Any], directions: Sequence[Tensor | None], link
     if bias_t is not None:
         moved += bias_t
     return x_t
+
+
+def product_t(a: Tensor, a_t: Tensor, b: Tensor, b_t: Tensor | None) -> Tensor:
+    """Tangent of a matrix product; b stays where it has no direction."""
+    tangent = a_t @ b
+    return tangent if b_t is None else tangent.addmm_(a, b_t)
 
 
 def of_pairs(values: Tensor, neighbors: Neighbors) -> Tensor:
