@@ -137,7 +137,7 @@ def paths(device: str) -> list[str]:
         os.environ["TRITON_INTERPRET"] = "1"
         code = importlib.import_module("georecon.kernels.attention_triton_kernels")
         nothing: Any = defaultdict(lambda: lambda *arrays, **sizes: None)  # for any grid
-        for name in ("forward", "backward_atoms", "backward_pairs"):
+        for name in ("forward", "backward_atoms", "backward_pairs", "join_loops"):
             setattr(code, name, nothing)
     return [*names, "triton"]
 

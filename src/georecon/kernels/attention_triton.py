@@ -9,7 +9,8 @@ bounds the speed, so:
 * ``forward`` and ``backward_atoms``: a program for an atom and a block of heads, over the atoms it
   is joined to. The second sums what an atom is given as target (q) and as source (k, v, vec).
 * ``backward_pairs``: a program for a few links; gradient of x, in its place, of unit vectors and
-  of cutoffs. Products make of the first the gradients of weight, bias and radial basis.
+  of cutoffs; ``join_loops`` adds those of a molecule's self loops. Products make of the first the
+  gradients of weight, bias and radial basis.
 * The derivative of the gradient along a direction t (forces are trained) is the tangent of the
   gradient, and of the outputs for the gradients that came in: the same kernels with ``T``.
 
@@ -199,12 +200,13 @@ def product_t(a: Tensor, a_t: Tensor, b: Tensor, b_t: Tensor | None) -> Tensor:
 
 def of_pairs(values: Tensor, neighbors: Neighbors) -> Tensor:
     """From links to pairs, in place: a molecule's self loops share its first pair."""
-    atoms = neighbors.rows.shape[0] - 1
-    pairs = values.shape[0] - atoms
-    loops = torch.segment_reduce(values[pairs:], "sum", offsets=neighbors.atoms)
-    found = values[:pairs]
-    found[neighbors.pairs[:-1]] = loops
-    return found
+    pairs = values.shape[0] - (neighbors.rows.shape[0] - 1)
+    width, molecules = values.shape[1:].numel(), neighbors.atoms.shape[0] - 1
+    kernels.join_loops[molecules, triton.cdiv(width, kernels.LANES)](
+        values, neighbors.atoms, neighbors.pairs, pairs,
+        WIDTH=width, TILE=kernels.TILE, LANES=kernels.LANES,
+    )  # fmt: skip
+    return values[:pairs]
 
 
 # ---- calls of the kernels -----------------------------------------------------------------------

@@ -301,3 +301,20 @@ def backward_pairs(
         tl.store(grad_unit + 3 * e, ux, mask=held)
         tl.store(grad_unit + 3 * e + 1, uy, mask=held)
         tl.store(grad_unit + 3 * e + 2, uz, mask=held)
+
+
+@triton.jit(do_not_specialize=["PAIRS"])
+def join_loops(
+    values, atoms, pairs, PAIRS, WIDTH: tl.constexpr, TILE: tl.constexpr, LANES: tl.constexpr
+):
+    """Sum of the rows of a molecule's self loops, which follow those of pairs: its first pair's."""
+    molecule = tl.program_id(0)
+    start, stop = tl.load(atoms + molecule), tl.load(atoms + molecule + 1)
+    f = tl.program_id(1) * LANES + tl.arange(0, LANES)
+    real = f < WIDTH
+    sums = tl.zeros((TILE, LANES), tl.float32)
+    for first in range(start, stop, TILE):
+        atom = first + tl.arange(0, TILE)
+        sums += load_given(values, (PAIRS + atom) * WIDTH, atom < stop, f, real)
+    at = tl.load(pairs + molecule) * WIDTH + f
+    tl.store(values + at, tl.sum(sums, axis=0), mask=real)
