@@ -343,10 +343,11 @@ def test_an_encoder_uses_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         attention_triton, "edge_attention", lambda *a: (calls.append(a), kernel(*a))[1]
     )
-    for name in ("reference", "triton"):
+    for name, dtype in (("reference", torch.float64), ("triton", torch.float32)):
         monkeypatch.setenv("GEORECON_KERNEL", name)
         native.kernel.cache_clear()
-        pos = graph.pos.detach().requires_grad_(True)
+        pos = graph.pos.detach().to(dtype).requires_grad_(True)
+        encoder.to(dtype)
         x, vec = encoder(graph._replace(pos=pos))
         energy = x.sin().sum() + vec.square().sum()
         (force,) = torch.autograd.grad(energy, pos, create_graph=True)
@@ -356,7 +357,7 @@ def test_an_encoder_uses_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         found[name] |= {str(k): g for k, g in enumerate(rest) if g is not None and g.any()}
         assert len(calls) == (settings.layers if name == "triton" else 0)
     assert all(a[5].links is calls[0][5].links is not None for a in calls), "made once a graph"
-    compare(found["triton"], found["reference"], 1e-5)
+    compare(found["triton"], found["reference"], 1e-5)  # in float64
 
 
 COMPILE = """
