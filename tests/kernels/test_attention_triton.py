@@ -91,7 +91,7 @@ def test_kernels_equal_the_equations(
 
 
 def test_an_atom_of_more_neighbours_than_a_tile() -> None:
-    arguments = small(sizes=(19,), cap=32, channels=8, heads=1)
+    arguments = small(sizes=(9,), cap=32, channels=8, heads=1)
     compare(kernels(arguments, second=False), expected(arguments, second=False), 1e-5)
 
 

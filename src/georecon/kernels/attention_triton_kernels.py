@@ -99,6 +99,46 @@ def _store_sum(array, start, f, real, terms):
     tl.store(array + start + f, tl.sum(terms, axis=0), mask=real)
 
 
+@triton.jit
+def _to_atom(
+    q, q_t, grad, dk, dk_t, d0, d0_t, c, c_t, qkv, qkv_t, at, into, f, real,
+    F: tl.constexpr, BH: tl.constexpr, BD: tl.constexpr, T: tl.constexpr,
+):  # fmt: skip
+    """What the edges to an atom add to the gradient of its q."""
+    k, k_t = load_rows(qkv, qkv_t, at + F, into, f, real, T)
+    k, k_t = mul(k, k_t, dk, dk_t, T)
+    v, v_t = load_rows(qkv, qkv_t, at + 2 * F, into, f, real, T)
+    v, v_t = mul(v, v_t, d0, d0_t, T)
+    s, s_t = mul(q, q_t, k, k_t, T)
+    s, s_t = score_gradient(s, s_t, grad * v, grad * v_t, c, c_t, BH, BD, T)
+    return mul_t(s, s_t, k, k_t, T)
+
+
+@triton.jit
+def _from_atom(
+    k, k_t, v0, v0_t, dk, dk_t, d0, d0_t, c, c_t, qkv, qkv_t, at, grad_message, to, out, f, real,
+    BH: tl.constexpr, BD: tl.constexpr, T: tl.constexpr,
+):  # fmt: skip
+    """What the edges from an atom add to the gradient of its k and v⁰."""
+    q, q_t = load_rows(qkv, qkv_t, at, out, f, real, T)
+    q, q_t = mul(q, q_t, dk, dk_t, T)
+    g = load_given(grad_message, to, out, f, real)
+    g, g_t = g * d0, g * d0_t
+    s, s_t = mul(q, q_t, k, k_t, T)
+    w, w_t = attend(s, s_t, c, c_t, BH, BD, T)
+    v, v_t = mul(g, g_t, v0, v0_t, T)
+    s, s_t = score_gradient(s, s_t, v, v_t, c, c_t, BH, BD, T)
+    return mul_t(s, s_t, q, q_t, T), mul_t(w, w_t, g, g_t, T)
+
+
+@triton.jit
+def _vector(grad_vec, vec, vec_t, at, s, s_t, v1, v1_t, f, real, T: tl.constexpr):
+    """Write the gradient of an axis of vec; what that axis adds to the gradient of v¹."""
+    _store_sum(grad_vec, at, f, real, mul_t(s, s_t, v1, v1_t, T))
+    a, a_t = load_row(vec, vec_t, at, f, real, T)
+    return mul_t(s, s_t, a, a_t, T)
+
+
 @triton.jit(do_not_specialize=["END"])
 def backward_atoms(
     grad_qkv, grad_vec, grad_message, grad_vector, x, x_t, qkv, qkv_t, vec, vec_t, unit, unit_t,
@@ -124,23 +164,14 @@ def backward_atoms(
         c, c_t, near, near_t = load_cutoff(cutoff, cutoff_t, p, live, SCALED, T)
         dk, dk_t = load_filters(x, x_t, pair, live, f, real, T)
         d0, d0_t = load_filters(x, x_t, pair + F, live, f, real, T)
-        a, a_t = load_rows(qkv, qkv_t, at + F, into, f, real, T)  # the edge to this atom: k, v0
-        a, a_t = mul(a, a_t, dk, dk_t, T)
-        b, b_t = load_rows(qkv, qkv_t, at + 2 * F, into, f, real, T)
-        b, b_t = mul(b, b_t, d0, d0_t, T)
-        s, s_t = mul(q, q_t, a, a_t, T)
-        s, s_t = score_gradient(s, s_t, grad * b, grad * b_t, c, c_t, BH, BD, T)
-        gq += mul_t(s, s_t, a, a_t, T)
-        a, a_t = load_rows(qkv, qkv_t, at, out, f, real, T)  # the edge from this atom: q, its grad
-        a, a_t = mul(a, a_t, dk, dk_t, T)
-        g = load_given(grad_message, j * F, out, f, real)
-        g, g_t = g * d0, g * d0_t
-        s, s_t = mul(a, a_t, k, k_t, T)
-        w, w_t = attend(s, s_t, c, c_t, BH, BD, T)
-        b, b_t = mul(g, g_t, v0, v0_t, T)
-        s, s_t = score_gradient(s, s_t, b, b_t, c, c_t, BH, BD, T)
-        gk += mul_t(s, s_t, a, a_t, T)
-        g0 += mul_t(w, w_t, g, g_t, T)
+        gq += _to_atom(
+            q, q_t, grad, dk, dk_t, d0, d0_t, c, c_t, qkv, qkv_t, at, into, f, real, F, BH, BD, T
+        )
+        of_k, of_v = _from_atom(
+            k, k_t, v0, v0_t, dk, dk_t, d0, d0_t, c, c_t, qkv, qkv_t, at, grad_message, j * F, out,
+            f, real, BH, BD, T,
+        )  # fmt: skip
+        gk, g0 = gk + of_k, g0 + of_v
         gx = load_given(grad_vector, to, out, f, real)
         gy = load_given(grad_vector, to + F, out, f, real)
         gz = load_given(grad_vector, to + 2 * F, out, f, real)
@@ -156,21 +187,14 @@ def backward_atoms(
             d, d_t = mul(d, d_t, near, near_t, T)
             sx, sy, sz = sx + gx * d, sy + gy * d, sz + gz * d
             sx_t, sy_t, sz_t = sx_t + gx * d_t, sy_t + gy * d_t, sz_t + gz * d_t
+    g1 = zero
     if VECTORS:
         at = atom * 3 * F
         v1, v1_t = load_row(qkv, qkv_t, row + 3 * F, f, real, T)
-        a, a_t = load_row(vec, vec_t, at, f, real, T)
-        g1 = mul_t(sx, sx_t, a, a_t, T)
-        a, a_t = load_row(vec, vec_t, at + F, f, real, T)
-        g1 += mul_t(sy, sy_t, a, a_t, T)
-        a, a_t = load_row(vec, vec_t, at + 2 * F, f, real, T)
-        g1 += mul_t(sz, sz_t, a, a_t, T)
-        _store_sum(grad_vec, at, f, real, mul_t(sx, sx_t, v1, v1_t, T))
-        _store_sum(grad_vec, at + F, f, real, mul_t(sy, sy_t, v1, v1_t, T))
-        _store_sum(grad_vec, at + 2 * F, f, real, mul_t(sz, sz_t, v1, v1_t, T))
-        _store_sum(grad_qkv, row + 3 * F, f, real, g1)
-    else:
-        _store_sum(grad_qkv, row + 3 * F, f, real, zero)
+        g1 = _vector(grad_vec, vec, vec_t, at, sx, sx_t, v1, v1_t, f, real, T)
+        g1 += _vector(grad_vec, vec, vec_t, at + F, sy, sy_t, v1, v1_t, f, real, T)
+        g1 += _vector(grad_vec, vec, vec_t, at + 2 * F, sz, sz_t, v1, v1_t, f, real, T)
+    _store_sum(grad_qkv, row + 3 * F, f, real, g1)
     _store_sum(grad_qkv, row, f, real, gq)
     _store_sum(grad_qkv, row + F, f, real, gk)
     _store_sum(grad_qkv, row + 2 * F, f, real, g0)
@@ -257,10 +281,8 @@ def backward_pairs(
     """
     e = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
     held = e < LINKS
-    low, high = (
-        tl.load(links + e, mask=held, other=0),
-        tl.load(links + LINKS + e, mask=held, other=0),
-    )
+    low = tl.load(links + e, mask=held, other=0)
+    high = tl.load(links + LINKS + e, mask=held, other=0)
     p = tl.load(links + 2 * LINKS + e, mask=held, other=0)
     role = tl.load(links + 3 * LINKS + e, mask=held, other=0)
     live, written = role != 0, held & ((role != 0) | (e >= PAIRS))
