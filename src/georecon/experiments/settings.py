@@ -13,6 +13,11 @@ from typing import Annotated
 from georecon.keys import Json, Key, KeysError, as_json
 
 MAPS = ("mean", "mean_normalised", "sum", "node")
+ESTIMATES = (
+    "spectral_mean", "spectral_max", "unconverged", "difference_mean", "spread", "scale_free",
+    "spread_isomers", "scale_free_isomers",
+)  # fmt: skip
+"""Numbers of a map's smoothness."""
 
 Params = Mapping[str, object]
 """Parameters of an objective: what its class ``Parameters`` reads."""
@@ -77,6 +82,14 @@ class TrainSettings:
             choices=("float32", "bf16"),
         ),
     ] = "float32"
+    part_atoms: Annotated[
+        int,
+        Key(
+            "most atoms at once: a larger batch is taken in parts, whose gradients are added, so "
+            "that memory is bounded; 0: any number",
+            at_least=0,
+        ),
+    ] = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
