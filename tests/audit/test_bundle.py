@@ -66,6 +66,7 @@ def test_a_bundle_verifies_on_another_path_without_data(bundle: Path, tmp_path: 
     assert list(other.parent.iterdir()) == [other], "something was left beside the bundle"
 
 
+@pytest.mark.long
 def test_a_bundle_with_weights_verifies_at_depth_weights(bundle: Path, tmp_path: Path) -> None:
     """From raw files of an installed package; a forged weight is found."""
     made = make(bundle.parent / "run", "weights.zip", weights=True).path
