@@ -12,21 +12,19 @@ import argparse
 import contextlib
 import html
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from georecon import paths
 from georecon.audit.records import difference
-from georecon.audit.verify_bundle import unpack_bundle
+from georecon.audit.verify_bundle import unpacked_bundle
 from georecon.errors import DataError, GeoreconError
 from georecon.files import write_json, write_text
 from georecon.keys import as_json
 from georecon.records.chain import Cell, Graph, Run, read_graph
 from georecon.records.read import Record
 from georecon.reporting.html_page import html_page
-from georecon.reporting.numbers import number_text
 
 SAME, WITHIN, DIFFERS, BEYOND, ONLY = "same", "within", "differs", "beyond", "only in one"
 _ORDER = (BEYOND, DIFFERS, WITHIN, ONLY)
@@ -150,8 +148,8 @@ def _number(cell: Cell) -> str:
     if cell.value is None:
         return f"empty ({cell.reason})"
     half = _half(cell)
-    spread = "" if half is None else f" ± {number_text(half)}"
-    return f"{number_text(cell.value)}{spread} {cell.unit}".strip()
+    spread = "" if half is None else f" ± {half:.2g}"
+    return f"{cell.value:.6g}{spread} {cell.unit}".strip()
 
 
 def _key(graph: Graph, path: str) -> str:
@@ -226,10 +224,7 @@ def opened(path: Path, edition: str | None) -> Iterator[Graph]:
         DataError: neither, or no such edition.
     """
     with contextlib.ExitStack() as stack:
-        root = path
-        if path.is_file():
-            root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="georecon-diff-")))
-            unpack_bundle(path, root)
+        root = stack.enter_context(unpacked_bundle(path))[0] if path.is_file() else path
         folder = root / Path(paths.RESULTS.format(edition="x")).parent
         editions = sorted(each.name for each in folder.glob("*") if (each / "tables").is_dir())
         if edition is None and len(editions) == 1:
