@@ -196,7 +196,7 @@ def test_forces_are_the_slope_of_the_energy(force_file: Path) -> None:
     atoms.rattle(0.05, seed=1)
     atoms.calc = GeoReconCalculator(loaded(force_file), double=True)
     numeric = calculate_numerical_forces(atoms, eps=1e-5)
-    np.testing.assert_allclose(atoms.get_forces(), numeric, atol=1e-6)
+    np.testing.assert_allclose(atoms.get_forces(), numeric, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("unit", ["eV", "kcal/mol", "Ha"])
@@ -211,17 +211,18 @@ def test_energies_are_in_ev_whatever_the_label(unit: str, tmp_path: Path) -> Non
     np.testing.assert_allclose(atoms.get_forces(), found.forces[0] * factor, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.slow
-def test_a_picosecond_of_dynamics_keeps_the_energy(tmp_path: Path) -> None:
-    """Of a model that has learned nothing: weak forces, lest its molecule falls to pieces."""
+def test_dynamics_keep_the_energy(tmp_path: Path) -> None:
+    """Until atoms of a model that has learned nothing collide; the table `physics` has picoseconds
+    of trained ones.
+    """
     atoms = ETHANOL.copy()
     model = loaded(make_model(tmp_path, forces=True, scale=0.02))
     atoms.calc = GeoReconCalculator(model, double=True)
     atoms.set_momenta(np.random.default_rng(1).normal(scale=0.05, size=(9, 3)))
     start, totals, kinetic = atoms.get_total_energy(), [], []
-    with VelocityVerlet(atoms, timestep=0.5 * units.fs) as dynamics:
-        for _ in range(20):
-            dynamics.run(100)
+    with VelocityVerlet(atoms, timestep=0.25 * units.fs) as dynamics:
+        for _ in range(10):
+            dynamics.run(20)
             totals.append(atoms.get_total_energy())
             kinetic.append(atoms.get_kinetic_energy())
     assert np.ptp(kinetic) > 1e-2, "nothing moves that could fail to be kept"
