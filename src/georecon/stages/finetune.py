@@ -24,6 +24,7 @@ from georecon.files import atomic_path, sha256_file, sha256_json
 from georecon.keys import Json, as_json, from_json
 from georecon.models.encoder_file import load_encoder
 from georecon.models.heads import VectorHead
+from georecon.models.model_file import ModelCard, save_model
 from georecon.models.potential import PropertyModel
 from georecon.noise import NoiseSource
 from georecon.training.batches import Batch, Share, ShuffledBatches, in_order
@@ -254,7 +255,8 @@ def finetune(
         store_path: labelled store.
         split_path: split with train, val and test ids.
         encoder_path: pre-trained encoder, or None to start from scratch.
-        output: folder for the files.
+        output: folder for the files; from the project's root it is how the model's header calls the
+            run.
         state: folder of unfinished runs.
         world: the processes that train together; the first one writes the files.
         say: takes one progress line.
@@ -292,7 +294,9 @@ def finetune(
     if world.first:
         tested = store.gather(store.rows(split.test))
         outputs |= unlearned(molecules, tested, label, recipe)
-        _write(output, model, outputs, folder / "curve.csv")
+        card = _card(run, output, molecules, store.manifest.units[label])
+        save_model(output / "model.safetensors", model.property_model, card)
+        _write(output, outputs, folder / "curve.csv")
     return result
 
 
@@ -343,12 +347,28 @@ def unlearned(train: Molecules, test: Molecules, label: str, recipe: Recipe) -> 
     return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
-def _write(output: Path, model: FinetuneModel, outputs: dict[str, Tensor], curve: Path) -> None:
-    weights = {
-        n: t.detach().cpu().contiguous() for n, t in model.property_model.state_dict().items()
-    }
-    with atomic_path(output / "model.safetensors") as temporary:
-        save_file(weights, temporary)
+def _card(run: FinetuneSettings, output: Path, train: Molecules, unit: str) -> ModelCard:
+    """What the model is, for whoever uses its file."""
+    counts = train.n_atoms()
+    return ModelCard(
+        run=output.name if output.is_absolute() else output.as_posix(),
+        dataset=run.dataset,
+        target=run.target,
+        label=run.label,
+        unit=unit,
+        method=run.method,
+        seed=run.seed,
+        head=run.recipe.head,
+        forces=run.recipe.forces,
+        encoder=run.encoder,
+        batch=run.evaluation_batch,
+        elements=tuple(int(z) for z in np.unique(train.z)),
+        fewest_atoms=int(counts.min()),
+        most_atoms=int(counts.max()),
+    )
+
+
+def _write(output: Path, outputs: dict[str, Tensor], curve: Path) -> None:
     with atomic_path(output / "outputs.safetensors") as temporary:
         save_file({name: value.contiguous() for name, value in outputs.items()}, temporary)
     with atomic_path(output / "curve.csv") as temporary:
