@@ -62,7 +62,7 @@ def make(kind: str, store_path: Path, world: World) -> PretrainTask | FinetuneTa
     if kind == "force":
         zeros = torch.zeros(sizes.max_z)
         model = PropertyModel(sizes, "scalar", scale=1.0, shift=0.0, atomref=zeros)
-        whole = FinetuneModel(model, sizes.channels)
+        whole = FinetuneModel(model)
         return FinetuneTask(whole, RECIPE, batches, validation, seed=1)
     objective = objectives.build(kind, EquivariantTransformer(sizes), PARAMS[kind])
     return PretrainTask(objective, batches, validation, seed=1)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from georecon.errors import ConfigError
-from georecon.experiments.sections import Config, Method, Sweep
+from georecon.experiments.sections import Config, Method, OtherEncoder, Sweep
+from georecon.keys import choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,11 @@ class Methods:
     config: Config
 
     def names(self) -> list[str]:
-        """Methods that get a row in tables of all methods, in the order of methods.yaml."""
-        return [name for name, entry in self.config.methods.items() if entry.of is None]
+        """Methods that get a row in tables of all methods, in the order of methods.yaml: those of
+        the section ``encoder`` that are no variants.
+        """
+        methods = self.config.methods.items()
+        return [name for name, one in methods if one.of is None and one.encoder is None]
 
     def variants(self) -> dict[str, Variant]:
         """Variants of sweeps by name, ``<method>__<sweep><value>``, and what they change."""
@@ -63,6 +67,7 @@ class Methods:
             entry = replace(
                 entry,
                 objective=parent.objective,
+                encoder=entry.encoder or parent.encoder,
                 params=_merged(parent.params, entry.params),
                 steps_factor=entry.steps_factor or parent.steps_factor,
             )
@@ -70,9 +75,41 @@ class Methods:
             return entry
         return replace(entry, params={**entry.params, variant.parameter: variant.value})
 
+    def other_encoder(self, name: str) -> OtherEncoder | None:
+        """The encoder of another architecture that a method names, or None.
+
+        Raises:
+            ConfigError: there is no such method, or no such encoder.
+        """
+        wanted, encoders = self.entry(name).encoder, self.config.encoders
+        if wanted is None:
+            return None
+        if wanted not in encoders:
+            raise ConfigError(f"methods.{name}.encoder: {choice(wanted, sorted(encoders))}")
+        return encoders[wanted]
+
     def is_pretrained(self, name: str) -> bool:
         """Whether the method has a pre-trained encoder."""
         return self.entry(name).objective is not None
+
+
+def part_fault(config: Config, method: Method, part: str) -> str | None:
+    """Why a method's encoder cannot be fine-tuned on a part: one line with its dotted key, or None.
+
+    Encoders of other architectures than the equivariant transformer have no vectors: no head for
+    forces and none for the noise of Noisy Nodes.
+    """
+    role, section = config.sets[part], config.finetune.sets.get(part)
+    card = config.datasets.get(role.dataset)
+    if method.encoder is None or card is None:
+        return None
+    if card.forces:
+        what = f"encoder {method.encoder} has no head for forces: needs a dataset of properties"
+        return f"sets.{part}.dataset: is {role.dataset!r}; {what}"
+    if section is not None and section.noise_sigma:
+        what = f"encoder {method.encoder} has no head for that noise: must be 0"
+        return f"finetune.{part}.noise_sigma: is {section.noise_sigma}; {what}"
+    return None
 
 
 def _merged(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:

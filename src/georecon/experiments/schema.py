@@ -20,11 +20,18 @@ import yaml
 
 from georecon.data.cards import Card, File, Indices, Parts, Source, Target
 from georecon.experiments.config import adapter
-from georecon.experiments.objective_keys import code_of, declared, describe, objective_names
+from georecon.experiments.objective_keys import (
+    code_of,
+    declared,
+    describe,
+    kind_of,
+    objective_names,
+)
 from georecon.experiments.sections import (
     Config,
     FinetuneSet,
     Method,
+    OtherEncoder,
     Pretrain,
     Role,
     Smoothness,
@@ -34,7 +41,7 @@ from georecon.experiments.sections import (
     TableColumn,
     TableRows,
 )
-from georecon.experiments.settings import EncoderSettings, TrainSettings
+from georecon.experiments.settings import ET, EncoderSettings, TrainSettings, UnimolSettings
 from georecon.files import write_text
 from georecon.keys import Json, key_hints, scalar_kinds
 
@@ -48,6 +55,8 @@ _TABLES: dict[str, type] = {
     "config": Config,
     "role": Role,
     "encoder": EncoderSettings,
+    "encoders": OtherEncoder,
+    "unimol_sizes": UnimolSettings,
     "pretrain": Pretrain,
     "finetune": FinetuneSet,
     "split": Split,
@@ -91,10 +100,12 @@ def schema() -> Json:
 
 def objectives() -> Json:
     """Descriptions of all objectives' parameters, each with the digest of its file's code."""
-    return {
-        name: {"code": code_of(name), "parameters": describe(declared(name))}
-        for name in objective_names()
-    }
+    found: dict[str, Json] = {}
+    for name in objective_names():
+        kind = kind_of(declared(name))
+        encoder: Json = {} if kind == ET else {"encoder": kind}
+        found[name] = {"code": code_of(name), **encoder, "parameters": describe(declared(name))}
+    return dict(found)
 
 
 def key_table(kind: type) -> str:

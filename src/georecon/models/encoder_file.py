@@ -9,16 +9,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from georecon.errors import CheckpointError
-from georecon.experiments.settings import EncoderSettings
+from georecon.experiments.settings import encoder_json
 from georecon.files import atomic_path
-from georecon.models.encoder import EquivariantTransformer
+from georecon.models.encoders import Encoder
 
 ENCODER_FORMAT = "georecon-encoder-1"
 
 
-def save_encoder(path: Path, encoder: EquivariantTransformer, *, method: str) -> None:
+def save_encoder(path: Path, encoder: Encoder, *, method: str) -> None:
     """Write encoder weights with their sizes and method in the header."""
-    sizes = {name: getattr(encoder.settings, name) for name in EncoderSettings.__slots__}
+    sizes = encoder_json(encoder.settings)
     # One key: safetensors writes several in an order that changes from process to process.
     header = json.dumps({"format": ENCODER_FORMAT, "method": method, "settings": sizes})
     tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
@@ -26,7 +26,7 @@ def save_encoder(path: Path, encoder: EquivariantTransformer, *, method: str) ->
         save_file(tensors, temporary, metadata={"georecon": header})
 
 
-def load_encoder(path: Path, encoder: EquivariantTransformer) -> None:
+def load_encoder(path: Path, encoder: Encoder) -> None:
     """Load weights into an encoder of the same sizes.
 
     Raises:
