@@ -93,21 +93,21 @@ class Methods:
         return self.entry(name).objective is not None
 
 
-def part_fault(config: Config, method: Method, part: str) -> str | None:
-    """Why a method's encoder cannot be fine-tuned on a part: one line with its dotted key, or None.
+def part_fault(config: Config, encoder: str | None, part: str) -> str | None:
+    """Why an encoder of ``encoders`` cannot be fine-tuned on a part: one line with its dotted key, or None.
 
     Encoders of other architectures than the equivariant transformer have no vectors: no head for
     forces and none for the noise of Noisy Nodes.
     """
     role, section = config.sets[part], config.finetune.sets.get(part)
     card = config.datasets.get(role.dataset)
-    if method.encoder is None or card is None:
+    if encoder is None or card is None:
         return None
     if card.forces:
-        what = f"encoder {method.encoder} has no head for forces: needs a dataset of properties"
+        what = f"encoder {encoder} has no head for forces: needs a dataset of properties"
         return f"sets.{part}.dataset: is {role.dataset!r}; {what}"
     if section is not None and section.noise_sigma:
-        what = f"encoder {method.encoder} has no head for that noise: must be 0"
+        what = f"encoder {encoder} has no head for that noise: must be 0"
         return f"finetune.{part}.noise_sigma: is {section.noise_sigma}; {what}"
     return None
 

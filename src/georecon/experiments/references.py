@@ -220,11 +220,13 @@ def _encoders(config: Config, table: Table, rows: list[str]) -> Iterator[str]:
     named = [column.set for column in table.columns if column.set in config.sets]
     parts = [part for part in named if not config.sets[part].missing]
     for name in rows:
-        entry = Methods(config).entry(name)
-        if entry.encoder is not None and entry.encoder not in config.encoders:
-            yield f"methods.{name}.encoder: {choice(entry.encoder, sorted(config.encoders))}"
+        entry = config.methods[name]
+        base = config.methods.get(entry.of or name, entry)
+        encoder = entry.encoder or base.encoder
+        if encoder is not None and encoder not in config.encoders:
+            yield f"methods.{name}.encoder: {choice(encoder, sorted(config.encoders))}"
             continue
-        faults = [part_fault(config, entry, part) for part in parts]
+        faults = [part_fault(config, encoder, part) for part in parts]
         yield from (f"{fault} (method {name})" for fault in faults if fault)
 
 

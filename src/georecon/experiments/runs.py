@@ -102,7 +102,7 @@ class Runs:
         """
         dataset, section = self.data.dataset_of(part), self.config.finetune.sets[part]
         encoder = self.encoder(method)
-        if fault := part_fault(self.config, self.methods.entry(method), part):
+        if fault := part_fault(self.config, self.methods.entry(method).encoder, part):
             raise ConfigError(f"{fault} (method {method})")
         return FinetuneSettings(
             name=f"finetune {part}/{target} {method} seed {seed}",
