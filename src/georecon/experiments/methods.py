@@ -94,9 +94,9 @@ class Methods:
 
 
 def part_fault(config: Config, encoder: str | None, part: str) -> str | None:
-    """Why an encoder of ``encoders`` cannot be fine-tuned on a part: one line with its dotted key, or None.
+    """Why an encoder of ``encoders`` cannot be fine-tuned on a part, or None.
 
-    Encoders of other architectures than the equivariant transformer have no vectors: no head for
+    One line with its dotted key. Encoders of other architectures than the equivariant transformer have no vectors: no head for
     forces and none for the noise of Noisy Nodes.
     """
     role, section = config.sets[part], config.finetune.sets.get(part)

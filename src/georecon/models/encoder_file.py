@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from georecon.errors import CheckpointError
-from georecon.experiments.settings import encoder_json
+from georecon.experiments.settings import ET, encoder_json, encoder_kind
 from georecon.files import atomic_path
 from georecon.models.encoders import Encoder
 
@@ -30,8 +30,8 @@ def load_encoder(path: Path, encoder: Encoder) -> None:
     """Load weights into an encoder of the same sizes.
 
     Raises:
-        CheckpointError: not an encoder file, or the first tensor that is missing or differs in
-            shape, or the first setting that differs.
+        CheckpointError: not an encoder file, one of another architecture, or the first tensor that
+            is missing or differs in shape, or the first setting that differs.
     """
     try:
         with safe_open(path, framework="pt") as handle:
@@ -41,6 +41,9 @@ def load_encoder(path: Path, encoder: Encoder) -> None:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
     if header.get("format") != ENCODER_FORMAT:
         raise CheckpointError(f"{path}: not an encoder written by this project")
+    kind, own_kind = header["settings"].get("kind", ET), encoder_kind(encoder.settings)
+    if kind != own_kind:
+        raise CheckpointError(f"{path}: an encoder of kind {kind}, the model is of kind {own_kind}")
     expected = encoder.state_dict()
     for name in [*expected, *found]:
         if name not in found or name not in expected:

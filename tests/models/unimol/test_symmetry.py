@@ -5,7 +5,7 @@ The limits are those of the equivariant transformer (tests/models/checks.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -112,10 +112,9 @@ def test_check_rejects_a_broken_model(
 
 
 @pytest.fixture
-def open_places(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def open_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of its own: places without an atom are attended to."""
     monkeypatch.setattr(pairs, "_EMPTY", 0.0)
-    yield
 
 
 @pytest.mark.usefixtures("open_places")
