@@ -96,8 +96,8 @@ class Methods:
 def part_fault(config: Config, encoder: str | None, part: str) -> str | None:
     """Why an encoder of ``encoders`` cannot be fine-tuned on a part, or None.
 
-    One line with its dotted key. Encoders of other architectures than the equivariant transformer have no vectors: no head for
-    forces and none for the noise of Noisy Nodes.
+    One line with its dotted key. Encoders of other architectures than the equivariant transformer
+    have no vectors: no head for forces and none for the noise of Noisy Nodes.
     """
     role, section = config.sets[part], config.finetune.sets.get(part)
     card = config.datasets.get(role.dataset)
