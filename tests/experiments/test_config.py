@@ -171,10 +171,6 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
          "tables": {"md17": {"rows": {"methods": ["coord", "mine"], "compare": []}}}},
         ["sets.force.dataset: is 'xmd17'; encoder unimol has no head for forces", "(method mine)"],
     ),
-    "Noisy Nodes of an encoder without a head for them": (
-        {"finetune": {"transfer": {"noise_sigma": 0.005}}},
-        ["finetune.transfer.noise_sigma: is 0.005; encoder unimol has no head for that noise"],
-    ),
     "unknown set in a table": (
         {"tables": {"unimol": {"columns": [{"source": "finetune", "set": "props"}]}}},
         ["tables.unimol.columns.0.set", "'props'", "property"],

@@ -166,7 +166,7 @@ def test_settings_know_their_architecture_after_json(laptop: Experiments) -> Non
         settings = laptop.runs.pretrain_settings(method, 1)
         assert isinstance(settings.encoder, kind)
         assert from_json(PretrainSettings, settings.as_json()) == settings
-    tuned = laptop.runs.finetune_settings("transfer", "homo", "unimol", 1)
+    tuned = laptop.runs.finetune_settings("property", "homo", "unimol", 1)
     assert from_json(FinetuneSettings, tuned.as_json()) == tuned
     document = tuned.as_json()
     document["encoder"] = {**document["encoder"], "kind": "schnet"}  # type: ignore[dict-item]
@@ -181,7 +181,7 @@ def test_the_transformers_settings_have_no_key_of_the_other(laptop: Experiments)
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune", "smoothness"])
-def test_no_run_of_one_architecture_depends_on_a_line_of_the_other(stage: str) -> None:
+def test_no_run_of_the_transformer_depends_on_a_line_of_the_other(stage: str) -> None:
     objective = ("georecon.objectives.denoise",) if stage == "pretrain" else ()
     for sizes, theirs in ((SIZES["et"], False), (SIZES["unimol"], True)):
         files = closure(stage, *objective, *encoder_modules(sizes))
@@ -192,19 +192,25 @@ def test_no_run_of_one_architecture_depends_on_a_line_of_the_other(stage: str) -
 def test_runs_are_made_anew_when_their_architecture_changes(laptop: Experiments) -> None:
     runs = laptop.runs
     one = {runs.finetune_settings("property", "homo", m, 1).code for m in ("scratch", "coord")}
-    two = {runs.finetune_settings("transfer", "homo", m, 1).code for m in ("unimol", "unimol_long")}
+    two = {runs.finetune_settings("property", "homo", m, 1).code for m in ("unimol", "unimol_long")}
     assert len(one) == len(two) == 1
     assert one != two
     assert runs.smoothness_settings("unimol", 1).code != runs.smoothness_settings("coord", 1).code
 
 
-def test_forces_and_noise_without_a_head_for_them_are_refused(laptop: Experiments) -> None:
+def test_forces_without_a_head_for_them_are_refused(laptop: Experiments) -> None:
     """A file that a user asks for by its path is in no table."""
     with pytest.raises(ConfigError, match=r"sets.force.dataset.*no head for forces.*unimol"):
         laptop.runs.finetune_settings("force", "ethanol", "unimol", 1)
-    with pytest.raises(ConfigError, match=r"finetune.property.noise_sigma: is 0.005.*must be 0"):
-        laptop.runs.finetune_settings("property", "homo", "unimol", 1)
-    assert laptop.runs.finetune_settings("transfer", "homo", "scratch", 1)
+
+
+def test_noise_without_a_head_for_it_is_off(laptop: Experiments) -> None:
+    one, two = (
+        laptop.runs.finetune_settings("property", "homo", m, 1) for m in ("coord", "unimol")
+    )
+    assert (one.recipe.noise_sigma, two.recipe.noise_sigma) == (0.005, 0.0)
+    assert (one.train, two.train) == (laptop.config.finetune.sets["property"].train,
+                                      laptop.config.encoders["unimol"].finetune)  # fmt: skip
 
 
 def test_methods_of_another_encoder_are_rows_of_no_table_of_all(laptop: Experiments) -> None:
@@ -221,10 +227,10 @@ def test_captions_say_the_encoder_of_their_rows(laptop: Experiments) -> None:
     assert "Uni-Mol, equal compute:" in theirs
     assert "Coord, equal compute" not in theirs
     assert "Uni-Mol" not in ours
-    both = {"tables": {"unimol": {"rows": {"methods": ["coord", "unimol"], "compare": []}}},
-            "finetune": {"transfer": {"noise_sigma": 0.0}}}  # fmt: skip
+    both = {"tables": {"unimol": {"rows": {"methods": ["coord", "unimol"], "compare": []}}}}
     mixed = Experiments.load(CONFIG, {"edition": "laptop", **both}).tables.spec("unimol").caption
     assert "32 RBF and Uni-Mol, 64 channels" in mixed
+    assert "400 steps of 16 and 240 steps of 8" in mixed
 
 
 def test_the_paper_edition_has_uni_mols_sizes() -> None:

@@ -37,7 +37,7 @@ def conditions(
             sentences += _pretrain_words(config, data, name)
         if config.pretrain.exclude_leaks:
             sentences.append("Structures of the test sets were removed from pre-training.")
-    sentences += [_finetune_words(config, data, part) for part in parts]
+    sentences += [_finetune_words(config, data, part, encoders) for part in parts]
     drawn = any(config.finetune.sets[part].split.draws for part in parts)
     own = ", fine-tuning and draw of labels" if drawn else " and fine-tuning"
     sentences.append(
@@ -70,9 +70,11 @@ def _pretrain_words(config: Config, data: Data, encoder: str | None) -> list[str
     return sentences
 
 
-def _finetune_words(config: Config, data: Data, part: str) -> str:
+def _finetune_words(config: Config, data: Data, part: str, encoders: list[str | None]) -> str:
     section = config.finetune.sets[part]
-    split, train = section.split, section.train
+    trains = [config.encoders[name].finetune if name else section.train for name in encoders]
+    steps = " and ".join(f"{train.steps} steps of {train.batch_size}" for train in trains)
+    split = section.split
     sizes = "the dataset's own training sizes, all other frames test"
     if split.rule == "files":
         sizes = f"{split.train} training, {split.val} validation, other files test"
@@ -85,6 +87,4 @@ def _finetune_words(config: Config, data: Data, part: str) -> str:
         if section.references == "fitted"
         else " Labels less the card's atomic references where it has some."
     )
-    return (
-        f"Fine-tuning on {title}: {sizes}; {train.steps} steps of {train.batch_size}.{references}"
-    )
+    return f"Fine-tuning on {title}: {sizes}; {steps}.{references}"

@@ -96,20 +96,15 @@ class Methods:
 def part_fault(config: Config, encoder: str | None, part: str) -> str | None:
     """Why an encoder of ``encoders`` cannot be fine-tuned on a part, or None.
 
-    One line with its dotted key. Encoders of other architectures than the equivariant transformer
-    have no vectors: no head for forces and none for the noise of Noisy Nodes.
+    One line with its dotted key: encoders of other architectures than the equivariant transformer
+    have no head for forces.
     """
-    role, section = config.sets[part], config.finetune.sets.get(part)
-    card = config.datasets.get(role.dataset)
-    if encoder is None or card is None:
+    dataset = config.sets[part].dataset
+    card = config.datasets.get(dataset)
+    if encoder is None or card is None or not card.forces:
         return None
-    if card.forces:
-        what = f"encoder {encoder} has no head for forces: needs a dataset of properties"
-        return f"sets.{part}.dataset: is {role.dataset!r}; {what}"
-    if section is not None and section.noise_sigma:
-        what = f"encoder {encoder} has no head for that noise: must be 0"
-        return f"finetune.{part}.noise_sigma: is {section.noise_sigma}; {what}"
-    return None
+    what = f"encoder {encoder} has no head for forces: needs a dataset of properties"
+    return f"sets.{part}.dataset: is {dataset!r}; {what}"
 
 
 def _merged(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:

@@ -101,6 +101,9 @@ class Runs:
             ConfigError: the method's encoder cannot be trained on this part.
         """
         dataset, section = self.data.dataset_of(part), self.config.finetune.sets[part]
+        other, recipe = self.methods.other_encoder(method), self.recipe(part, target)
+        if other:  # it has no head for Noisy Nodes
+            recipe = replace(recipe, noise_sigma=0.0)
         encoder = self.encoder(method)
         if fault := part_fault(self.config, self.methods.entry(method).encoder, part):
             raise ConfigError(f"{fault} (method {method})")
@@ -111,9 +114,9 @@ class Runs:
             target=target,
             method=method,
             label=self.data.card(dataset).target(target).label,
-            recipe=self.recipe(part, target),
+            recipe=recipe,
             encoder=encoder,
-            train=section.train,
+            train=other.finetune if other else section.train,
             evaluation_batch=section.evaluation_batch,
             seed=seed,
             code=code_digest("finetune", *encoder_modules(encoder)),

@@ -59,6 +59,7 @@ class OtherEncoder:
 
     encoder: Annotated[UnimolSettings, Key("architecture and sizes")]
     pretrain: Annotated[TrainSettings, Key("length and rates of its pre-training")]
+    finetune: Annotated[TrainSettings, Key("of its fine-tuning, on every part")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

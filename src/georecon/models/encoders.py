@@ -1,9 +1,9 @@
 """Encoders of any architecture: what all offer, and the one that settings describe.
 
 The equivariant transformer is imported here; another architecture is a package of this folder that
-is named by its ``kind`` and imported only where a run's settings name it. So a run of one depends
-on no line of the other. Such a package has the classes ``Encoder(settings)``, an :class:`Encoder`,
-and ``PropertyHead(channels)``, called as those of :mod:`georecon.models.heads`.
+is named by its ``kind`` and imported only where a run's settings name it. So no run of the first
+depends on a line of another. Such a package has the classes ``Encoder(settings)``, an
+:class:`Encoder`, and ``PropertyHead(channels)``, called as those of :mod:`georecon.models.heads`.
 """
 
 from __future__ import annotations
