@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import re
 import sys
@@ -99,12 +100,18 @@ def schema() -> Json:
 
 
 def objectives() -> Json:
-    """Descriptions of all objectives' parameters, each with the digest of its file's code."""
+    """All objectives: parameters, what they measure, and the digest of their file's code.
+
+    One of another architecture than the equivariant transformer says its kind.
+    """
+    # as a name, since planning imports this folder's modules and no torch
+    measures = importlib.import_module("georecon.objectives._measures").measures
     found: dict[str, Json] = {}
     for name in objective_names():
         kind = kind_of(declared(name))
         encoder: Json = {} if kind == ET else {"encoder": kind}
-        found[name] = {"code": code_of(name), **encoder, "parameters": describe(declared(name))}
+        parameters = {"measures": measures(name), "parameters": describe(declared(name))}
+        found[name] = {"code": code_of(name), **encoder, **parameters}
     return dict(found)
 
 
