@@ -113,9 +113,11 @@ def test_missing_set_gives_its_reason_and_no_files(laptop: Experiments) -> None:
     assert laptop.tables.leaks("md22") == []
 
 
-def test_missing_table_gives_its_reason(laptop: Experiments) -> None:
-    cells = laptop.tables.spec("unimol").as_json()["cells"]
-    assert {cell["reason"] for cell in cells} == {laptop.config.tables["unimol"].missing}
+def test_missing_table_gives_its_reason() -> None:
+    found = experiments(tables={"unimol": {"missing": "not today"}})
+    cells = found.tables.spec("unimol").as_json()["cells"]
+    assert {cell["reason"] for cell in cells} == {"not today"}
+    assert found.tables.files("unimol") == []
 
 
 @pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])

@@ -23,8 +23,8 @@ from georecon.data.molecules import Molecules
 from georecon.errors import CheckpointError
 from georecon.graph import MolGraph, make_graph, pool_mean
 from georecon.library.inputs import CONFORMER_SEED, Refusal, read_inputs
-from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import ENCODER_FORMAT, read_encoder
+from georecon.models.encoders import Encoder as AnyNet
 from georecon.models.model_file import MODEL_FORMAT, ModelCard, load_model, read_tensors
 from georecon.models.potential import PropertyModel
 
@@ -81,7 +81,7 @@ class Encoder:
         method: what it was pre-trained by.
     """
 
-    def __init__(self, net: EquivariantTransformer, method: str) -> None:
+    def __init__(self, net: AnyNet, method: str) -> None:
         self.net, self.method = net, method
 
     def embed(self, items: Any, *, batch: int = BATCH, seed: int = CONFORMER_SEED) -> Embeddings:

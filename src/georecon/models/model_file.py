@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from georecon.errors import CheckpointError, ConfigError
-from georecon.experiments.settings import EncoderSettings, encoder_json
+from georecon.experiments.settings import AnyEncoder, encoder_json
 from georecon.files import atomic_path
 from georecon.keys import KeysError, as_json, from_json
 from georecon.models.potential import PropertyModel
@@ -51,7 +51,7 @@ class ModelCard:
     seed: int
     head: str
     forces: bool
-    encoder: EncoderSettings
+    encoder: AnyEncoder
     batch: int
     elements: tuple[int, ...]
     fewest_atoms: int

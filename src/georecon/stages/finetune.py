@@ -21,9 +21,10 @@ from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError
 from georecon.experiments.settings import FinetuneSettings, Recipe
 from georecon.files import atomic_path, sha256_file, sha256_json
+from georecon.graph import MolGraph
 from georecon.keys import Json, as_json, from_json
 from georecon.models.encoder_file import load_encoder
-from georecon.models.heads import VectorHead
+from georecon.models.encoders import noise_head
 from georecon.models.model_file import ModelCard, save_model
 from georecon.models.potential import PropertyModel
 from georecon.noise import NoiseSource
@@ -39,12 +40,20 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class FinetuneModel(nn.Module):
-    """Property model, and the head for the noise of Noisy Nodes, which is dropped later."""
+    """Property model, and the head for the noise of Noisy Nodes, which is dropped later.
 
-    def __init__(self, property_model: PropertyModel, channels: int) -> None:
+    An encoder without vectors has no such head: the configuration then has no such noise.
+    """
+
+    def __init__(self, property_model: PropertyModel) -> None:
         super().__init__()
         self.property_model = property_model
-        self.noise_head = VectorHead(channels)
+        self.noise_head = noise_head(property_model.encoder.settings)
+
+    def noise_loss(self, x: Tensor, vec: Tensor | None, graph: MolGraph, epsilon: Tensor) -> Tensor:
+        """Mean squared error of the noise read off features, in units of its σ."""
+        assert self.noise_head is not None, "no head for Noisy Nodes"
+        return functional.mse_loss(self.noise_head(x, vec, graph), epsilon)
 
 
 class FinetuneTask:
@@ -87,8 +96,7 @@ class FinetuneTask:
         loss = share.of("molecules", property_loss)
         parts = {"property": loss}
         if recipe.noise_sigma:
-            noise_loss = functional.mse_loss(self.model.noise_head(x, vec, graph), epsilon)
-            parts["noise"] = share.of("atoms", noise_loss)
+            parts["noise"] = share.of("atoms", self.model.noise_loss(x, vec, graph, epsilon))
             loss = loss + recipe.noise_weight * parts["noise"]
         return {"loss": loss, **parts}
 
@@ -111,8 +119,8 @@ class FinetuneTask:
         loss = recipe.energy_weight * parts["energy"] + recipe.force_weight * parts["force"]
         if recipe.noise_sigma:
             graph, epsilon = noise.displace(batch.graph, "noisy_nodes", recipe.noise_sigma)
-            predicted = self.model.noise_head(*model.encoder(graph), graph)
-            parts["noise"] = share.of("atoms", functional.mse_loss(predicted, epsilon))
+            noise_loss = self.model.noise_loss(*model.encoder(graph), graph, epsilon)
+            parts["noise"] = share.of("atoms", noise_loss)
             loss = loss + recipe.noise_weight * parts["noise"]
         return {"loss": loss, **parts}
 
@@ -319,7 +327,7 @@ def _build_model(run: FinetuneSettings, train: Molecules) -> FinetuneModel:
         raise ConfigError(f"label {run.label!r} is the same for all training molecules")
     atomref = torch.from_numpy(references)
     model = PropertyModel(sizes, recipe.head, scale=scale, shift=shift, atomref=atomref)
-    return FinetuneModel(model, sizes.channels)
+    return FinetuneModel(model)
 
 
 def unlearned(train: Molecules, test: Molecules, label: str, recipe: Recipe) -> dict[str, Tensor]:
