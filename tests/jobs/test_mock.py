@@ -20,7 +20,7 @@ RUN = {"method": "coord", "seed": "1"}
 TUNED = {"part": "property", "target": "homo", **RUN}
 JOBS: dict[str, dict[str, str]] = {
     "fetch": {"dataset": "qm9", "file": "qm9_part1.csv"},
-    "xmd17": {"target": "ethanol"},
+    "xtb": {"dataset": "xmd17", "trajectory": "xmd17_ethanol"},
     "preprocess": {"dataset": "qm9"},
     "preprocess_target": {"dataset": "xmd17", "target": "ethanol"},
     "split": {"dataset": "qm9", "split": "pvd_tiny_draw1"},

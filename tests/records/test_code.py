@@ -14,7 +14,7 @@ from georecon.records import code
 from tests.projects import ROOT
 
 STAGES = sorted(path.stem for path in (ROOT / "workflow" / "scripts").glob("*.py"))
-COMPUTE = ("preprocess", "split", "leak", "xmd17", "pretrain", "finetune", "evaluate", "smoothness")
+COMPUTE = ("preprocess", "split", "leak", "xtb", "pretrain", "finetune", "evaluate", "smoothness")
 OBJECTIVE = "georecon.objectives.reconstruct"
 
 

@@ -193,7 +193,7 @@ def test_an_edited_model_reruns_training_but_no_data(working: Project) -> None:
     working.edit("src/georecon/models/encoder.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
     assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (10, 32, 12)
-    assert not {"fetch", "xmd17", "preprocess", "preprocess_target", "split", "leak"} & set(jobs)
+    assert not {"fetch", "xtb", "preprocess", "preprocess_target", "split", "leak"} & set(jobs)
 
 
 def test_an_edited_objective_reruns_its_methods(working: Project) -> None:

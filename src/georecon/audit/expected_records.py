@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from georecon import paths
-from georecon.data.cards import ALL
+from georecon.data.cards import ALL, computed_files
 from georecon.data.raw.lock import identity
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.specs import Column, Row
@@ -122,20 +122,21 @@ def _manifest(e: Experiments, dataset: str, target: str) -> str:
 def _store_records(e: Experiments, dataset: str, of: str) -> dict[str, Wanted]:
     folder = paths.RECORD.format(stage="preprocess")
     target = of if e.data.card(dataset).store_per_file else None
-    settings = {"card": e.data.reading_card(dataset), "target": target}
+    settings = {"card": e.data.reading_card(dataset, target), "target": target}
     names = e.data.raw_names(dataset, target)
     inputs = {name: f"{paths.RAW}/{dataset}/{name}" for name in names}
     path = f"{folder}/{dataset}/{target}.json" if target else f"{folder}/{dataset}.json"
     found = {path: Wanted(settings | {"code": code_digest("preprocess")}, inputs)}
-    if dataset == "xmd17" and target in e.data.targets(dataset):
-        path = f"{paths.RECORD.format(stage='xmd17')}/{target}.json"
-        simulation = as_json(e.data.card("xmd17").simulation)
-        made = {"dataset": "xmd17", "target": target, "simulation": simulation}
-        return found | {path: Wanted(made | {"code": code_digest("xmd17")})}
-    folder = paths.RECORD.format(stage="fetch")
+    made = computed_files(e.data.card(dataset))
     for name in names:
-        card = {"dataset": dataset, "file": identity(e.data.card_file(dataset, name))}
-        found[f"{folder}/{dataset}/{name}.json"] = Wanted(card)
+        stem = name.removesuffix(".npz")
+        if stem in made:
+            path = f"{paths.RECORD.format(stage='xtb')}/{dataset}/{stem}.json"
+            simulated = {"dataset": dataset, "name": stem, "simulation": as_json(made[stem])}
+            found[path] = Wanted(simulated | {"code": code_digest("xtb")})
+        else:
+            card = {"dataset": dataset, "file": identity(e.data.card_file(dataset, name))}
+            found[f"{paths.RECORD.format(stage='fetch')}/{dataset}/{name}.json"] = Wanted(card)
     return found
 
 

@@ -19,6 +19,7 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from georecon.data.cards import Card, File, Indices, Parts, Source, Target
+from georecon.data.simulation import Dihedral, Scan, Simulation
 from georecon.experiments.config import adapter
 from georecon.experiments.objective_keys import code_of, declared, describe, objective_names
 from georecon.experiments.sections import (
@@ -64,6 +65,9 @@ _TABLES: dict[str, type] = {
     "parts": Parts,
     "indices": Indices,
     "target": Target,
+    "simulation": Simulation,
+    "scan": Scan,
+    "dihedral": Dihedral,
 }
 
 

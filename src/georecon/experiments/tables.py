@@ -206,8 +206,8 @@ class Tables:
             dataset = self.data.dataset_of(column.part)
             if reason is None and column.target not in self.data.targets(dataset):
                 reason = f"{self.data.card(dataset).title.split(',')[0]} has no {column.target}"
-            elif reason is None and column.test_part is not None:
-                reason = self.data.parts(dataset, column.target)[column.test_part]
+            elif reason is None:
+                reason = self.data.missing(dataset, column.target, column.test_part)
         return reason
 
     # ---- cells -------------------------------------------------------------------------------
@@ -320,6 +320,15 @@ class Tables:
         for column in self.columns(table):
             if column.source == "finetune" and not self.missing(table, column):
                 found.append(self.runs.leak(column.part, column.target))
+        return list(dict.fromkeys(found))
+
+    def trajectories(self, table: str) -> list[str]:
+        """Descriptions of computed trajectories behind a table: how many frames are independent."""
+        found = []
+        for column in self.columns(table):
+            if column.source == "finetune" and not self.missing(table, column):
+                dataset = self.data.dataset_of(column.part)
+                found += self.data.trajectories(dataset, column.target)
         return list(dict.fromkeys(found))
 
     def named_cell(self, name: str) -> tuple[CellSpec, str]:
