@@ -13,7 +13,7 @@ rule fetch:
     log:
         "logs/fetch/{dataset}/{file}.log",
     wildcard_constraints:
-        file="[^/]+",
+        file=rf"(?!(?:{values.computed_names()})\.json$)[^/]+",
     conda:
         ENVIRONMENT
     resources:

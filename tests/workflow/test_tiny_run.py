@@ -71,7 +71,7 @@ def test_run_records_match_their_files(finished: Project) -> None:
         assert record["compute"]["device"] == "cpu"
         assert record["started"] <= record["ended"]
     assert kinds["pretrain"] == 10
-    assert kinds["finetune"] == kinds["evaluate"] == 32
+    assert kinds["finetune"] == kinds["evaluate"] == 40
     assert kinds["smoothness"] == 12
 
 
@@ -185,14 +185,14 @@ def test_a_comment_a_docstring_and_another_layout_rerun_nothing(working: Project
 def test_an_edited_helper_that_trainings_call_reruns_them(working: Project) -> None:
     working.edit("src/georecon/data/split.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (10, 32, 12)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (10, 40, 12)
     assert "preprocess" not in jobs
 
 
 def test_an_edited_model_reruns_training_but_no_data(working: Project) -> None:
     working.edit("src/georecon/models/encoder.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (10, 32, 12)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (10, 40, 12)
     assert not {"fetch", "xtb", "preprocess", "preprocess_target", "split", "leak"} & set(jobs)
 
 

@@ -15,7 +15,7 @@ from georecon.keys import Key, KeysError
 
 Atom = Annotated[int, Key("", at_least=0)]
 Degrees = Annotated[float, Key("", at_least=-360, at_most=360)]
-Seed = Annotated[int, Key("", at_least=0, at_most=2**31 - 2)]  # RDKit's own is one larger
+_SEED = 2**31 - 2  # RDKit's own is one larger
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +59,8 @@ class Simulation:
     temperature_K: Annotated[float, Key("of the bath", "K", above=0)]  # noqa: N815 - kelvin
     timestep_fs: Annotated[float, Key("of the integrator", "fs", above=0, at_most=1.0)]
     friction: Annotated[float, Key("of the bath", "1/fs", above=0)]
-    conformer_seed: Annotated[Seed, Key("of the start geometry")]
-    seed: Annotated[Seed, Key("of velocities and bath")]
+    conformer_seed: Annotated[int, Key("of the start geometry", at_least=0, at_most=_SEED)]
+    seed: Annotated[int, Key("of velocities and bath", at_least=0, at_most=_SEED)]
     relax_force: Annotated[
         float, Key("largest force of the start geometry; dynamics do the rest", "eV/Å", above=0)
     ] = 0.01
@@ -82,9 +82,9 @@ class FileSimulation:
         None
     )
     conformer_seed: Annotated[
-        int | None, Key("of the start geometry", at_least=0, at_most=2**31 - 2)
+        int | None, Key("of the start geometry", at_least=0, at_most=_SEED)
     ] = None
-    seed: Annotated[int | None, Key("of velocities and bath", at_least=0, at_most=2**31 - 2)] = None
+    seed: Annotated[int | None, Key("of velocities and bath", at_least=0, at_most=_SEED)] = None
     relax_force: Annotated[
         float | None, Key("largest force of the start geometry", "eV/Å", above=0)
     ] = None

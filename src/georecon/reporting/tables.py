@@ -99,7 +99,7 @@ def fill_cell(cell: CellSpec, unit: str) -> Json:
     }
 
 
-def build(spec: TableSpec, leaks: list[str], trajectories: list[str]) -> Json:
+def build(spec: TableSpec, leaks: list[str], trajectories: Sequence[str] = ()) -> Json:
     """Fill a table specification.
 
     Args:
@@ -121,12 +121,12 @@ def build(spec: TableSpec, leaks: list[str], trajectories: list[str]) -> Json:
     }
 
 
-def caption(spec: TableSpec, leaks: list[str], trajectories: list[str]) -> str:
+def caption(spec: TableSpec, leaks: list[str], trajectories: Sequence[str]) -> str:
     """A table's caption with what is known of its data only once they are there."""
     return " ".join([spec.caption, *trajectory_sentences(trajectories), *leak_sentences(leaks)])
 
 
-def trajectory_sentences(files: list[str]) -> list[str]:
+def trajectory_sentences(files: Sequence[str]) -> list[str]:
     """How many frames of computed trajectories are independent, and how many trajectories broke.
 
     Raises:
