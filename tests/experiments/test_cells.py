@@ -357,6 +357,49 @@ def test_md22_has_the_sizes_of_its_protocol() -> None:
         assert file.expected_molecules == frames
 
 
+def test_md22_has_energies_per_atom_beside_those_per_molecule() -> None:
+    spec = experiments("paper").tables.spec("md22")
+    units = {row.key: row.unit for row in spec.rows}
+    assert units["energy_coord"] == "kcal/mol"
+    assert units["energy_per_atom_coord"] == "meV"
+    keys = {cell.row: cell.key for cell in spec.cells}
+    assert keys["energy_coord"] == ("property", "mae")
+    assert keys["energy_per_atom_coord"] == ("property", "mae_per_atom")
+    assert keys["energy_per_atom_naive"] == ("property", "naive_mae_per_atom")
+    assert keys["force_coord"] == ("force", "mae")
+
+
+def test_rmd17_has_the_split_of_each_seed_and_units_of_its_table() -> None:
+    paper = experiments("paper")
+    plans = [paper.data.split_plan("rmd17", f"ethanol_official_draw{seed}") for seed in (1, 2, 3)]
+    assert [plan.number for plan in plans] == [1, 2, 3]
+    for seed, plan in enumerate(plans, 1):
+        assert plan.draw is None
+        assert (plan.train, plan.val, plan.test) == (950, 50, None)
+        for part, rows in plan.indices.items():
+            assert rows.member == f"rmd17/splits/index_{part}_0{seed}.csv"
+    spec = paper.tables.spec("rmd17")
+    assert {row.unit for row in spec.rows} == {"meV", "meV/Å"}
+    assert {cell.unit for cell in spec.cells} == {"kcal/mol", "kcal/mol/Å"}
+    assert "950 training, 50 validation, published rows test" in spec.caption
+    assert {row.unit for row in paper.tables.rows("md17")} == {"kcal/mol", "kcal/mol/Å"}
+    five = experiments("paper", tables={"rmd17": {"seeds": [1, 2, 3, 4, 5]}})
+    assert five.data.split_plan("rmd17", "ethanol_official_draw5").number == 5
+
+
+def test_md17_has_both_published_sizes() -> None:
+    paper = experiments("paper")
+    for part, name, sizes in (
+        ("force", "random950", (950, 50)),
+        ("force_9500", "random9500", (9500, 500)),
+    ):
+        plan = paper.data.split_plan("md17", f"aspirin_{name}")
+        assert (plan.train, plan.val, plan.test) == (*sizes, None)
+        assert paper.data.dataset_of(part) == "md17"
+    few, many = (paper.tables.files(table) for table in ("md17", "md17_9500"))
+    assert not set(few) & set(many)
+
+
 def test_3bpa_has_a_column_for_each_test_part_and_measure() -> None:
     paper = experiments("paper")
     parts = ["300K", "600K", "1200K", "dihedrals"]

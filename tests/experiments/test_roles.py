@@ -147,7 +147,21 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "draws of published lists": (
         {"finetune": {"revised": {"split": {
             "rule": "index", "number": 1, "test": None, "draws": True}}}},
-        ["finetune.revised.split.draws: is true", "number of training molecules"],
+        ["finetune.revised.split.number: is 1; draws take the seed's own: write null"],
+    ),
+    "a seed that no published split has": (
+        {"finetune": {"seeds": [1, 6], "revised": {"split": {
+            "rule": "index", "test": None, "draws": True}}}},
+        ["finetune.revised.split.draws: is true; seed 6 is the number of no published split: 1 to"],
+    ),
+    "a unit of another quantity": (
+        {"tables": {"rmd17": {"units": {"force": "meV"}}}},
+        ["tables.rmd17.units.force: is 'meV'; allowed: eV/Å, meV/Å"],
+    ),
+    "validation errors per atom": (
+        {"tables": {"rmd17": {"rows": {"quantities": ["energy_per_atom"]}, "columns": [
+            {"source": "finetune", "set": "revised", "metric": "validation"}]}}},
+        ["tables.rmd17.columns.0.metric: is 'validation'; energy_per_atom has test errors only"],
     ),
     "comparison with a method that has no row": (
         {"tables": {"rmd17": {"rows": {"compare": ["cord"]}}}},

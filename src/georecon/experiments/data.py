@@ -22,7 +22,7 @@ from georecon.data.raw.lock import download_words
 from georecon.data.simulation import Simulation
 from georecon.errors import ConfigError
 from georecon.experiments.references import PRETRAIN
-from georecon.experiments.sections import Config
+from georecon.experiments.sections import Config, Split
 from georecon.experiments.settings import FileParts, Rows, SplitPlan, TestSet
 from georecon.keys import Json, as_json, choice
 
@@ -119,7 +119,7 @@ class Data:
         _, source = card_source(self.card(dataset))
         sections = self.config.finetune.sets
         own = [p for p in self.finetune_parts() if self.dataset_of(p) == dataset and p in sections]
-        numbers = [sections[part].split.number or 1 for part in own] or [1]
+        numbers = [n for part in own for n in self._numbers(sections[part].split)] or [1]
         lists = [file for n in numbers for file in self._lists(dataset, n).values()]
         files = [*source.files.values(), *lists]
         for file in files:
@@ -212,21 +212,25 @@ class Data:
             present = {name: role for name, role in own.test.items() if not gone[name]}
             files = FileParts(train=own.train, test=present)
         if split.rule == "index":
-            lists = self._lists(dataset, split.number or 1)
+            lists = self._lists(dataset, seed if split.draws else split.number or 1)
             indices = {p: Rows(name=str(f.name), member=f.member) for p, f in lists.items()}
         return SplitPlan(
             rule=split.rule,
             store=self.store(dataset, target),
             seed=split.seed,
             name=split.name,
-            number=split.number,
+            number=seed if split.draws and split.rule == "index" else split.number,
             train=train,
             val=val,
             test=split.test,
-            draw=seed if split.draws else None,
+            draw=seed if split.draws and split.rule != "index" else None,
             files=files,
             indices=indices,
         )
+
+    def _numbers(self, split: Split) -> list[int]:
+        """Numbers of the published splits that a part has."""
+        return self.seeds() if split.draws and split.rule == "index" else [split.number or 1]
 
     def _lists(self, dataset: str, number: int) -> dict[str, File]:
         """Published lists of rows by part, those of one split; a source may have none."""

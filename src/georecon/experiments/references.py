@@ -12,10 +12,12 @@ from georecon.experiments.methods import Methods
 from georecon.experiments.objective_keys import check, parameters
 from georecon.experiments.sections import Config, Split, Sweep, Table, TableColumn
 from georecon.keys import choice, key_hints, refused
+from georecon.units import allowed_units
 
 PRETRAIN = "pretrain"
 """The part whose dataset encoders are pre-trained on; all other parts are fine-tuned on."""
 _SCRATCH = "scratch"
+_PUBLISHED = 5  # splits of rMD17
 _VALUE = re.compile(r"[0-9.]+")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
@@ -84,18 +86,27 @@ def _splits(config: Config) -> Iterator[str]:
                 )
             if split.name == f"{PRETRAIN}_{config.edition}":
                 yield f"finetune.{part}.split.name: is {split.name!r}, that of pre-training's split"
-            yield from _split(split, card, part)
+            yield from _split(config, split, card, part)
             own = [n for n, t in card.targets.items() if t and t.atomref == ISOLATED_ATOMS]
             if own and config.finetune.sets[part].references != "card":
                 yield f"finetune.{part}.references: is 'fitted'; atomref of {own[0]} needs card"
 
 
-def _split(split: Split, card: Card, part: str) -> Iterator[str]:
+def _split(config: Config, split: Split, card: Card, part: str) -> Iterator[str]:
     """Sizes against the counts that the card states; other counts are known at the split only."""
     source = card.sources.get(card.default_source)
     if source is None:
         return
     whole = source.expected_molecules or card.expected_molecules
+    if split.rule == "index" and split.draws:
+        seeds = [*config.finetune.seeds]
+        seeds += [seed for table in config.tables.values() for seed in table.seeds or ()]
+        wrong = [seed for seed in seeds if not 1 <= seed <= _PUBLISHED]
+        if wrong:
+            yield (
+                f"finetune.{part}.split.draws: is true; seed {wrong[0]} is the number of no "
+                f"published split: 1 to {_PUBLISHED}"
+            )
     if split.rule == "index" and source.indices is None:
         yield f"finetune.{part}.split.rule: is 'index'; source {card.default_source} has no indices"
     for target in card.targets or {}:
@@ -192,6 +203,10 @@ def _table(config: Config, name: str, table: Table) -> Iterator[str]:
     if len(set(wanted)) < len(wanted):
         yield f"{place}.rows.methods: names a method twice"
     yield from _placeholders(f"{place}.title", table.title, "title")
+    for quantity, unit in table.units.items():
+        allowed = allowed_units("force" if quantity == "force" else "energy")
+        if unit not in allowed:
+            yield f"{place}.units.{quantity}: {choice(unit, allowed)}"
     if "{title}" in table.title and not any(column.set for column in table.columns):
         yield f"{place}.title: has {{title}}, and no column names a part"
     if table.rows.quantities and table.columns[0].source != "finetune":
@@ -242,5 +257,8 @@ def _column(config: Config, table: Table, column: TableColumn, place: str) -> It
     metrics = ("", "mae", "rmse", "validation")
     if column.metric not in metrics:
         yield f"{place}.metric: {choice(column.metric, metrics[1:])}"
+    per_atom = "energy_per_atom" in (column.quantity, *table.rows.quantities)
+    if column.metric == "validation" and per_atom:
+        yield f"{place}.metric: is 'validation'; energy_per_atom has test errors only"
     if column.metric == "validation" and (table.rows.naive or table.rows.baseline):
         yield f"{place}.metric: is 'validation'; rows naive and baseline have test errors"

@@ -19,7 +19,7 @@ Name = Annotated[str, Key("", pattern="[A-Za-z0-9_]+", words=_FOLDER)]
 MethodName = Annotated[str, Key("", pattern="[a-z0-9_]+", words="lower-case letters, digits and _")]
 Seed = Annotated[int, Key("", at_least=0, at_most=2**63 - 1)]
 SizeKey = Key("molecules", at_least=1)
-QUANTITIES = ("energy", "force")
+QUANTITIES = ("energy", "energy_per_atom", "force")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +69,7 @@ class Split:
         bool,
         Key(
             "draw the training molecules anew for each seed, from all that neither validate nor "
-            "test; not for rule `index`"
+            "test; for rule `index`: seed k has the published split k"
         ),
     ] = False
 
@@ -86,7 +86,9 @@ class Split:
             )
         if self.rule != "index" and self.number is not None:
             raise KeysError("number", f"is {self.number}; only rule index has numbers: write null")
-        if self.draws and (self.train is None or self.rule == "index"):
+        if self.draws and self.rule == "index" and self.number is not None:
+            raise KeysError("number", f"is {self.number}; draws take the seed's own: write null")
+        if self.draws and self.train is None:
             raise KeysError("draws", "is true; draws need a number of training molecules (train)")
         if self.draws and self.test is None and self.rule == "random":
             raise KeysError("draws", "is true; draws need a number of test molecules (test)")
@@ -245,6 +247,10 @@ class Table:
     rows: Annotated[TableRows, Key("rows")]
     columns: Annotated[tuple[TableColumn, ...], Key("columns", filled=True)]
     missing: Annotated[str | None, Key("why all its cells are empty")] = None
+    units: Annotated[
+        Mapping[Annotated[str, Key("", choices=QUANTITIES)], Text],
+        Key("unit of a quantity of force sets in this table, such as meV/Å; the targets' own"),
+    ] = field(default_factory=dict)
     seeds: Annotated[
         tuple[Seed, ...] | None, Key("of its runs; those of `finetune`", filled=True, unique=True)
     ] = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from georecon import paths
 from georecon.data.cards import Target
+from georecon.data.per_atom import PER_ATOM
 from georecon.errors import ConfigError
 from georecon.experiments.captions import conditions
 from georecon.experiments.data import Data
@@ -66,7 +67,8 @@ class Tables:
         for quantity in spec.quantities or (None,):
             prefix = f"{quantity}_" if quantity else ""
             unit = self._quantity_unit(entry, quantity) if quantity else ""
-            words = f"{quantity.capitalize()} [{unit}], " if quantity else ""
+            name = (quantity or "").replace("_", " ").capitalize()
+            words = f"{name} [{unit}], " if quantity else ""
             rows += [
                 Row(
                     key=f"{prefix}{kind}",
@@ -98,7 +100,7 @@ class Tables:
     def _quantity_unit(self, entry: Table, quantity: str) -> str:
         card = self.data.card(self.data.dataset_of(entry.columns[0].set))
         first = next(iter((card.targets or {}).values()), None) or Target()
-        return _unit(first, quantity, shown=True)
+        return entry.units.get(quantity) or _unit(first, quantity, shown=True)
 
     # ---- columns -----------------------------------------------------------------------------
 
@@ -112,7 +114,12 @@ class Tables:
                 sets = {one.set for one in entry.columns if one.set}
                 same = [name for name in sets if self.data.dataset_of(name) == dataset]
                 in_rows = bool(entry.rows.quantities)
-                found += self._target_columns(spec, in_rows=in_rows, of_several=len(same) > 1)
+                found += [
+                    replace(column, unit=entry.units.get(spec.quantity or "", column.unit))
+                    for column in self._target_columns(
+                        spec, in_rows=in_rows, of_several=len(same) > 1
+                    )
+                ]
             elif spec.source == "smoothness":
                 found += self._smoothness_columns(spec)
             else:
@@ -215,7 +222,8 @@ class Tables:
     def cell(self, table: str, row: Row, column: Column) -> CellSpec:
         """What one cell is made of."""
         reason = self.missing(table, column)
-        if reason is None and column.test_part and "force" in (row.quantity, column.quantity):
+        by_forces = {"force", "energy_per_atom"} & {row.quantity, column.quantity}
+        if reason is None and column.test_part and by_forces:
             dataset = self.data.dataset_of(column.part)
             reason = self.data.no_forces(dataset, column.target, column.test_part)
         if reason is None and column.source == "pretrain":
@@ -265,6 +273,7 @@ class Tables:
             key = ("final", "val_force_mae" if kind == "force" else "val_mae")
             return CellSpec(row=row.key, column=column.key, files=runs, key=key, unit=unit)
         metric = column.metric or "mae"
+        metric += PER_ATOM if quantity == "energy_per_atom" else ""
         name = metric if row.kind == "method" else f"{row.kind}_{metric}"
         return CellSpec(
             row=row.key,
