@@ -22,7 +22,7 @@ from georecon.records.untrusted import read_strict_json
 
 _OWN = ("name", "method", "seed", "code", "objective", "params")
 """Settings in which the runs of a column may differ."""
-_TRAINED = ("pretrain", "finetune", "smoothness")
+_TRAINED = ("pretrain", "finetune", "smoothness", "nve")
 
 
 def check_columns(context: Context, table: str) -> Iterator[Finding]:

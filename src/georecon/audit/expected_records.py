@@ -35,8 +35,9 @@ def table_record(experiments: Experiments, table: str) -> dict[str, Wanted]:
 def cell_records(e: Experiments, table: str, row: Row, column: Column) -> dict[str, Wanted]:
     """Records of all jobs behind a cell of a table that has data, by path."""
     source = column.source
-    if source == "finetune":
-        return _finetune_records(e, table, row.method, column)
+    if source in ("finetune", "nve"):
+        tuned = _finetune_records(e, table, row.method, column)
+        return tuned | (_nve_records(e, table, row.method, column) if source == "nve" else {})
     methods = [row.method] if source == "pretrain" else []
     if source == "smoothness":
         methods = list(dict.fromkeys([row.method, column.ratio_to or row.method]))
@@ -93,6 +94,21 @@ def _smoothness_records(e: Experiments, method: str, seed: int) -> dict[str, Wan
     path = f"{e.runs.folder(paths.SMOOTHNESS, method=method, seed=seed)}/run.json"
     found = {path: Wanted(e.runs.smoothness_settings(method, seed).as_json(), inputs)}
     return found | _store_records(e, dataset, target) | _split_record(e, split)
+
+
+def _nve_records(e: Experiments, table: str, method: str, column: Column) -> dict[str, Wanted]:
+    found = {}
+    for seed in e.tables.seeds(table):
+        place = {"part": column.part, "target": column.target, "method": method}
+        tuned = e.runs.folder(paths.FINETUNE, **place, seed=seed)
+        inputs = {
+            "model": f"{tuned}/model.safetensors",
+            "store": _manifest(e, e.data.dataset_of(column.part), column.target),
+            "split": e.data.split(column.part, column.target, seed),
+        }
+        settings = e.runs.nve_settings(column.part, column.target, method, seed).as_json()
+        found[f"{e.runs.folder(paths.NVE, **place, seed=seed)}/run.json"] = Wanted(settings, inputs)
+    return found
 
 
 def data_records(e: Experiments, part: str, target: str, seed: int) -> dict[str, Wanted]:

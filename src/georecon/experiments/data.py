@@ -79,7 +79,8 @@ class Data:
     def missing(self, dataset: str, target: str, part: str | None) -> str | None:
         """Why a target, or a test part of it, has no data, or None."""
         if part is not None:
-            return self.parts(dataset, target)[part]
+            name = self.card(dataset).title.split(",")[0]
+            return self.parts(dataset, target).get(part, f"{name} has no test part {part}")
         return missing_target(self.card(dataset), target)
 
     def no_forces(self, dataset: str, target: str, part: str) -> str | None:

@@ -10,7 +10,14 @@ from georecon.data.cards import ISOLATED_ATOMS, Card
 from georecon.errors import ConfigError
 from georecon.experiments.methods import Methods
 from georecon.experiments.objective_keys import check, parameters
-from georecon.experiments.sections import Config, Split, Sweep, Table, TableColumn
+from georecon.experiments.sections import (
+    NVE_METRICS,
+    Config,
+    Split,
+    Sweep,
+    Table,
+    TableColumn,
+)
 from georecon.keys import choice, key_hints, refused
 from georecon.units import allowed_units
 
@@ -60,6 +67,24 @@ def _sets(config: Config) -> Iterator[str]:
     usable = [name for name, role in config.sets.items() if name != PRETRAIN and not role.missing]
     if config.smoothness.set not in usable:
         yield f"smoothness.set: {choice(config.smoothness.set, usable)}"
+    yield from _nve(config, usable)
+
+
+def _nve(config: Config, usable: list[str]) -> Iterator[str]:
+    """Dynamics: a part with forces and data, and a molecule of its dataset."""
+    if config.nve is None:
+        return
+    role = config.sets.get(config.nve.set)
+    card = config.datasets.get(role.dataset) if role else None
+    if config.nve.set not in usable or card is None or not card.forces:
+        forces = [
+            name
+            for name in usable
+            if (one := config.datasets.get(config.sets[name].dataset)) and one.forces
+        ]
+        yield f"nve.set: {choice(config.nve.set, forces)}"
+    elif config.nve.target not in (card.targets or {}):
+        yield f"nve.target: {choice(config.nve.target, card.targets or {})}"
 
 
 def _splits(config: Config) -> Iterator[str]:
@@ -226,6 +251,11 @@ def _measured(config: Config, table: Table, column: TableColumn, place: str) -> 
     for key in ("metric", "label"):
         if not getattr(column, key):
             yield f"{place}.{key}: missing"
+    if column.source == "nve":
+        if column.metric not in NVE_METRICS:
+            yield f"{place}.metric: {choice(column.metric, NVE_METRICS)}"
+        if config.nve is None and table.missing is None:
+            yield f"{place}.source: is 'nve'; this edition has no section `nve`"
     maps = ("all", *config.smoothness.maps)
     if column.source == "smoothness" and column.map not in maps and table.missing is None:
         yield f"{place}.map: {choice(column.map, maps)} (smoothness.maps)"
@@ -252,9 +282,26 @@ def _column(config: Config, table: Table, column: TableColumn, place: str) -> It
         for k, target in enumerate(column.targets):
             if target not in known:
                 yield f"{place}.targets.{k}: {choice(target, targets)}"
+    parts = _test_parts(config)
+    for k, part in enumerate(column.parts):
+        if part not in parts:
+            yield f"{place}.parts.{k}: {choice(part, parts)}"
+    yield from _errors(table, column, card, place)
+
+
+def _test_parts(config: Config) -> list[str]:
+    """Names of the test parts of all datasets; a column without data names another's."""
+    sources = (one for card in config.datasets.values() for one in card.sources.values())
+    return sorted({name for one in sources for split in one.parts.values() for name in split.test})
+
+
+def _errors(table: Table, column: TableColumn, card: Card, place: str) -> Iterator[str]:
+    """Which errors a column of fine-tuning shows: quantity and metric."""
     if not card.forces and (table.rows.quantities or column.quantity):
         yield f"{place}.set: is {column.set!r}, of kind {card.kind}; energy and force need forces"
-    metrics = ("", "mae", "rmse", "validation")
+    if column.metric == "relative" and (column.quantity != "energy" or not card.forces):
+        yield f"{place}.metric: is 'relative'; needs quantity energy of a force set"
+    metrics = ("", "mae", "rmse", "relative", "validation")
     if column.metric not in metrics:
         yield f"{place}.metric: {choice(column.metric, metrics[1:])}"
     per_atom = "energy_per_atom" in (column.quantity, *table.rows.quantities)

@@ -24,6 +24,9 @@ VALIDATION = "validation"
 """Metric: the error on validation molecules at the step whose weights were kept."""
 
 
+_METRIC_WORDS = {VALIDATION: "validation MAE", "relative": "relative RMSE"}
+
+
 def predictions(metrics: str) -> str:
     """The predictions that the ``metrics.json`` of a fine-tuning run was computed from."""
     return metrics.removesuffix("metrics.json") + "predictions.parquet"
@@ -122,6 +125,8 @@ class Tables:
                 ]
             elif spec.source == "smoothness":
                 found += self._smoothness_columns(spec)
+            elif spec.source == "nve":
+                found.append(self._nve_column(spec))
             else:
                 found.append(
                     Column(
@@ -159,12 +164,13 @@ class Tables:
             unit = "" if in_rows else _unit(entry, spec.quantity or "energy", shown=True)
             title = entry.title or target
             parts = self.data.parts(dataset, target)
-            for part in parts or [None]:
+            wanted: list[str | None] = [*(spec.parts or parts)]
+            for part in wanted or [None]:
                 # A part says nothing where it is the only one, the target where it is.
                 names = [target] * (len(named) > 1 or len(parts) < 2) + [part] * (len(parts) > 1)
                 words = [title if name == target else str(name).replace("_", " ") for name in names]
                 key = (*part_key, *map(str, names), spec.quantity, spec.metric)
-                shown = spec.metric.upper() if spec.metric != VALIDATION else "validation MAE"
+                shown = _METRIC_WORDS.get(spec.metric, spec.metric.upper())
                 label = (*words, spec.quantity, shown, *(f"({name})" for name in part_words))
                 found.append(
                     Column(
@@ -205,6 +211,18 @@ class Tables:
             for size in sizes
         ]
 
+    def _nve_column(self, spec: TableColumn) -> Column:
+        section = self.config.nve
+        return Column(
+            key=spec.metric,
+            label=spec.label,
+            unit=spec.unit,
+            source=spec.source,
+            metric=spec.metric,
+            part=section.set if section else "",
+            target=section.target if section else "",
+        )
+
     def missing(self, table: str, column: Column) -> str | None:
         """Why a column has no data in this edition, or None."""
         reason = self.config.tables[table].missing
@@ -233,6 +251,16 @@ class Tables:
         if column.source == "finetune":
             return self._finetune_cell(table, row, column)
         seeds = self.seeds(table)
+        if column.source == "nve":
+            place = {"part": column.part, "target": column.target, "method": row.method}
+            folders = {k: self.runs.folder(paths.NVE, **place, seed=k) for k in seeds}
+            return CellSpec(
+                row=row.key,
+                column=column.key,
+                files={k: f"{folder}/metrics.json" for k, folder in folders.items()},
+                key=(column.metric,),
+                unit=column.unit,
+            )
         if column.source == "pretrain":
             return CellSpec(
                 row=row.key,

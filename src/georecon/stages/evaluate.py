@@ -113,7 +113,9 @@ def errors(table: dict[str, np.ndarray]) -> dict[str, Any]:
     Returns:
         For "property" and, where present, "force": ``mae``, ``rmse``, both with ``baseline_`` (the
         training mean) and ``naive_`` before them, and the number of values ``n``. Properties of
-        force sets, which are energies, also as ``mae_per_atom`` and ``rmse_per_atom``.
+        force sets, which are energies, also as ``mae_per_atom`` and ``rmse_per_atom``, and as
+        ``relative``: the root mean square about the mean error, for energies matter up to a
+        constant.
     """
     found: dict[str, Any] = {}
     forces = table["id"][table["kind"] == "force"]
@@ -125,6 +127,8 @@ def errors(table: dict[str, np.ndarray]) -> dict[str, Any]:
             prefix = "" if name == "prediction" else f"{name}_"
             difference = table[name][rows] - label
             entry |= _means(difference, prefix, "")
+            if kind == "property" and len(forces):
+                entry[f"{prefix}relative"] = float(difference.std())
             if kind == "property" and (atoms := atoms_of(table["id"][rows], forces)) is not None:
                 entry |= _means(difference / atoms, prefix, PER_ATOM)
         found[kind] = entry
