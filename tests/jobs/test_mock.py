@@ -29,6 +29,7 @@ JOBS: dict[str, dict[str, str]] = {
     "finetune": TUNED,
     "evaluate": TUNED,
     "smoothness": RUN,
+    "nve": {"part": "force", "target": "ethanol", **RUN},
     "table": {"table": "qm9"},
     "figure": {"figure": "smoothness"},
     **{name: {} for name in ("summary", "site", "web", "audit", "bundle", "verify_bundle")},

@@ -20,7 +20,7 @@ from tests.tables_check import check_against_baseline, check_no_avoidable_gap, l
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 TABLES = ("qm9", "md17", "md22", "3bpa", "smoothness", "noise_scale", "decoder_depth", "controls",
-          "unimol")  # fmt: skip
+          "physics", "unimol")  # fmt: skip
 NOTHING = "Nothing to be done"
 
 
