@@ -9,7 +9,7 @@ from georecon.data.card_checks import findings
 from georecon.data.cards import ISOLATED_ATOMS, Card
 from georecon.errors import ConfigError
 from georecon.experiments.methods import Methods
-from georecon.experiments.objective_keys import check, parameters
+from georecon.experiments.objective_keys import check, measures, parameters
 from georecon.experiments.sections import (
     NVE_METRICS,
     Config,
@@ -18,6 +18,7 @@ from georecon.experiments.sections import (
     Table,
     TableColumn,
 )
+from georecon.experiments.settings import ESTIMATES
 from georecon.keys import choice, key_hints, refused
 from georecon.units import allowed_units
 
@@ -251,16 +252,25 @@ def _measured(config: Config, table: Table, column: TableColumn, place: str) -> 
     for key in ("metric", "label"):
         if not getattr(column, key):
             yield f"{place}.{key}: missing"
-    if column.source == "nve":
-        if column.metric not in NVE_METRICS:
-            yield f"{place}.metric: {choice(column.metric, NVE_METRICS)}"
-        if config.nve is None and table.missing is None:
-            yield f"{place}.source: is 'nve'; this edition has no section `nve`"
+    metrics = {"smoothness": ESTIMATES, "nve": NVE_METRICS}.get(column.source) or _measures(config)
+    if column.metric and metrics and column.metric not in metrics:
+        yield f"{place}.metric: {choice(column.metric, metrics)}"
+    if column.source == "nve" and config.nve is None and table.missing is None:
+        yield f"{place}.source: is 'nve'; this edition has no section `nve`"
     maps = ("all", *config.smoothness.maps)
     if column.source == "smoothness" and column.map not in maps and table.missing is None:
         yield f"{place}.map: {choice(column.map, maps)} (smoothness.maps)"
     if column.ratio_to is not None and column.ratio_to not in config.methods:
         yield f"{place}.ratio_to: {choice(column.ratio_to, sorted(config.methods))}"
+
+
+def _measures(config: Config) -> tuple[str, ...]:
+    """Numbers of a pre-training at its best step; none where an objective's are not known."""
+    of_each = [measures(method.objective) for method in config.methods.values() if method.objective]
+    if None in of_each:
+        return ()
+    names = dict.fromkeys(name for found in of_each if found for name in found)
+    return tuple(f"{part}_{name}" for part in ("val", "train") for name in names)
 
 
 def _column(config: Config, table: Table, column: TableColumn, place: str) -> Iterator[str]:
