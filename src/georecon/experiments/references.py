@@ -68,24 +68,19 @@ def _sets(config: Config) -> Iterator[str]:
     usable = [name for name, role in config.sets.items() if name != PRETRAIN and not role.missing]
     if config.smoothness.set not in usable:
         yield f"smoothness.set: {choice(config.smoothness.set, usable)}"
-    yield from _nve(config, usable)
+    yield from _nve(config)
 
 
-def _nve(config: Config, usable: list[str]) -> Iterator[str]:
-    """Dynamics: a part with forces and data, and a molecule of its dataset."""
+def _nve(config: Config) -> Iterator[str]:
+    """Dynamics: a part, and a molecule; one of another dataset leaves its cells empty."""
     if config.nve is None:
         return
-    role = config.sets.get(config.nve.set)
-    card = config.datasets.get(role.dataset) if role else None
-    if config.nve.set not in usable or card is None or not card.forces:
-        forces = [
-            name
-            for name in usable
-            if (one := config.datasets.get(config.sets[name].dataset)) and one.forces
-        ]
-        yield f"nve.set: {choice(config.nve.set, forces)}"
-    elif config.nve.target not in (card.targets or {}):
-        yield f"nve.target: {choice(config.nve.target, card.targets or {})}"
+    parts = [name for name in config.sets if name != PRETRAIN]
+    if config.nve.set not in parts:
+        yield f"nve.set: {choice(config.nve.set, parts)}"
+    known = {name: None for card in config.datasets.values() for name in card.targets or {}}
+    if config.nve.target not in known:
+        yield f"nve.target: {choice(config.nve.target, known)}"
 
 
 def _splits(config: Config) -> Iterator[str]:

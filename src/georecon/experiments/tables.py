@@ -231,6 +231,8 @@ class Tables:
             dataset = self.data.dataset_of(column.part)
             if reason is None and column.target not in self.data.targets(dataset):
                 reason = f"{self.data.card(dataset).title.split(',')[0]} has no {column.target}"
+            elif reason is None and column.source == "nve" and not self.data.has_forces(dataset):
+                reason = f"{self.data.card(dataset).title.split(',')[0]} has no forces"
             elif reason is None:
                 reason = self.data.missing(dataset, column.target, column.test_part)
         return reason
