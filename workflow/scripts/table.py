@@ -6,6 +6,7 @@ from georecon.experiments.specs import TableSpec
 from georecon.files import sha256_json
 from georecon.jobs.job import job
 from georecon.records.record import RunRecord
+from georecon.reporting.outdated import mark_outdated
 from georecon.reporting.tables import build, write_table
 
 with job(snakemake.log[0]):
@@ -15,4 +16,5 @@ with job(snakemake.log[0]):
     spec = TableSpec.from_json(params.spec)
     table = build(spec, list(files.leaks), list(files.trajectories))
     write_table(table, Path(output.json).with_suffix(""))
+    mark_outdated(Path(output.json).parents[1])
     record.write(output.record, {n: path for n, path in output.items() if n != "record"})

@@ -48,7 +48,7 @@ def check_table(context: Context, table: str) -> Iterator[Finding]:
             yield Finding(kind="table unreadable", path=f"{stem}.json", text=text)
             return
         if stored != rendered:
-            text = f"is not the table of {table}.json: {_first_difference(stored, rendered)}"
+            text = f"is not the table of {table}.json: {first_difference(stored, rendered)}"
             yield Finding(kind="table edited", path=path, text=text)
 
 
@@ -94,7 +94,8 @@ def _wanted(cell: CellSpec) -> Mapping[str, object]:
     return {"runs": runs, "key": [*cell.key] or None, "reason": cell.reason}
 
 
-def _first_difference(stored: str, rendered: str) -> str:
+def first_difference(stored: str, rendered: str) -> str:
+    """The first line of a text that is not what it should be, in words."""
     lines, wanted = stored.splitlines(), rendered.splitlines()
     for number, (line, other) in enumerate(zip(lines, wanted, strict=False), 1):
         if line != other:
