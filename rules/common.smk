@@ -36,6 +36,7 @@ RESULTS = here(paths.RESULTS)
 PRETRAIN = here(paths.PRETRAIN)  # .../pretrain/{method}/seed{seed}
 FINETUNE = here(paths.FINETUNE)  # .../finetune/{part}/{target}/{method}/seed{seed}
 SMOOTHNESS = here(paths.SMOOTHNESS)  # .../smoothness/{method}/seed{seed}
+NVE = here(paths.NVE)  # .../nve/{part}/{target}/{method}/seed{seed}
 TABLE = here(paths.TABLE)  # .../tables/{table}
 FIGURE = here(paths.FIGURE)  # .../figures/{figure}
 NOTEBOOK = here(paths.NOTEBOOK)  # .../notebooks/{figure}

@@ -374,10 +374,16 @@ def test_missing_key_is_named(folder: Path) -> None:
     assert "encoder.cutoff: missing" in refused(folder)
 
 
-def test_set_without_fine_tuning_settings_is_named() -> None:
-    sets = {"large_force": {"dataset": "md22"}}
-    config = load_config(CONFIG, {"edition": "laptop", "sets": sets})
-    assert config.sets["large_force"].missing  # a merge does not take the reason away
+def test_a_reason_for_no_data_goes_with_its_dataset(folder: Path) -> None:
+    path = folder / "editions" / "laptop.yaml"
+    replace(path, "{dataset: xmd22, label", "{dataset: xmd22, missing: not here, label")
+
+    def missing(dataset: str) -> str | None:
+        sets = {"large_force": {"dataset": dataset}}
+        return load_config(folder, {"edition": "laptop", "sets": sets}).sets["large_force"].missing
+
+    assert missing("xmd22") == "not here"  # a merge does not take the reason away
+    assert missing("md22") is None
 
 
 def test_duplicate_key_names_file_and_line(folder: Path) -> None:

@@ -222,7 +222,7 @@ def _experiments(root: Path) -> Experiments:
         for table in tables.names():
             relative_path(experiments.runs.folder(paths.TABLE, table=table), CONFIG)
             experiments.tables.spec(table)
-            for name in (*experiments.tables.files(table), *experiments.tables.leaks(table)):
+            for name in (*tables.files(table), *tables.leaks(table), *tables.trajectories(table)):
                 relative_path(name, CONFIG)
     except GeoreconError as error:
         raise DataError(CONFIG, None, f"is no usable configuration: {str(error)[:300]}") from None

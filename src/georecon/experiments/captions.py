@@ -79,7 +79,8 @@ def _finetune_words(config: Config, data: Data, part: str, encoders: list[str | 
     if split.rule == "files":
         sizes = f"{split.train} training, {split.val} validation, other files test"
     elif split.train is not None:
-        test = "all other" if split.test is None else split.test
+        others = "published rows" if split.rule == "index" else "all other"
+        test = others if split.test is None else split.test
         sizes = f"{split.train} training, {split.val} validation, {test} test"
     title = data.card(data.dataset_of(part)).title
     references = (

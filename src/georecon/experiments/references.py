@@ -16,13 +16,23 @@ from georecon.experiments.objective_keys import (
     objective_names,
     parameters,
 )
-from georecon.experiments.sections import Config, Method, Split, Sweep, Table, TableColumn
+from georecon.experiments.sections import (
+    NVE_METRICS,
+    Config,
+    Method,
+    Split,
+    Sweep,
+    Table,
+    TableColumn,
+)
 from georecon.experiments.settings import ESTIMATES, ET, encoder_kind
 from georecon.keys import choice, key_hints, refused
+from georecon.units import allowed_units
 
 PRETRAIN = "pretrain"
 """The part whose dataset encoders are pre-trained on; all other parts are fine-tuned on."""
 _SCRATCH = "scratch"
+_PUBLISHED = 5  # splits of rMD17
 _VALUE = re.compile(r"[0-9.]+")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
@@ -65,6 +75,19 @@ def _sets(config: Config) -> Iterator[str]:
     usable = [name for name, role in config.sets.items() if name != PRETRAIN and not role.missing]
     if config.smoothness.set not in usable:
         yield f"smoothness.set: {choice(config.smoothness.set, usable)}"
+    yield from _nve(config)
+
+
+def _nve(config: Config) -> Iterator[str]:
+    """Dynamics: a part, and a molecule; one of another dataset leaves its cells empty."""
+    if config.nve is None:
+        return
+    parts = [name for name in config.sets if name != PRETRAIN]
+    if config.nve.set not in parts:
+        yield f"nve.set: {choice(config.nve.set, parts)}"
+    known = {name: None for card in config.datasets.values() for name in card.targets or {}}
+    if config.nve.target not in known:
+        yield f"nve.target: {choice(config.nve.target, known)}"
 
 
 def _splits(config: Config) -> Iterator[str]:
@@ -91,18 +114,27 @@ def _splits(config: Config) -> Iterator[str]:
                 )
             if split.name == f"{PRETRAIN}_{config.edition}":
                 yield f"finetune.{part}.split.name: is {split.name!r}, that of pre-training's split"
-            yield from _split(split, card, part)
+            yield from _split(config, split, card, part)
             own = [n for n, t in card.targets.items() if t and t.atomref == ISOLATED_ATOMS]
             if own and config.finetune.sets[part].references != "card":
                 yield f"finetune.{part}.references: is 'fitted'; atomref of {own[0]} needs card"
 
 
-def _split(split: Split, card: Card, part: str) -> Iterator[str]:
+def _split(config: Config, split: Split, card: Card, part: str) -> Iterator[str]:
     """Sizes against the counts that the card states; other counts are known at the split only."""
     source = card.sources.get(card.default_source)
     if source is None:
         return
     whole = source.expected_molecules or card.expected_molecules
+    if split.rule == "index" and split.draws:
+        seeds = [*config.finetune.seeds]
+        seeds += [seed for table in config.tables.values() for seed in table.seeds or ()]
+        wrong = [seed for seed in seeds if not 1 <= seed <= _PUBLISHED]
+        if wrong:
+            yield (
+                f"finetune.{part}.split.draws: is true; seed {wrong[0]} is the number of no "
+                f"published split: 1 to {_PUBLISHED}"
+            )
     if split.rule == "index" and source.indices is None:
         yield f"finetune.{part}.split.rule: is 'index'; source {card.default_source} has no indices"
     for target in card.targets or {}:
@@ -213,6 +245,10 @@ def _table(config: Config, name: str, table: Table) -> Iterator[str]:
     if len(set(wanted)) < len(wanted):
         yield f"{place}.rows.methods: names a method twice"
     yield from _placeholders(f"{place}.title", table.title, "title")
+    for quantity, unit in table.units.items():
+        allowed = allowed_units("force" if quantity == "force" else "energy")
+        if unit not in allowed:
+            yield f"{place}.units.{quantity}: {choice(unit, allowed)}"
     if "{title}" in table.title and not any(column.set for column in table.columns):
         yield f"{place}.title: has {{title}}, and no column names a part"
     if table.rows.quantities and table.columns[0].source != "finetune":
@@ -247,9 +283,11 @@ def _measured(config: Config, table: Table, column: TableColumn, place: str) -> 
     for key in ("metric", "label"):
         if not getattr(column, key):
             yield f"{place}.{key}: missing"
-    metrics = ESTIMATES if column.source == "smoothness" else _measures(config)
+    metrics = {"smoothness": ESTIMATES, "nve": NVE_METRICS}.get(column.source) or _measures(config)
     if column.metric and metrics and column.metric not in metrics:
         yield f"{place}.metric: {choice(column.metric, metrics)}"
+    if column.source == "nve" and config.nve is None and table.missing is None:
+        yield f"{place}.source: is 'nve'; this edition has no section `nve`"
     maps = ("all", *config.smoothness.maps)
     if column.source == "smoothness" and column.map not in maps and table.missing is None:
         yield f"{place}.map: {choice(column.map, maps)} (smoothness.maps)"
@@ -285,10 +323,30 @@ def _column(config: Config, table: Table, column: TableColumn, place: str) -> It
         for k, target in enumerate(column.targets):
             if target not in known:
                 yield f"{place}.targets.{k}: {choice(target, targets)}"
+    parts = _test_parts(config)
+    for k, part in enumerate(column.parts):
+        if part not in parts:
+            yield f"{place}.parts.{k}: {choice(part, parts)}"
+    yield from _errors(table, column, card, place)
+
+
+def _test_parts(config: Config) -> list[str]:
+    """Names of the test parts of all datasets; a column without data names another's."""
+    sources = (one for card in config.datasets.values() for one in card.sources.values())
+    return sorted({name for one in sources for split in one.parts.values() for name in split.test})
+
+
+def _errors(table: Table, column: TableColumn, card: Card, place: str) -> Iterator[str]:
+    """Which errors a column of fine-tuning shows: quantity and metric."""
     if not card.forces and (table.rows.quantities or column.quantity):
         yield f"{place}.set: is {column.set!r}, of kind {card.kind}; energy and force need forces"
-    metrics = ("", "mae", "rmse", "validation")
+    if column.metric == "relative" and (column.quantity != "energy" or not card.forces):
+        yield f"{place}.metric: is 'relative'; needs quantity energy of a force set"
+    metrics = ("", "mae", "rmse", "relative", "validation")
     if column.metric not in metrics:
         yield f"{place}.metric: {choice(column.metric, metrics[1:])}"
+    per_atom = "energy_per_atom" in (column.quantity, *table.rows.quantities)
+    if column.metric == "validation" and per_atom:
+        yield f"{place}.metric: is 'validation'; energy_per_atom has test errors only"
     if column.metric == "validation" and (table.rows.naive or table.rows.baseline):
         yield f"{place}.metric: is 'validation'; rows naive and baseline have test errors"

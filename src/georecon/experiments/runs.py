@@ -18,6 +18,7 @@ from georecon.experiments.sections import Config
 from georecon.experiments.settings import (
     AnyEncoder,
     FinetuneSettings,
+    NveSettings,
     PretrainSettings,
     Recipe,
     SmoothnessSettings,
@@ -156,4 +157,32 @@ class Runs:
             iterations=section.iterations,
             seed=seed,
             code=code_digest("smoothness", *encoder_modules(encoder)),
+        )
+
+    def nve_settings(self, part: str, target: str, method: str, seed: int) -> NveSettings:
+        """All that dynamics with a fine-tuned model depend on, data and model apart.
+
+        Raises:
+            ConfigError: the edition has no such dynamics.
+        """
+        section = self.config.nve
+        if section is None or (part, target) != (section.set, section.target):
+            raise ConfigError(f"edition {self.config.edition!r} has no dynamics of {part}/{target}")
+        dataset = self.data.dataset_of(part)
+        entry = self.data.card(dataset).target(target)
+        return NveSettings(
+            name=f"nve {part}/{target} {method} seed {seed}",
+            part=part,
+            dataset=dataset,
+            target=target,
+            method=method,
+            unit=entry.unit,
+            head=entry.head,
+            encoder=self.config.encoder,
+            steps=section.steps,
+            timestep_fs=section.timestep_fs,
+            temperature_K=section.temperature_K,
+            starts=section.starts,
+            seed=seed,
+            code=code_digest("nve"),
         )

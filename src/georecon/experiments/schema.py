@@ -20,6 +20,7 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from georecon.data.cards import Card, File, Indices, Parts, Source, Target
+from georecon.data.simulation import Dihedral, Scan, Simulation
 from georecon.experiments.config import adapter
 from georecon.experiments.objective_keys import (
     code_of,
@@ -32,6 +33,7 @@ from georecon.experiments.sections import (
     Config,
     FinetuneSet,
     Method,
+    Nve,
     OtherEncoder,
     Pretrain,
     Role,
@@ -63,6 +65,7 @@ _TABLES: dict[str, type] = {
     "split": Split,
     "train": TrainSettings,
     "smoothness": Smoothness,
+    "nve": Nve,
     "method": Method,
     "table": Table,
     "rows": TableRows,
@@ -74,6 +77,9 @@ _TABLES: dict[str, type] = {
     "parts": Parts,
     "indices": Indices,
     "target": Target,
+    "simulation": Simulation,
+    "scan": Scan,
+    "dihedral": Dihedral,
 }
 
 

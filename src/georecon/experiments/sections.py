@@ -24,7 +24,9 @@ Name = Annotated[str, Key("", pattern="[A-Za-z0-9_]+", words=_FOLDER)]
 MethodName = Annotated[str, Key("", pattern="[a-z0-9_]+", words="lower-case letters, digits and _")]
 Seed = Annotated[int, Key("", at_least=0, at_most=2**63 - 1)]
 SizeKey = Key("molecules", at_least=1)
-QUANTITIES = ("energy", "force")
+SOURCES = ("finetune", "pretrain", "smoothness", "nve")
+NVE_METRICS = ("drift", "fluctuation", "stable_fs", "stable")
+QUANTITIES = ("energy", "energy_per_atom", "force")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +85,7 @@ class Split:
         bool,
         Key(
             "draw the training molecules anew for each seed, from all that neither validate nor "
-            "test; not for rule `index`"
+            "test; for rule `index`: seed k has the published split k"
         ),
     ] = False
 
@@ -100,7 +102,9 @@ class Split:
             )
         if self.rule != "index" and self.number is not None:
             raise KeysError("number", f"is {self.number}; only rule index has numbers: write null")
-        if self.draws and (self.train is None or self.rule == "index"):
+        if self.draws and self.rule == "index" and self.number is not None:
+            raise KeysError("number", f"is {self.number}; draws take the seed's own: write null")
+        if self.draws and self.train is None:
             raise KeysError("draws", "is true; draws need a number of training molecules (train)")
         if self.draws and self.test is None and self.rule == "random":
             raise KeysError("draws", "is true; draws need a number of test molecules (test)")
@@ -159,6 +163,18 @@ class Smoothness:
         Key("standard deviations of the displacement", "Å", filled=True, unique=True),
     ]
     iterations: Annotated[int, Key("power iterations", at_least=1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nve:
+    """Dynamics at constant energy with fine-tuned force models."""
+
+    set: Annotated[str, Key("part whose models run")]
+    target: Annotated[str, Key("molecule of its dataset")]
+    steps: Annotated[int, Key("steps of a run", at_least=10)]
+    timestep_fs: Annotated[float, Key("time step", "fs", above=0, at_most=2.0)]
+    temperature_K: Annotated[float, Key("of the first velocities", "K", above=0)]  # noqa: N815
+    starts: Annotated[int, Key("runs, each from a test frame of its own", at_least=1)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,12 +245,15 @@ class TableRows:
 class TableColumn:
     """Columns of a table: where their numbers come from."""
 
-    source: Annotated[str, Key("stage of the runs", choices=("finetune", "pretrain", "smoothness"))]
+    source: Annotated[str, Key("stage of the runs", choices=SOURCES)]
     set: Annotated[str, Key("finetune: a part in `sets`")] = ""
     targets: Annotated[
         tuple[Text, ...] | Literal["all"],
         Key("finetune: targets of the part's dataset", word="all", filled=True),
     ] = "all"
+    parts: Annotated[
+        tuple[Text, ...], Key("finetune: test parts of a target that has several; all")
+    ] = ()
     quantity: Annotated[
         str | None, Key("finetune, force sets without rows of quantities", choices=QUANTITIES)
     ] = None
@@ -242,7 +261,8 @@ class TableColumn:
     metric: Annotated[
         str,
         Key(
-            "the number; finetune: `mae`, `rmse` or `validation`",
+            "the number; finetune: `mae`, `rmse`, `relative` (of energies: rmse about the mean "
+            "error) or `validation`; nve: `drift`, `fluctuation`, `stable_fs`, `stable`",
             pattern="[a-z0-9_]*",
             words="a name of a number",
         ),
@@ -263,6 +283,10 @@ class Table:
     rows: Annotated[TableRows, Key("rows")]
     columns: Annotated[tuple[TableColumn, ...], Key("columns", filled=True)]
     missing: Annotated[str | None, Key("why all its cells are empty")] = None
+    units: Annotated[
+        Mapping[Annotated[str, Key("", choices=QUANTITIES)], Text],
+        Key("unit of a quantity of force sets in this table, such as meV/Å; the targets' own"),
+    ] = field(default_factory=dict)
     seeds: Annotated[
         tuple[Seed, ...] | None, Key("of its runs; those of `finetune`", filled=True, unique=True)
     ] = None
@@ -294,6 +318,9 @@ class Config:
     methods: Annotated[Mapping[MethodName, Method], Key("pre-training methods", filled=True)]
     tables: Annotated[Mapping[Name, Table], Key("tables", filled=True)]
     datasets: Annotated[Mapping[Name, Card], Key("dataset cards", filled=True)]
+    nve: Annotated[Nve | None, Key("dynamics with fine-tuned force models; none: no such run")] = (
+        None
+    )
     mirror: Annotated[
         str | None, Key("folder or base address with copies of raw files, tried first")
     ] = None

@@ -170,6 +170,30 @@ class PretrainSettings(_RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NveSettings(_RunSettings):
+    """Dynamics at constant energy with one fine-tuned force model.
+
+    Attributes:
+        unit: of the model's energies.
+    """
+
+    name: str
+    part: str
+    dataset: str
+    target: str
+    method: str
+    unit: str
+    head: str
+    encoder: EncoderSettings
+    steps: int
+    timestep_fs: float
+    temperature_K: float  # noqa: N815 - kelvin
+    starts: int
+    seed: int
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FinetuneSettings(_RunSettings):
     """One fine-tuning run."""
 

@@ -23,7 +23,7 @@ STATIONS = {
     "Errors on the test molecules": ("metrics",),
     "Prediction of every test molecule": ("predictions",),
     "Fine-tuned model": ("outputs", "model"),
-    "Run behind the number": ("run finetune", "run smoothness"),
+    "Run behind the number": ("run finetune", "run smoothness", "run nve"),
     "Pre-trained encoder": ("encoder",),
     "Pre-training run": ("run pretrain",),
     "Split": ("split", "leak"),
@@ -31,7 +31,10 @@ STATIONS = {
     "Raw files": ("raw",),
 }
 """Kinds of links at each station, from the number to the raw file."""
-STAGES = ("finetune", "smoothness", "pretrain", "evaluate", "leak", "split", "preprocess", "fetch")
+STAGES = (
+    *("nve", "finetune", "smoothness", "pretrain", "evaluate", "leak", "split", "preprocess"),
+    *("xtb", "fetch"),
+)
 CURVE_POINTS = 40
 OTHER = "Further files and jobs of this chain"
 
