@@ -245,16 +245,20 @@ def _table(config: Config, name: str, table: Table) -> Iterator[str]:
     if len(set(wanted)) < len(wanted):
         yield f"{place}.rows.methods: names a method twice"
     yield from _placeholders(f"{place}.title", table.title, "title")
-    for quantity, unit in table.units.items():
-        allowed = allowed_units("force" if quantity == "force" else "energy")
-        if unit not in allowed:
-            yield f"{place}.units.{quantity}: {choice(unit, allowed)}"
+    yield from _units(table, place)
     if "{title}" in table.title and not any(column.set for column in table.columns):
         yield f"{place}.title: has {{title}}, and no column names a part"
     if table.rows.quantities and table.columns[0].source != "finetune":
         yield f"{place}.columns.0.source: is {table.columns[0].source!r}; quantities need finetune"
     for k, column in enumerate(table.columns):
         yield from _column(config, table, column, f"{place}.columns.{k}")
+
+
+def _units(table: Table, place: str) -> Iterator[str]:
+    for quantity, unit in table.units.items():
+        allowed = allowed_units("force" if quantity == "force" else "energy")
+        if unit not in allowed:
+            yield f"{place}.units.{quantity}: {choice(unit, allowed)}"
 
 
 def _encoders(config: Config, table: Table, rows: list[str]) -> Iterator[str]:
