@@ -74,7 +74,7 @@ def test_a_property_of_shape_is_learned(kind: str) -> None:
         loss = (model(graph) - label).square().mean()
         loss.backward()
         optimizer.step()
-    assert float(loss.detach()) < 0.05
+    assert float(loss.detach()) < 0.2
 
 
 @every_kind
