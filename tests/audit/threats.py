@@ -387,6 +387,16 @@ def relabelled_seeds(folder: Path) -> None:
     remake_tables(folder)
 
 
+def nameless(folder: Path) -> None:
+    """Better metrics; the record calls predictions something else, for no check to look at them."""
+    edit_json(folder / RUN / "metrics.json", lambda m: m["property"].update(mae=0.1))
+
+    def record(found: Json) -> None:
+        found["outputs"]["other"] = found["outputs"].pop("predictions")
+
+    edit_json(folder / RUN / "evaluate.run.json", record)
+
+
 def shorter(record: Json) -> None:
     record["settings"]["train"]["steps"] -= 1
 

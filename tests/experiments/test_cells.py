@@ -161,9 +161,11 @@ def test_test_trajectories_have_seeds_of_their_own(laptop: Experiments) -> None:
     assert (120.0, 150.0, 180.0) in [one.degrees for one in scan.dihedrals]
 
 
-def test_missing_table_gives_its_reason(laptop: Experiments) -> None:
-    cells = laptop.tables.spec("unimol").as_json()["cells"]
-    assert {cell["reason"] for cell in cells} == {laptop.config.tables["unimol"].missing}
+def test_missing_table_gives_its_reason() -> None:
+    found = experiments(tables={"unimol": {"missing": "not today"}})
+    cells = found.tables.spec("unimol").as_json()["cells"]
+    assert {cell["reason"] for cell in cells} == {"not today"}
+    assert found.tables.files("unimol") == []
 
 
 @pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])

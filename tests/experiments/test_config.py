@@ -125,6 +125,52 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"tables": {"unimol": {"rows": {"methods": ["scratch", "geo"]}}}},
         ["tables.unimol.rows", "'geo'", "coord, coord_long, georecon,", "scratch"],
     ),
+    "encoder that there is not": (
+        {"methods": {"unimol": {"encoder": "unimo"}}},
+        ["methods.unimol.encoder: is 'unimo'; allowed: unimol (did you mean 'unimol'?)"],
+    ),
+    "encoder switched off that a table's rows name": (
+        {"methods": {"mine": {"label": "Mine", "encoder": "schnet"}},
+         "tables": {"qm9": {"rows": {"methods": ["mine"], "compare": []}}}},
+        ["methods.mine.encoder: is 'schnet'; allowed: unimol"],
+    ),
+    "architecture that there is not": (
+        {"encoders": {"unimol": {"encoder": {"kind": "schnet"}}}},
+        ["encoders.unimol.encoder.kind: is 'schnet'; allowed: unimol"],
+    ),
+    "size of another architecture": (
+        {"encoders": {"unimol": {"encoder": {"cutoff": 5.0}}}},
+        ["encoders.unimol.encoder.cutoff: unknown key"],
+    ),
+    "another architecture's channels and heads": (
+        {"encoders": {"unimol": {"encoder": {"channels": 30}}}},
+        ["encoders.unimol.encoder.channels: is 30; must be a multiple of "
+         "encoders.unimol.encoder.heads (8)"],
+    ),
+    "objective of another architecture": (
+        {"methods": {"unimol": {"objective": "denoise", "params": {"sigma": 0.1}}}},
+        ["methods.unimol"],
+    ),
+    "objective of another architecture, alone": (
+        {"methods": {"mine": {"label": "Mine", "encoder": "unimol", "objective": "denoise",
+                              "params": {"sigma": 0.1}}}},
+        ["methods.mine.objective: is 'denoise'; allowed: unimol (encoder: unimol)"],
+    ),
+    "Uni-Mol's objective for the equivariant transformer": (
+        {"methods": {"unimol": {"encoder": None}}},
+        ["methods.unimol.objective: is 'unimol'; allowed: conditioned, denoise, frad, reconstruct",
+         "the equivariant transformer"],
+    ),
+    "forces of an encoder without a head for them": (
+        {"tables": {"md17": {"rows": {"methods": ["unimol"], "compare": []}}}},
+        ["sets.force.dataset: is 'xmd17'; encoder unimol has no head for forces",
+         "(method unimol)"],
+    ),
+    "forces of a variant whose encoder has no head for them": (
+        {"methods": {"mine": {"label": "Mine", "of": "unimol", "params": {"noise": 0.5}}},
+         "tables": {"md17": {"rows": {"methods": ["coord", "mine"], "compare": []}}}},
+        ["sets.force.dataset: is 'xmd17'; encoder unimol has no head for forces", "(method mine)"],
+    ),
     "unknown set in a table": (
         {"tables": {"unimol": {"columns": [{"source": "finetune", "set": "props"}]}}},
         ["tables.unimol.columns.0.set", "'props'", "property"],

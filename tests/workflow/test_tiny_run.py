@@ -74,8 +74,8 @@ def test_run_records_match_their_files(finished: Project) -> None:
         assert record["versions"]["torch"]
         assert record["compute"]["device"] == "cpu"
         assert record["started"] <= record["ended"]
-    assert kinds["pretrain"] == 10
-    assert kinds["finetune"] == kinds["evaluate"] == 40
+    assert kinds["pretrain"] == 12
+    assert kinds["finetune"] == kinds["evaluate"] == 43
     assert kinds["smoothness"] == 12
     assert kinds["nve"] == 4
 
@@ -213,15 +213,23 @@ def test_a_comment_a_docstring_and_another_layout_rerun_nothing(working: Project
 def test_an_edited_helper_that_trainings_call_reruns_them(working: Project) -> None:
     working.edit("src/georecon/data/split.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (10, 40, 12)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (12, 43, 12)
     assert "preprocess" not in jobs
 
 
 def test_an_edited_model_reruns_training_but_no_data(working: Project) -> None:
     working.edit("src/georecon/models/encoder.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (10, 40, 12)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (12, 43, 12)
     assert not {"fetch", "xtb", "preprocess", "preprocess_target", "split", "leak"} & set(jobs)
+
+
+def test_an_edited_second_encoder_reruns_its_own_methods(working: Project) -> None:
+    working.edit("src/georecon/models/unimol/pairs.py", lambda text: text + EDIT)
+    jobs = working.planned("--", "tables")
+    assert methods(jobs, "pretrain") == {"unimol", "unimol_georecon"}
+    assert methods(jobs, "finetune") == {"unimol_scratch", "unimol", "unimol_georecon"}
+    assert counts(jobs) == {"pretrain": 2, "finetune": 3, "evaluate": 3, "table": 1}
 
 
 def test_an_edited_objective_reruns_its_methods(working: Project) -> None:

@@ -183,7 +183,8 @@ def _check_run(context: Context, record: Record, device: str) -> str | None:
     )
     found = read_safetensors(weights, outputs["model"].path)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})
-    test = in_order(store, split.test, run.evaluation_batch, run.label)
+    most = run.train.part_atoms
+    test = in_order(store, split.test, run.evaluation_batch, run.label, most)
     again = predict(model.to(device), test, run.recipe, World(device))
     train = store.gather(store.rows(split.train))
     again |= unlearned(train, store.gather(store.rows(split.test)), run.label, run.recipe)

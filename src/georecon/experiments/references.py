@@ -8,17 +8,24 @@ from collections.abc import Iterator
 from georecon.data.card_checks import findings
 from georecon.data.cards import ISOLATED_ATOMS, Card
 from georecon.errors import ConfigError
-from georecon.experiments.methods import Methods
-from georecon.experiments.objective_keys import check, measures, parameters
+from georecon.experiments.methods import Methods, part_fault
+from georecon.experiments.objective_keys import (
+    check,
+    kind_of,
+    measures,
+    objective_names,
+    parameters,
+)
 from georecon.experiments.sections import (
     NVE_METRICS,
     Config,
+    Method,
     Split,
     Sweep,
     Table,
     TableColumn,
 )
-from georecon.experiments.settings import ESTIMATES
+from georecon.experiments.settings import ESTIMATES, ET, encoder_kind
 from georecon.keys import choice, key_hints, refused
 from georecon.units import allowed_units
 
@@ -170,7 +177,19 @@ def _method(config: Config, name: str) -> list[str]:
     except ConfigError as error:
         head, *lines = str(error).splitlines()
         return [line.strip() for line in lines] or [f"{place}.{head}"]
-    return []
+    return [*_kind(config, entry, entry.objective, place)]
+
+
+def _kind(config: Config, entry: Method, objective: str, place: str) -> Iterator[str]:
+    """An objective trains encoders of one architecture."""
+    if entry.encoder is not None and entry.encoder not in config.encoders:
+        return  # said by the tables that have it as a row
+    sizes = config.encoders[entry.encoder].encoder if entry.encoder else config.encoder
+    kind = encoder_kind(sizes)
+    if kind_of(parameters(objective)) != kind:
+        known = [one for one in objective_names() if kind_of(parameters(one)) == kind]
+        words = "the equivariant transformer" if kind == ET else entry.encoder
+        yield f"{place}.objective: {choice(objective, known)} (encoder: {words})"
 
 
 def _sweep(config: Config, sweep: Sweep, place: str) -> Iterator[str]:
@@ -221,19 +240,40 @@ def _table(config: Config, name: str, table: Table) -> Iterator[str]:
     for k, method in enumerate(table.rows.compare):
         if method not in rows or sweep is not None:
             yield f"{place}.rows.compare.{k}: {choice(method, [] if sweep else rows)}"
+    if table.missing is None:
+        yield from _encoders(config, table, [name for name in rows if name in config.methods])
     if len(set(wanted)) < len(wanted):
         yield f"{place}.rows.methods: names a method twice"
     yield from _placeholders(f"{place}.title", table.title, "title")
-    for quantity, unit in table.units.items():
-        allowed = allowed_units("force" if quantity == "force" else "energy")
-        if unit not in allowed:
-            yield f"{place}.units.{quantity}: {choice(unit, allowed)}"
+    yield from _units(table, place)
     if "{title}" in table.title and not any(column.set for column in table.columns):
         yield f"{place}.title: has {{title}}, and no column names a part"
     if table.rows.quantities and table.columns[0].source != "finetune":
         yield f"{place}.columns.0.source: is {table.columns[0].source!r}; quantities need finetune"
     for k, column in enumerate(table.columns):
         yield from _column(config, table, column, f"{place}.columns.{k}")
+
+
+def _units(table: Table, place: str) -> Iterator[str]:
+    for quantity, unit in table.units.items():
+        allowed = allowed_units("force" if quantity == "force" else "energy")
+        if unit not in allowed:
+            yield f"{place}.units.{quantity}: {choice(unit, allowed)}"
+
+
+def _encoders(config: Config, table: Table, rows: list[str]) -> Iterator[str]:
+    """The encoders of a table's rows are there, and can be trained on the parts of its columns."""
+    named = [column.set for column in table.columns if column.set in config.sets]
+    parts = [part for part in named if not config.sets[part].missing]
+    for name in rows:
+        entry = config.methods[name]
+        base = config.methods.get(entry.of or name, entry)
+        encoder = entry.encoder or base.encoder
+        if encoder is not None and encoder not in config.encoders:
+            yield f"methods.{name}.encoder: {choice(encoder, sorted(config.encoders))}"
+            continue
+        faults = [part_fault(config, encoder, part) for part in parts]
+        yield from (f"{fault} (method {name})" for fault in faults if fault)
 
 
 def _placeholders(place: str, text: str, allowed: str) -> Iterator[str]:

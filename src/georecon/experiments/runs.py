@@ -13,14 +13,16 @@ from georecon.data.cards import ISOLATED_ATOMS
 from georecon.data.elements import ATOMIC_NUMBER
 from georecon.errors import ConfigError
 from georecon.experiments.data import Data
-from georecon.experiments.methods import Methods
+from georecon.experiments.methods import Methods, part_fault
 from georecon.experiments.sections import Config
 from georecon.experiments.settings import (
+    AnyEncoder,
     FinetuneSettings,
     NveSettings,
     PretrainSettings,
     Recipe,
     SmoothnessSettings,
+    encoder_modules,
 )
 from georecon.records.code import code_digest
 
@@ -66,6 +68,11 @@ class Runs:
         split = self.data.test_split(part, target).removesuffix(".npz").rsplit("/", 1)[-1]
         return self.folder(paths.LEAK, dataset=self.data.dataset_of(part), split=split)
 
+    def encoder(self, method: str) -> AnyEncoder:
+        """Settings of a method's encoder."""
+        other = self.methods.other_encoder(method)
+        return other.encoder if other else self.config.encoder
+
     def pretrain_settings(self, method: str, seed: int) -> PretrainSettings:
         """All that a pre-training run's numbers depend on, data apart.
 
@@ -75,22 +82,34 @@ class Runs:
         entry = self.methods.entry(method)
         if entry.objective is None:
             raise ConfigError(f"method {method} is not pre-trained")
-        train, factor = self.config.pretrain.train, entry.steps_factor or 1
+        other = self.methods.other_encoder(method)
+        train = other.pretrain if other else self.config.pretrain.train
+        factor = entry.steps_factor or 1
         steps, warmup = round(factor * train.steps), round(factor * train.warmup)
         return PretrainSettings(
             name=f"pretrain {method} seed {seed}",
             method=method,
             objective=entry.objective,
             params=entry.params,
-            encoder=self.config.encoder,
+            encoder=self.encoder(method),
             train=replace(train, steps=steps, warmup=warmup),
             seed=seed,
             code=code_digest("pretrain", f"georecon.objectives.{entry.objective}"),
         )
 
     def finetune_settings(self, part: str, target: str, method: str, seed: int) -> FinetuneSettings:
-        """All that a fine-tuning run's numbers depend on, data and encoder apart."""
+        """All that a fine-tuning run's numbers depend on, data and encoder apart.
+
+        Raises:
+            ConfigError: the method's encoder cannot be trained on this part.
+        """
         dataset, section = self.data.dataset_of(part), self.config.finetune.sets[part]
+        other, recipe = self.methods.other_encoder(method), self.recipe(part, target)
+        if other:  # it has no head for Noisy Nodes
+            recipe = replace(recipe, noise_sigma=0.0)
+        encoder = self.encoder(method)
+        if fault := part_fault(self.config, self.methods.entry(method).encoder, part):
+            raise ConfigError(f"{fault} (method {method})")
         return FinetuneSettings(
             name=f"finetune {part}/{target} {method} seed {seed}",
             part=part,
@@ -98,12 +117,12 @@ class Runs:
             target=target,
             method=method,
             label=self.data.card(dataset).target(target).label,
-            recipe=self.recipe(part, target),
-            encoder=self.config.encoder,
-            train=section.train,
+            recipe=recipe,
+            encoder=encoder,
+            train=other.finetune if other else section.train,
             evaluation_batch=section.evaluation_batch,
             seed=seed,
-            code=code_digest("finetune"),
+            code=code_digest("finetune", *encoder_modules(encoder)),
         )
 
     def recipe(self, part: str, target: str) -> Recipe:
@@ -127,17 +146,17 @@ class Runs:
 
     def smoothness_settings(self, method: str, seed: int) -> SmoothnessSettings:
         """All that a smoothness estimate depends on, data and encoder apart."""
-        section = self.config.smoothness
+        section, encoder = self.config.smoothness, self.encoder(method)
         return SmoothnessSettings(
             name=f"smoothness {method} seed {seed}",
             method=method,
-            encoder=self.config.encoder,
+            encoder=encoder,
             molecules=section.molecules,
             maps=section.maps,
             displacements=section.displacements,
             iterations=section.iterations,
             seed=seed,
-            code=code_digest("smoothness"),
+            code=code_digest("smoothness", *encoder_modules(encoder)),
         )
 
     def nve_settings(self, part: str, target: str, method: str, seed: int) -> NveSettings:

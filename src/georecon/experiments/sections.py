@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 from georecon.data.cards import Card, Text
-from georecon.experiments.settings import MAPS, EncoderSettings, TrainSettings
+from georecon.experiments.settings import (
+    MAPS,
+    EncoderSettings,
+    TrainSettings,
+    UnimolSettings,
+)
 from georecon.keys import Key, KeysError
 
 _FOLDER = "letters, digits and _"
@@ -48,6 +53,15 @@ class Pretrain:
         bool, Key("leave out every molecule whose structure is in a test set of the edition")
     ]
     train: Annotated[TrainSettings, Key("length and rates")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OtherEncoder:
+    """An encoder of another architecture, for the methods that name it."""
+
+    encoder: Annotated[UnimolSettings, Key("architecture and sizes")]
+    pretrain: Annotated[TrainSettings, Key("length and rates of its pre-training")]
+    finetune: Annotated[TrainSettings, Key("of its fine-tuning, on every part")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +185,10 @@ class Method:
     objective: Annotated[
         str | None, Key("a file of `src/georecon/objectives/`; none: from scratch")
     ] = None
+    encoder: Annotated[
+        str | None,
+        Key("a name in `encoders`, and no row of `methods: all`; none: the section `encoder`"),
+    ] = None
     of: Annotated[
         str | None, Key("method that this is a variant of: its entry with some keys changed")
     ] = None
@@ -291,6 +309,9 @@ class Config:
         Key("which dataset plays which part: `pretrain`, and parts under any other names"),
     ]
     encoder: Annotated[EncoderSettings, Key("sizes of the equivariant transformer")]
+    encoders: Annotated[
+        Mapping[Name, OtherEncoder], Key("encoders of other architectures, that methods name")
+    ] = field(default_factory=dict)
     pretrain: Annotated[Pretrain, Key("pre-training")]
     finetune: Annotated[Finetune, Key("fine-tuning")]
     smoothness: Annotated[Smoothness, Key("Lipschitz estimates")]

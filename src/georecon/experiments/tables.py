@@ -340,7 +340,8 @@ class Tables:
         sets = [column.set for column in entry.columns if column.set]
         title = self.data.card(self.data.dataset_of(sets[0])).title if sets else ""
         shown = self._shown_parts(table)
-        words = conditions(self.config, self.data, columns, shown, self.seeds(table))
+        methods = [self.methods.entry(name) for name in dict.fromkeys(row.method for row in rows)]
+        words = conditions(self.config, self.data, columns, shown, self.seeds(table), methods)
         return TableSpec(
             table=table,
             edition=self.config.edition,
