@@ -3,13 +3,29 @@
 The modules beside the folders are the ground: any folder may import them, they import none.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from georecon.library.models import Encoder, Model
+
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> object:
-    """``georecon.load``: imports torch, so only when it is asked for."""
-    if name == "load":
-        from importlib import import_module
+def load(path: str | Path) -> Encoder | Model:
+    """A ready encoder or fine-tuned model from its file (:mod:`georecon.library.models`).
 
-        return import_module("georecon.library.models").load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    Args:
+        path: ``encoder.safetensors`` or ``model.safetensors`` of a run; ``bundle.zip::member`` for
+            one in a bundle.
+
+    Raises:
+        CheckpointError: no such file, or not one of this project, or of another version.
+    """
+    from importlib import import_module  # by name: this file is imported with every module
+
+    found: Encoder | Model = import_module("georecon.library.models").load(path)
+    return found

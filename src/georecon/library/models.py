@@ -222,5 +222,5 @@ def _load(path: Path) -> Encoder | Model:
         return Model(*load_model(path))
     raise CheckpointError(
         f"{path}: format is {kind!r}, allowed: {ENCODER_FORMAT}, {MODEL_FORMAT}; files of before "
-        "26 November 2026 do not say what they are: make them again"
+        "26 November 2026 do not say what they are: train them again"
     )
