@@ -14,7 +14,7 @@ rule audit:
         config=experiments.as_json(),
         expected=EXPECTED,
     message:
-        f"every file of the {EDITION} edition hashed, every cell computed again"
+        f"every file of the {experiments.edition} edition hashed, every cell computed again"
     script:
         "../workflow/scripts/audit.py"
 
