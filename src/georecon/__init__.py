@@ -5,18 +5,14 @@ The modules beside the folders are the ground: any folder may import them, they 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from georecon.library.models import Encoder, Model
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 
 
-def load(path: str | Path) -> Encoder | Model:
-    """A ready encoder or fine-tuned model from its file (:mod:`georecon.library.models`).
+def load(path: str | Path) -> Any:
+    """A ready ``Encoder`` or fine-tuned ``Model`` of :mod:`georecon.library.models` from its file.
 
     Args:
         path: ``encoder.safetensors`` or ``model.safetensors`` of a run; ``bundle.zip::member`` for
@@ -27,5 +23,4 @@ def load(path: str | Path) -> Encoder | Model:
     """
     from importlib import import_module  # by name: this file is imported with every module
 
-    found: Encoder | Model = import_module("georecon.library.models").load(path)
-    return found
+    return import_module("georecon.library.models").load(path)
