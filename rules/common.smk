@@ -13,6 +13,7 @@ from georecon.reporting.figures.inputs import (
     notebook_digest,
 )
 from georecon.reporting.expected import load_expected
+from georecon.reporting.published_rows import check_published, published_json
 from georecon.reporting.summary import banner
 from georecon.reporting.web.plan import site_plan
 
@@ -22,6 +23,7 @@ NOTEBOOKS = ROOT / "reports" / "notebooks"
 FIGURES = figure_names(NOTEBOOKS)
 TABLES = experiments.tables.names()
 EXPECTED = load_expected(ROOT / "reports" / "expected")
+PUBLISHED = ROOT / "reports" / "published"
 
 values = RuleValues(experiments)
 limits = JobLimits(SITE, experiments.config.gpus)

@@ -12,6 +12,6 @@ with job(snakemake.log[0]):
     files, output, params = snakemake.input, snakemake.output, snakemake.params
     settings = {"table": snakemake.wildcards.table, "spec": sha256_json(params.spec)}
     record = RunRecord("table", settings | {"code": params.code}, {path: path for path in files})
-    table = build(TableSpec.from_json(params.spec), list(files.leaks))
+    table = build(TableSpec.from_json(params.spec), list(files.leaks), params.published)
     write_table(table, Path(output.json).with_suffix(""))
     record.write(output.record, {n: path for n, path in output.items() if n != "record"})

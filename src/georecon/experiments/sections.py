@@ -20,6 +20,8 @@ MethodName = Annotated[str, Key("", pattern="[a-z0-9_]+", words="lower-case lett
 Seed = Annotated[int, Key("", at_least=0, at_most=2**63 - 1)]
 SizeKey = Key("molecules", at_least=1)
 QUANTITIES = ("energy", "force")
+GRADES = ("A", "B", "C")
+"""Of published values: the paper's own table, a transcript of it, extracted by a machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,6 +250,10 @@ class Table:
     seeds: Annotated[
         tuple[Seed, ...] | None, Key("of its runs; those of `finetune`", filled=True, unique=True)
     ] = None
+    published: Annotated[
+        tuple[Text, ...],
+        Key("files of `reports/published` whose values stand below the rows", unique=True),
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -273,6 +279,14 @@ class Config:
     methods: Annotated[Mapping[MethodName, Method], Key("pre-training methods", filled=True)]
     tables: Annotated[Mapping[Name, Table], Key("tables", filled=True)]
     datasets: Annotated[Mapping[Name, Card], Key("dataset cards", filled=True)]
+    published: Annotated[
+        tuple[Annotated[str, Key("", choices=GRADES)], ...],
+        Key(
+            "grades of published values that tables show: A the paper's own table, B a transcript "
+            "of it, C extracted by a machine; `[]`: none",
+            unique=True,
+        ),
+    ] = ("A", "B")
     mirror: Annotated[
         str | None, Key("folder or base address with copies of raw files, tried first")
     ] = None

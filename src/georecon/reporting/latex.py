@@ -49,7 +49,8 @@ class _Piece:
 def latex(table: Mapping[str, Any]) -> str:
     """A table's JSON as ``table`` environments with booktabs rules."""
     found = layout(table)
-    pieces = [piece for block in (found.main, *found.differences) for piece in _pieces(block)]
+    blocks = (found.main, *filter(None, [found.published]), *found.differences)
+    pieces = [piece for block in blocks for piece in _pieces(block)]
     words = f"{found.title}. {' '.join(found.sentences)}"
     floats: list[list[_Piece]] = [[]]
     room = _HEIGHT - _LINE * width(words) * _CHARACTER / _WIDTH

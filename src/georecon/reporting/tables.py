@@ -99,12 +99,13 @@ def fill_cell(cell: CellSpec, unit: str) -> Json:
     }
 
 
-def build(spec: TableSpec, leaks: list[str]) -> Json:
+def build(spec: TableSpec, leaks: list[str], published: Sequence[Json] = ()) -> Json:
     """Fill a table specification.
 
     Args:
         spec: what the table is made of.
         leaks: leak reports of the test sets behind it; their counts join the caption.
+        published: rows of others' values from ``published_json``; no statistic knows them.
 
     Raises:
         DataError: a file lacks a number, or runs that are compared do not belong together.
@@ -116,6 +117,7 @@ def build(spec: TableSpec, leaks: list[str]) -> Json:
         "caption": " ".join([spec.caption, *leak_sentences(leaks)]),
         "cells": cells,
         "comparison": compare(spec, values_by_seed(cells)).as_json() if spec.compare else None,
+        "published": list(published),
     }
 
 

@@ -144,7 +144,9 @@ def write_page(root: Path, found: Experiments, *, live: bool = False) -> Path:
     before = Path.cwd()
     os.chdir(root)
     try:
-        plan = site_plan(found, ["errors_by_method", "not_made"])
+        plan = site_plan(
+            found, ["errors_by_method", "not_made"], toy.ROOT / "reports" / "published"
+        )
         write_site(plan, EXPECTED, page, root=Path(), live=live)
     finally:
         os.chdir(before)
