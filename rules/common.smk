@@ -36,6 +36,7 @@ def here(pattern):
 
 RESULTS = here(paths.RESULTS)
 PRETRAIN = here(paths.PRETRAIN)  # .../pretrain/{method}/seed{seed}
+ENCODER = here(paths.ENCODER)  # .../encoders/{method}
 FINETUNE = here(paths.FINETUNE)  # .../finetune/{part}/{target}/{method}/seed{seed}
 SMOOTHNESS = here(paths.SMOOTHNESS)  # .../smoothness/{method}/seed{seed}
 TABLE = here(paths.TABLE)  # .../tables/{table}

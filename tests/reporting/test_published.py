@@ -198,8 +198,9 @@ def test_a_presumed_unit_is_never_converted(tmp_path: Path) -> None:
 
 BETTER = [
     {
-        "label": "Published", "method": "Published", "unit": "", "grade": "A", "source": "S, table 1",
-        "read_where": "R", "note": "Another encoder.", "settings": "Split there: other.",
+        "label": "Published", "method": "Published", "unit": "", "grade": "A",
+        "source": "S, table 1", "read_where": "R", "note": "Another encoder.",
+        "settings": "Split there: other.",
         "cells": [{"column": t, "value": 1e-6, "std": None} for t in TARGETS],
     }
 ]  # fmt: skip

@@ -68,12 +68,21 @@ def _finetune_records(e: Experiments, table: str, method: str, column: Column) -
 
 
 def _encoder(e: Experiments, method: str, seed: int) -> dict[str, str]:
-    if not e.methods.is_pretrained(method):
-        return {}
-    return {"encoder": f"{e.runs.pretrain_folder(method, seed)}/encoder.safetensors"}
+    file = e.runs.encoder(method, seed)
+    return {} if file is None else {"encoder": file}
 
 
 def _pretrain_records(e: Experiments, method: str, seed: int) -> dict[str, Wanted]:
+    if (file := e.methods.encoder_file(method)) is not None:
+        settings = e.runs.encoder_settings(method).as_json()
+        name = f"{paths.ENCODER_FILES}/{file.name}"
+        card = e.data.card_file(paths.ENCODER_FILES, str(file.name))
+        fetched = {"dataset": paths.ENCODER_FILES, "file": identity(card)}
+        run = f"{e.runs.encoder_folder(method)}/run.json"
+        return {
+            run: Wanted(settings, {"raw": e.runs.encoder_raw(method)}),
+            f"{paths.RECORD.format(stage='fetch')}/{name}.json": Wanted(fetched),
+        }
     if not e.methods.is_pretrained(method):
         return {}
     inputs = {"store": f"{e.data.pretrain_store()}/manifest.json", "split": e.data.pretrain_split()}

@@ -65,16 +65,16 @@ def _outliers(card: Card) -> dict[str, float]:
 
 
 def _complete_source(dataset: str, name: str, source: Source) -> Source:
-    files = {role: _named(file) for role, file in source.files.items()}
+    files = {role: named(file) for role, file in source.files.items()}
     lists = source.indices
     if lists is not None:
-        lists = replace(lists, train=_named(lists.train), test=_named(lists.test))
+        lists = replace(lists, train=named(lists.train), test=named(lists.test))
     where = f"datasets.{dataset}.sources.{name}.raw_units"
     units = {key: _known_unit(unit, f"{where}.{key}") for key, unit in source.raw_units.items()}
     return replace(source, files=files, raw_units=units, indices=lists)
 
 
-def _named(file: File) -> File:
+def named(file: File) -> File:
     """A file of the user's own is called as at its place."""
     if file.name is not None or not file.local:
         return file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from georecon.data.card_checks import named
 from georecon.experiments.data import Data
 from georecon.experiments.references import PRETRAIN
 from georecon.experiments.sections import Config
@@ -33,6 +34,12 @@ def conditions(
             f"{entry.label}: {round(entry.steps_factor * train.steps)} steps."
             for entry in config.methods.values()
             if entry.steps_factor is not None
+        ]
+        sentences += [
+            f"{entry.label}: the encoder of {named(entry.encoder_file).name}, the same for all "
+            "seeds."
+            for entry in config.methods.values()
+            if entry.encoder_file is not None and entry.encoder_file.missing is None
         ]
         if config.pretrain.exclude_leaks:
             sentences.append("Structures of the test sets were removed from pre-training.")

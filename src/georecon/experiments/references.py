@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from georecon.data.card_checks import findings
-from georecon.data.cards import ISOLATED_ATOMS, Card
+from georecon.data.card_checks import findings, named
+from georecon.data.cards import ISOLATED_ATOMS, Card, File
 from georecon.errors import ConfigError
 from georecon.experiments.methods import Methods
 from georecon.experiments.objective_keys import check, parameters
-from georecon.experiments.sections import Config, Split, Sweep, Table, TableColumn
+from georecon.experiments.sections import Config, Method, Split, Sweep, Table, TableColumn
 from georecon.keys import choice, key_hints, refused
+from georecon.paths import ENCODER_FILES
 
 PRETRAIN = "pretrain"
 """The part whose dataset encoders are pre-trained on; all other parts are fine-tuned on."""
@@ -34,6 +35,8 @@ def check_references(config: Config) -> None:
     for name, table in config.tables.items():
         lines += _table(config, name, table)
     lines += [line for card in config.datasets.values() for line in findings(card)]
+    if ENCODER_FILES in config.datasets:
+        lines.append(f"datasets.{ENCODER_FILES}: the name is taken: of files of encoders")
     lines += _splits(config)
     if lines:
         raise refused(dict.fromkeys(lines))
@@ -125,6 +128,8 @@ def _method(config: Config, name: str) -> list[str]:
     """An entry of ``methods``: its objective, or the method that it is a variant of."""
     methods = config.methods
     entry, place = methods[name], f"methods.{name}"
+    if entry.encoder_file is not None:
+        return _encoder_file(methods, name)
     if entry.of is not None:
         base = methods.get(entry.of)
         if entry.objective is not None or base is None or base.objective is None:
@@ -139,6 +144,28 @@ def _method(config: Config, name: str) -> list[str]:
         head, *lines = str(error).splitlines()
         return [line.strip() for line in lines] or [f"{place}.{head}"]
     return []
+
+
+def _encoder_file(methods: Mapping[str, Method], name: str) -> list[str]:
+    """A method whose encoder comes from a file: it has no pre-training of its own."""
+    entry = methods[name]
+    place, file = f"methods.{name}", entry.encoder_file or File()
+    keys = ("objective", "of", "params", "steps_factor")
+    lines = [f"{place}.{k}: a method has this or encoder_file" for k in keys if getattr(entry, k)]
+    if name == _SCRATCH:
+        lines.append(f"{place}.encoder_file: {_SCRATCH} is the encoder without any training")
+    if named(file).name is None:
+        lines.append(f"{place}.encoder_file: needs `local` (a path) or `name`")
+    for other, method in methods.items():
+        theirs = method.encoder_file or file
+        if theirs != file and named(theirs).name == named(file).name:
+            lines.append(f"{place}.encoder_file.name: is that of {other}, another file")
+    unused = ("package", "path", "member", "computed", "expected_molecules", "no_forces")
+    return lines + [
+        f"{place}.encoder_file.{key}: only a file of a dataset has it"
+        for key in unused
+        if getattr(file, key)
+    ]
 
 
 def _sweep(config: Config, sweep: Sweep, place: str) -> Iterator[str]:

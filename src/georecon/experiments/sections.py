@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from georecon.data.cards import Card, Text
+from georecon.data.cards import Card, File, Text
 from georecon.experiments.settings import MAPS, EncoderSettings, TrainSettings
 from georecon.keys import Key, KeysError
 
@@ -151,7 +151,7 @@ class Smoothness:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
-    """A pre-training method, or a variant of one."""
+    """A method: an objective to pre-train with, a variant of one, or an encoder from a file."""
 
     label: Annotated[str, Key("name in tables")]
     objective: Annotated[
@@ -159,6 +159,13 @@ class Method:
     ] = None
     of: Annotated[
         str | None, Key("method that this is a variant of: its entry with some keys changed")
+    ] = None
+    encoder_file: Annotated[
+        File | None,
+        Key(
+            "file that its encoder comes from, in place of pre-training: `name` and `urls`, or "
+            "`local`; see Encoders from files"
+        ),
     ] = None
     params: Annotated[Mapping[Text, object], Key("parameters of the objective")] = field(
         default_factory=dict

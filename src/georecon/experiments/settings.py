@@ -130,6 +130,16 @@ class PretrainSettings(_RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderFileSettings(_RunSettings):
+    """An encoder that comes from a file; ``encoder`` is what it must be."""
+
+    name: str
+    method: str
+    encoder: EncoderSettings
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FinetuneSettings(_RunSettings):
     """One fine-tuning run."""
 

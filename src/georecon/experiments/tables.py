@@ -218,8 +218,11 @@ class Tables:
         if reason is None and column.test_part and "force" in (row.quantity, column.quantity):
             dataset = self.data.dataset_of(column.part)
             reason = self.data.no_forces(dataset, column.target, column.test_part)
+        reason = reason or self.methods.missing(row.method)
+        if reason is None and column.ratio_to is not None:
+            reason = self.methods.missing(column.ratio_to)
         if reason is None and column.source == "pretrain":
-            reason = None if self.methods.is_pretrained(row.method) else "not pre-trained"
+            reason = self._no_pretraining(row.method)
         if reason is not None:
             return CellSpec(row=row.key, column=column.key, reason=reason)
         if column.source == "finetune":
@@ -242,6 +245,14 @@ class Tables:
             unit=column.unit,
             divide_by={k: self.smoothness_file(other, k) for k in seeds} if other else {},
         )
+
+    def _no_pretraining(self, method: str) -> str | None:
+        """Why a method has no losses of pre-training, or None."""
+        if self.methods.is_pretrained(method):
+            return None
+        if self.methods.encoder_file(method) is not None:
+            return "not pre-trained here, the encoder comes from a file"
+        return "not pre-trained"
 
     def seeds(self, table: str) -> tuple[int, ...]:
         """Seeds of a table's runs."""

@@ -25,13 +25,16 @@ STATIONS = {
     "Fine-tuned model": ("outputs", "model"),
     "Run behind the number": ("run finetune", "run smoothness"),
     "Pre-trained encoder": ("encoder",),
-    "Pre-training run": ("run pretrain",),
+    "Pre-training run": ("run pretrain", "run import_encoder"),
     "Split": ("split", "leak"),
     "Store of molecules": ("store",),
     "Raw files": ("raw",),
 }
 """Kinds of links at each station, from the number to the raw file."""
-STAGES = ("finetune", "smoothness", "pretrain", "evaluate", "leak", "split", "preprocess", "fetch")
+STAGES = (
+    *("finetune", "smoothness", "pretrain", "import_encoder", "evaluate", "leak", "split"),
+    *("preprocess", "fetch"),
+)
 CURVE_POINTS = 40
 OTHER = "Further files and jobs of this chain"
 
