@@ -256,5 +256,5 @@ def _digest_here(record: Record) -> str | None:
             return code_digest(stage, f"georecon.objectives.{objective}") if named else None
         return "no such objective"
     if stage == "figure":  # its notebook draws; as the rule says
-        return code_digest(stage, "georecon.reporting.figures.draw")
+        return code_digest(stage, "georecon.reporting.figures.shared")
     return code_digest(stage)

@@ -289,20 +289,25 @@ class Tables:
         """A whole table, ready to be filled: title, caption, rows, columns, cells."""
         entry = self.config.tables[table]
         rows, columns = self.rows(table), self.columns(table)
-        sets = [column.set for column in entry.columns if column.set]
-        title = self.data.card(self.data.dataset_of(sets[0])).title if sets else ""
         shown = self._shown_parts(table)
         words = conditions(self.config, self.data, columns, shown, self.seeds(table))
         return TableSpec(
             table=table,
             edition=self.config.edition,
-            title=entry.title.replace("{title}", title.split(",")[0]),
+            title=self.title(table),
             caption=f"{entry.caption} {words}",
             rows=tuple(rows),
             columns=tuple(columns),
             cells=tuple(self.cell(table, row, column) for row in rows for column in columns),
             compare=entry.rows.compare,
         )
+
+    def title(self, table: str) -> str:
+        """Title of a table, with that of its first column's dataset."""
+        entry = self.config.tables[table]
+        sets = [column.set for column in entry.columns if column.set]
+        title = self.data.card(self.data.dataset_of(sets[0])).title if sets else ""
+        return entry.title.replace("{title}", title.split(",")[0])
 
     def _shown_parts(self, table: str) -> list[str]:
         """Parts whose fine-tuned errors a table shows."""
