@@ -16,6 +16,7 @@ from georecon.experiments.experiments import Experiments
 from georecon.experiments.sections import Finetune
 from georecon.files import write_json
 from georecon.reporting.figures.inputs import figure_names, figure_spec
+from georecon.reporting.published_rows import published_json
 from georecon.reporting.tables import build, write_table
 from georecon.stages.evaluate import errors, prediction_table
 
@@ -171,5 +172,6 @@ def write_results(experiments: Experiments, molecules: int = 40) -> None:
             _smoothness(path / "metrics.json", experiments)
         write_json(path / "run.json", _record(path / "run.json"))
     for name in experiments.config.tables:
-        table = build(experiments.tables.spec(name), [])
+        published = published_json(experiments, ROOT / "reports" / "published", name)
+        table = build(experiments.tables.spec(name), [], published)
         write_table(table, Path(f"results/{experiments.edition}/tables/{name}"))

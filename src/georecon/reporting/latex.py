@@ -60,7 +60,16 @@ def latex(table: Mapping[str, Any]) -> str:
             room = _HEIGHT - 4 * _LINE
         floats[-1].append(piece)
         room -= piece.height
-    return "\n".join(_float(found, own, number) for number, own in enumerate(floats))
+    texts = [_float(found, own, number) for number, own in enumerate(floats)]
+    return "\n".join([*texts, *_sources(found)])
+
+
+def _sources(found: Layout) -> Iterator[str]:
+    """Where others' values are from: text that may break over pages, which no caption can."""
+    if found.sources:
+        words = latex_words(" ".join(found.sources), _LONGEST_IN_CAPTION)
+        label = f"tab:{latex_label(found.name)}"
+        yield f"{{\\footnotesize\\sloppy\\noindent Table~\\ref{{{label}}}. {words}\\par}}\n"
 
 
 def _float(found: Layout, pieces: Sequence[_Piece], number: int) -> str:

@@ -61,6 +61,7 @@ class Layout:
         published: others' values, under those of its columns that have some.
         differences: one block for each row that others are compared with.
         sentences: caption, how numbers and marks are to be read, why cells are empty.
+        sources: of others' values, and what differs there; empty without any.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Layout:
     published: Block | None
     differences: list[Block]
     sentences: list[str]
+    sources: list[str]
 
 
 def layout(table: Mapping[str, Any]) -> Layout:
@@ -89,8 +91,8 @@ def layout(table: Mapping[str, Any]) -> Layout:
             table["caption"],
             *reading_sentences(table),
             *empty_sentences(table),
-            *published_sentences(table),
         ],
+        sources=published_sentences(table),
     )
 
 

@@ -26,7 +26,10 @@ def markdown(table: Mapping[str, Any]) -> str:
     found = layout(table)
     caption, *sentences = found.sentences
     lines = [f"### {markdown_escape(found.title)}", "", *_grid(found.main)]
-    for block in (*filter(None, [found.published]), *found.differences):
+    if found.published:
+        lines += ["", f"{found.published.title}:", "", *_grid(found.published), ""]
+        lines += [f"- {markdown_escape(source)}" for source in found.sources]
+    for block in found.differences:
         lines += ["", f"{markdown_escape(block.title)}:", "", *_grid(block)]
     lines += ["", markdown_escape(" ".join([caption, *sentences]))]
     return "\n".join(lines) + "\n"
