@@ -58,12 +58,12 @@ lint: setup
 	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi; \
 	echo "lint: all clean"
 
-# each writes its numbers to benchmarks/results, train_step and floor one file for each processor; page.py puts
+# each writes its numbers to benchmarks/results, those of the second loop one file for each processor; page.py puts
 # them into docs/performance.md
 bench: setup
 	@mkdir -p benchmarks/results; for name in sdf growth precision optimizer gpu_step; do echo "== $$name"; \
 	$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json || echo "== $$name: no numbers"; done; \
-	for name in train_step floor; do echo "== $$name"; \
+	for name in train_step floor memory; do echo "== $$name"; \
 	$(BIN)/python benchmarks/$$name.py --json benchmarks/results || echo "== $$name: no numbers"; done; \
 	$(BIN)/python benchmarks/page.py
 

@@ -4,7 +4,8 @@ The cases of train_step.py at the sizes that a GPU is used for, with AdamW, in a
 run: molecules/s (median and quartiles), peak memory, the ratio to each of the others, whether 50
 steps give the same weights bit by bit when they are run twice, and the hours that 400,000 GeoRecon
 steps of 70 molecules would take. Needs the stores that ``make`` makes; torchmd-net is left out
-where it is not installed (``pip install torchmd-net``). Prints a table; ``--json FILE`` writes it.
+where it is not installed (``pip install torchmd-net``). Prints a table, case by
+case; ``--json FILE`` writes it.
 Without a GPU it says so and measures nothing.
 """
 
@@ -144,7 +145,7 @@ def show(name: str, case: dict[str, Any]) -> None:
         print(f"    {variant}: {median:.0f} molecules/s ({low:.0f} to {high:.0f}), "
               f"{memory:.0f} MB, same bits twice: {same}{projected}")  # fmt: skip
     for pair, (low, median, high) in case["times_faster_than"].items():
-        print(f"    {pair}: {median:.2f} ({low:.2f} to {high:.2f})")
+        print(f"    {pair}: {median:.2f} ({low:.2f} to {high:.2f})", flush=True)
 
 
 def available() -> list[str]:
@@ -162,7 +163,7 @@ def available() -> list[str]:
 def main() -> None:
     """Run all cases."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", help="file for the numbers; - for standard output")
+    parser.add_argument("--json", help="file for the numbers")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10, help="steps of a round")
     options = parser.parse_args()
@@ -171,15 +172,14 @@ def main() -> None:
         return
     need_stores()
     prepare_torch(torch.get_num_threads())
-    names = available()
-    cases = {case.name: measure(case, names, options.rounds, options.steps) for case in CASES}
+    names, cases = available(), {}
     use("triton")
-    report = {"torch": torch.__version__, "compute": compute_device(), "cases": cases}
-    if not publish(report, options.json):
-        return
-    print(f"{report['compute']['name']}, torch {torch.__version__}")
-    for name, case in cases.items():
-        show(name, case)
+    compute = compute_device()
+    print(f"{compute['name']}, torch {torch.__version__}", flush=True)
+    for case in CASES:
+        cases[case.name] = measure(case, names, options.rounds, options.steps)
+        show(case.name, cases[case.name])
+    publish({"torch": torch.__version__, "compute": compute, "cases": cases}, options.json)
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def _dense_pairs(pos: Tensor, ptr: Tensor, cutoff: float, max_neighbors: int) ->
     near = (squared < cutoff**2) & filled[:, :, None] & filled[:, None, :]
     if size > max_neighbors:
         masked = squared.masked_fill(~near, torch.inf)
-        farthest = masked.kthvalue(max_neighbors, dim=-1).values
+        farthest = masked.topk(max_neighbors, dim=-1, largest=False).values.amax(-1)
         near &= squared <= farthest[..., None]
     used = (near | near.mT).triu(1)
     used[:, 0, 0] = True  # the pair of all self loops

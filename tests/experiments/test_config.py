@@ -274,6 +274,21 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "title with an open brace": (
         {"tables": {"md17": {"title": "{title"}}}, ["tables.md17.title: is '{title'"]
     ),
+    "measure of a pre-training that no objective has": (
+        {"tables": {"controls": {"columns": [
+            {"source": "pretrain", "metric": "val_code_usge", "label": "x"}]}}},
+        ["tables.controls.columns.0.metric: is 'val_code_usge'", "mean 'val_code_usage'?"],
+    ),
+    "measure of training that no objective has": (
+        {"tables": {"controls": {"columns": [
+            {"source": "pretrain", "metric": "train_denoize", "label": "x"}]}}},
+        ["tables.controls.columns.0.metric: is 'train_denoize'", "did you mean 'train_denoise'?"],
+    ),
+    "estimate of smoothness that there is not": (
+        {"tables": {"smoothness": {"columns": [
+            {"source": "smoothness", "metric": "scale_fre", "label": "x"}]}}},
+        ["tables.smoothness.columns.0.metric: is 'scale_fre'", "did you mean 'scale_free'?"],
+    ),
     "title with braces of a set that there is none of": (
         {"tables": {"smoothness": {"title": "{title}: x"}}},
         ["tables.smoothness.title: has {title}, and no column names a part"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from georecon.files import read_json, write_json
 from georecon.reporting.claims import claims_json, verdicts
 from georecon.reporting.expected import load_expected
+from georecon.reporting.texts import markdown
 from tests import toy_results as toy
 from tests.frame.repository import load_script
 from tests.projects import ROOT
@@ -73,3 +75,52 @@ def test_the_readme_has_the_part_once(script: ModuleType) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count(script.BEGIN) == text.count(script.END) == 1
     assert text.index(script.BEGIN) < text.index(script.END)
+
+
+# ---- docs/publish_run.py ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def publisher(results: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, and the forms of the made-up tables that it copies."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    for path in results.glob("tables/*.json"):
+        path.with_suffix(".md").write_text(markdown(read_json(path)))
+        path.with_suffix(".csv").write_text("")
+    (results / "figures").mkdir(exist_ok=True)
+    (results / "figures/qm9_x.png").write_bytes(b"png")
+    return load_script(ROOT / "docs/publish_run.py")
+
+
+def test_a_published_edition_has_all_tables_records_and_notes(
+    publisher: ModuleType, results: Path, tmp_path: Path
+) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for notes in ("\n", "\nRead this first.\n"):
+        publisher.main(["tiny", "--results", str(results), "--docs", str(docs)])
+        text = (docs / "tiny.md").read_text()
+        assert publisher.NOTES_BEGIN + "\n" in text
+        edited = text.replace(publisher.NOTES_BEGIN + "\n", publisher.NOTES_BEGIN + notes)
+        (docs / "tiny.md").write_text(edited)
+    publisher.main(["tiny", "--results", str(results), "--docs", str(docs)])
+    text = (docs / "tiny.md").read_text()
+    assert "Read this first." in text
+    assert "![qm9_x](tiny/figures/qm9_x.png)" in text
+    for path in results.glob("tables/*.json"):
+        assert (docs / "tiny/tables" / path.name).read_bytes() == path.read_bytes()
+    first = (docs / "tiny/records.tar.xz").read_bytes()
+    with tarfile.open(docs / "tiny/records.tar.xz") as archive:
+        names = archive.getnames()
+    made = {p.relative_to(results).as_posix() for p in results.glob("finetune/*/*/*/*/run.json")}
+    assert made <= set(names)
+    publisher.main(["tiny", "--results", str(results), "--docs", str(docs)])
+    assert (docs / "tiny/records.tar.xz").read_bytes() == first
+
+
+def test_an_edition_too_large_for_the_repository_is_refused(
+    publisher: ModuleType, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "LIMIT", 100)
+    with pytest.raises(SystemExit, match="bytes, allowed 100"):
+        publisher.main(["tiny", "--results", str(results), "--docs", str(tmp_path)])

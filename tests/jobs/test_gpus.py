@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from georecon.errors import ConfigError
-from georecon.jobs import gpus
+from georecon.jobs import gpus, job
 from georecon.jobs.gpus import check_gpus, own_gpus, refuse_start, visible_gpus, why_no_gpus
 from georecon.jobs.job import prepare_torch
 
@@ -158,6 +158,19 @@ def test_a_job_with_fewer_gpus_than_it_asks_for_is_refused(
     assert str(error.value).startswith(words)
     assert str(error.value).endswith("GEORECON_DEVICE=cpu allows the CPU")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_cuda_adds_in_a_fixed_order(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "check_gpus", lambda gpus: None)
+    monkeypatch.setenv("GEORECON_DEVICE", device)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    threads = torch.get_num_threads()
+    try:
+        assert prepare_torch(threads) == device
+        assert torch.are_deterministic_algorithms_enabled() is (device == "cuda")
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

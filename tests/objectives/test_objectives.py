@@ -56,6 +56,7 @@ VARIANTS = [
     {"depth": 0, "fusion": "concat"},
     {"hide_types": False},
     {"clean_target": "types"},
+    {"clean_target": "shared"},
     {"passes": 2},
     {"detach": True},
 ]
@@ -229,6 +230,16 @@ def test_passes_of_one_batch_are_those_of_three(
         ), "a twin with the edges of another pass"
 
 
+def test_a_shared_clean_head_has_the_weights_of_the_denoising_head() -> None:
+    own, shared = (make("reconstruct", clean_target=target) for target in ("zero", "shared"))
+    graph = eight()
+    right = shared.denoise_head(*shared.encoder(graph), graph).square().mean()
+    torch.testing.assert_close(shared(graph, NoiseSource(1, 0))["clean"], right)
+    head = sum(p.numel() for p in shared.denoise_head.parameters())
+    sizes = [sum(p.numel() for p in one.parameters()) for one in (own, shared)]
+    assert sizes[0] - sizes[1] == head
+
+
 def test_clean_head_with_types_as_target_starts_at_chance_and_learns() -> None:
     objective = make("reconstruct", clean_target="types", weights=dict(
         zip(("reconstruct", "denoise", "clean"), (0.0, 0.0, 1.0), strict=True)))  # fmt: skip
@@ -343,7 +354,7 @@ def test_denoising_an_untrained_head_of_zeros_costs_one() -> None:
         ("reconstruct", {**RECONSTRUCT, "pooling": "max"}, "mean, sum"),
         ("reconstruct", {**RECONSTRUCT, "fusion": "gate"}, "film"),
         ("reconstruct", {**RECONSTRUCT, "passes": 4}, "2, 3"),
-        ("reconstruct", {**RECONSTRUCT, "clean_target": "charge"}, "zero, types"),
+        ("reconstruct", {**RECONSTRUCT, "clean_target": "charge"}, "zero, shared, types"),
         ("frad", {"sigma": 0.04}, "sigma_torsion"),
         ("reconstruct", {**RECONSTRUCT, "weights": {"reconstruct": 1.0}}, "clean"),
         ("reconstruct", {"sigma": 0.04}, "sigma_rec"),

@@ -149,7 +149,7 @@ def test_values_stand_under_their_column_in_its_unit() -> None:
     assert md17["Force [kcal/mol/Å], Frad"]["cells"]["salicylic"]["value"] == 0.1081
     nequip = md17["Force [kcal/mol/Å], NequIP (l=3)"]["cells"]["aspirin"]
     assert nequip["value"] == pytest.approx(8.2e-3 * 23.06, rel=0.01)
-    assert nequip["value"] == 0.19  # as many digits as were published
+    assert nequip["value"] == 0.189  # a digit more than was published
     qm9 = block(experiments(), "qm9")
     assert qm9["PVD: TorchMD-NET with pre-training (= Coord, authors' own)"]["cells"]["homo"][
         "value"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from georecon.experiments.settings import EncoderSettings, SmoothnessSettings
+from georecon.experiments.settings import ESTIMATES, EncoderSettings, SmoothnessSettings
 from georecon.graph import MolGraph, composition_keys
 from georecon.models.encoder import EquivariantTransformer
 from georecon.stages.smoothness import (
@@ -124,6 +124,7 @@ def test_scale_free_estimate_ignores_the_size_of_the_code(
     assert found[1]["spectral_mean"] == pytest.approx(50 * found[0]["spectral_mean"], rel=1e-9)
     assert found[1]["scale_free"] == pytest.approx(found[0]["scale_free"], rel=1e-9)
     assert found[0]["scale_free"] == pytest.approx(found[0]["spectral_mean"] / found[0]["spread"])
+    assert tuple(found[0]) == ESTIMATES, "the names that a table may ask for"
 
 
 @pytest.mark.parametrize("name", MAPS)

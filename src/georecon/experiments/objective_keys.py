@@ -58,6 +58,13 @@ def declared(name: str) -> type:
     return found
 
 
+def measures(name: str) -> tuple[str, ...] | None:
+    """What an objective measures on held-out molecules; None where no description says so."""
+    known = _descriptions().get(name)
+    current = known is not None and known["code"] == code_of(name)
+    return tuple(known["measures"]) if current else None
+
+
 def code_of(name: str) -> str:
     """Digest of what an objective's file says."""
     return meaning_digest(FOLDER / f"{name}.py")

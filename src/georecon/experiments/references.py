@@ -9,8 +9,9 @@ from georecon.data.card_checks import findings, named
 from georecon.data.cards import ISOLATED_ATOMS, Card, File
 from georecon.errors import ConfigError
 from georecon.experiments.methods import Methods
-from georecon.experiments.objective_keys import check, parameters
+from georecon.experiments.objective_keys import check, measures, parameters
 from georecon.experiments.sections import Config, Method, Split, Sweep, Table, TableColumn
+from georecon.experiments.settings import ESTIMATES
 from georecon.keys import choice, key_hints, refused
 from georecon.paths import ENCODER_FILES
 
@@ -238,11 +239,23 @@ def _measured(config: Config, table: Table, column: TableColumn, place: str) -> 
     for key in ("metric", "label"):
         if not getattr(column, key):
             yield f"{place}.{key}: missing"
+    metrics = ESTIMATES if column.source == "smoothness" else _measures(config)
+    if column.metric and metrics and column.metric not in metrics:
+        yield f"{place}.metric: {choice(column.metric, metrics)}"
     maps = ("all", *config.smoothness.maps)
     if column.source == "smoothness" and column.map not in maps and table.missing is None:
         yield f"{place}.map: {choice(column.map, maps)} (smoothness.maps)"
     if column.ratio_to is not None and column.ratio_to not in config.methods:
         yield f"{place}.ratio_to: {choice(column.ratio_to, sorted(config.methods))}"
+
+
+def _measures(config: Config) -> tuple[str, ...]:
+    """Numbers of a pre-training at its best step; none where an objective's are not known."""
+    of_each = [measures(method.objective) for method in config.methods.values() if method.objective]
+    if None in of_each:
+        return ()
+    names = dict.fromkeys(name for found in of_each if found for name in found)
+    return tuple(f"{part}_{name}" for part in ("val", "train") for name in names)
 
 
 def _column(config: Config, table: Table, column: TableColumn, place: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import re
 import sys
@@ -90,9 +91,15 @@ def schema() -> Json:
 
 
 def objectives() -> Json:
-    """Descriptions of all objectives' parameters, each with the digest of its file's code."""
+    """All objectives: parameters, what they measure, and the digest of their file's code."""
+    # as a name, since planning imports this folder's modules and no torch
+    measures = importlib.import_module("georecon.objectives._measures").measures
     return {
-        name: {"code": code_of(name), "parameters": describe(declared(name))}
+        name: {
+            "code": code_of(name),
+            "measures": measures(name),
+            "parameters": describe(declared(name)),
+        }
         for name in objective_names()
     }
 

@@ -13,6 +13,11 @@ from typing import Annotated
 from georecon.keys import Json, Key, KeysError, as_json
 
 MAPS = ("mean", "mean_normalised", "sum", "node")
+ESTIMATES = (
+    "spectral_mean", "spectral_max", "unconverged", "difference_mean", "spread", "scale_free",
+    "spread_isomers", "scale_free_isomers",
+)  # fmt: skip
+"""Numbers of a map's smoothness."""
 
 Params = Mapping[str, object]
 """Parameters of an objective: what its class ``Parameters`` reads."""

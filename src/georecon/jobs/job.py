@@ -108,7 +108,20 @@ def prepare_torch(threads: int, gpus: int = 0) -> str:
     torch.set_flush_denormal(True)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    return forced_device() or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = forced_device() or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda":
+        _same_bits_again()
+    return device
+
+
+def _same_bits_again() -> None:
+    """Let CUDA add in a fixed order, as CPUs do: the same seed gives the same numbers there."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+    torch.use_deterministic_algorithms(True)
+    # every array is written in full; torch sets this one up in a way that mypy does not see
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _keep_freed_memory() -> None:

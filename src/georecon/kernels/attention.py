@@ -10,7 +10,8 @@ j of atom i (Thölke and De Fabritiis 2022, eqs. 5 to 9)::
 :func:`~georecon.kernels.reference.reference_attention` says so in torch operations. On CPUs the
 kernel of ``attention.cpp`` computes the same, its gradient and the derivative of its gradient
 without any array of one row an edge or a pair; on GPUs the kernels of ``attention_triton.py`` do
-so for the first two. Which one a device uses is said by :func:`georecon.kernels.native.kernel`.
+so with rows of pairs, for one layer at a time. Which one a device uses is said by
+:func:`georecon.kernels.native.kernel`.
 
 DEVIATION: on CPUs, in float32, filters are not evaluated at each distance but on a grid, once a
 step, and interpolated (:func:`georecon.kernels.filters.interpolate`). The difference is that of

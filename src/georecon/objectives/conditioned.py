@@ -23,7 +23,7 @@ from torch.nn import functional
 from georecon.graph import MolGraph
 from georecon.kernels.gates import modulate
 from georecon.keys import Key
-from georecon.models.encoder import EquivariantTransformer, linear
+from georecon.models.encoder import EquivariantTransformer, Modulate, linear
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
@@ -126,16 +126,20 @@ class Objective(PretrainingObjective):
 
     def _predict(self, sides: _Sides, code: Tensor) -> Tensor:
         """Noise of the noisy side in units of σ_rec, (N, 3)."""
+        encoder = self.noisy_encoder or self.encoder
+        x, vec = encoder(sides.noisy, None, self.condition(code, sides.noisy))
+        predicted: Tensor = self.reconstruct_head(x, vec, sides.noisy)
+        return predicted
+
+    def condition(self, code: Tensor, graph: MolGraph) -> Modulate:
+        """How the code (B, F) of each molecule of ``graph`` changes features at each place."""
         guide = functional.silu(self.code_mlp(code))
 
         def condition(place: int, x: Tensor, vec: Tensor | None) -> tuple[Tensor, Tensor | None]:
             factors = self.modulation[place](guide)
             if vec is not None:
-                return modulate(factors, x, vec, sides.noisy)
-            a, b = factors[sides.noisy.batch].chunk(2, dim=-1)
+                return modulate(factors, x, vec, graph)
+            a, b = factors[graph.batch].chunk(2, dim=-1)
             return (1 + a) * x + b, None
 
-        encoder = self.noisy_encoder or self.encoder
-        x, vec = encoder(sides.noisy, None, condition)
-        predicted: Tensor = self.reconstruct_head(x, vec, sides.noisy)
-        return predicted
+        return condition

@@ -78,8 +78,9 @@ class Parameters:
     clean_target: Annotated[
         str,
         Key(
-            "of the clean head: zero, the noise of a molecule without noise, or atomic numbers",
-            choices=("zero", "types"),
+            "of the clean head: zero, the noise of a molecule without noise, by a head of its own "
+            "or (shared) the denoising head; or atomic numbers",
+            choices=("zero", "shared", "types"),
         ),
     ]
     passes: Annotated[int, Key("2: no pass (b), the denoising head reads pass (c)", choices=(2, 3))]
@@ -115,9 +116,9 @@ class Objective(PretrainingObjective):
         self.graph_code = GraphCode(settings.channels, parameters.pooling)
         self.decoder = Decoder(settings, parameters.depth, parameters.fusion)
         self.denoise_head = VectorHead(settings.channels)
-        types = parameters.clean_target == "types"
-        self.type_head = linear(settings.channels, settings.max_z) if types else None
-        self.clean_head = None if types else VectorHead(settings.channels)
+        target = parameters.clean_target
+        self.type_head = linear(settings.channels, settings.max_z) if target == "types" else None
+        self.clean_head = VectorHead(settings.channels) if target == "zero" else None
 
     def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """Loss and its three parts on one batch."""
@@ -180,8 +181,7 @@ class Objective(PretrainingObjective):
         """Loss of the clean head on pass (a)."""
         if self.type_head is not None:
             return functional.cross_entropy(self.type_head(x), graph.z)
-        assert self.clean_head is not None
-        predicted: Tensor = self.clean_head(x, vec, graph)
+        predicted: Tensor = (self.clean_head or self.denoise_head)(x, vec, graph)
         return predicted.square().mean()
 
     def _predict(self, passes: _Passes, code: Tensor) -> Tensor:

@@ -201,11 +201,11 @@ class _Place:
 
 
 def _in_unit(value: float, given: str, unit: str) -> float:
-    """A value in another unit, of as many significant digits as it was published with."""
+    """A value in another unit, with one digit more than it was published with."""
     if given == unit:
         return value
     digits = len(repr(value).replace(".", "").lstrip("0"))
-    return float(f"{float(convert(value, given, unit)):.{digits}g}")
+    return float(f"{float(convert(value, given, unit)):.{digits + 1}g}")
 
 
 def _convertible(source: PublishedColumn, unit: str) -> bool:
