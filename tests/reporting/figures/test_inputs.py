@@ -69,6 +69,16 @@ def test_axes_say_what_the_configuration_says() -> None:
     assert len({table.title for table in sweeps}) == 2
 
 
+@pytest.mark.parametrize("edition", ["tiny", "laptop", "evidence", "readings", "paper"])
+def test_no_panel_shows_two_tables_or_two_sets_of_labels_as_one(edition: str) -> None:
+    found = toy.experiments_of(edition)
+    for name in NAMES:
+        spec = figure_spec(found, name)
+        assert len({table.title for table in spec.tables}) == len(spec.tables)
+        runs = [(run.panel, run.method, run.seed) for run in spec.runs if run.panel]
+        assert len(set(runs)) == len(runs), name
+
+
 def test_a_method_whose_file_is_absent_is_in_no_figure(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

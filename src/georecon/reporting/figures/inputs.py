@@ -41,8 +41,13 @@ def figure_spec(experiments: Experiments, figure: str) -> FigureSpec:
     """Everything a figure shows: methods with their labels, files, panels with their units."""
     methods = experiments.methods
     labels = {n: methods.entry(n).label for n in methods.names() if not methods.missing(n)}
-    fill = SPECIFICATIONS.get(figure, _all_tables)
-    return fill(experiments, FigureSpec(methods=labels))
+    found = SPECIFICATIONS.get(figure, _all_tables)(experiments, FigureSpec(methods=labels))
+    titles = [table.title for table in found.tables]
+    tables = (  # two tables are never taken for one
+        replace(t, title=f"{t.title} ({t.name})") if titles.count(t.title) > 1 else t
+        for t in found.tables
+    )
+    return replace(found, tables=tuple(tables))
 
 
 def configured(figure: str, edition: str) -> tuple[FigureSpec, Path]:
@@ -94,12 +99,21 @@ def _method_tables(e: Experiments) -> dict[str, list[Column]]:
 
 def _finetuned(e: Experiments, spec: FigureSpec, file: str) -> Iterator[RunFile]:
     """A file of each fine-tuning run behind the tables of methods: a panel for each target."""
-    for table, columns in _method_tables(e).items():
+    tables = _method_tables(e)
+    parts = {column.part for columns in tables.values() for column in columns}
+    seen: set[tuple[str, str]] = set()
+    for table, columns in tables.items():
         shown = {row.method for row in e.tables.rows(table) if row.kind == "method"}
         for part, name in dict.fromkeys((column.part, column.target) for column in columns):
-            card = e.data.card(e.data.dataset_of(part))
+            if (part, name) in seen:  # two tables of the same runs
+                continue
+            seen.add((part, name))
+            dataset = e.data.dataset_of(part)
+            card = e.data.card(dataset)
             target = card.target(name)
             title = target.title or name
+            if sum(e.data.dataset_of(other) == dataset for other in parts) > 1:
+                title += f", {e.config.sets[part].words(part)}"
             for method in filter(shown.__contains__, spec.methods):
                 for seed in e.tables.seeds(table):
                     folder = e.runs.finetune_folder(part, name, method, seed)
