@@ -80,7 +80,7 @@ help:
 	@echo "make doctor          can it run here? says what would fail"
 	@echo "make plan            trainings left, their hours, downloads"
 	@echo "make web             a page of what is made, what is missing and what trains now; at any time"
-	@echo "make audit           every file hashed again, every number computed again"
+	@echo "make audit           files hashed, every number computed again; deeper: docs/audit.md"
 	@echo "make rerun CELL=qm9/coord/homo   one cell trained again: old, new, difference"
 	@echo "make bundle          results as one file that anybody can verify"
 	@echo "make test            the test suite"

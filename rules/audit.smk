@@ -3,12 +3,14 @@
 
 
 rule audit:
+    input:
+        # with depth=rerun: runs of the drawn cells, in a folder of their own
+        values.drawn_files(),
     log:
         f"{LOGS}/audit.log",
     conda:
         ENVIRONMENT
     params:
-        folder=here(paths.AUDIT),
         config=experiments.as_json(),
         expected=EXPECTED,
     message:
@@ -38,7 +40,7 @@ rule verify_bundle:
     conda:
         ENVIRONMENT
     params:
-        file=config.get("bundle", ""),
+        config=experiments.as_json(),
     script:
         "../workflow/scripts/verify_bundle.py"
 

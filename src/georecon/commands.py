@@ -23,7 +23,7 @@ _KEPT = (
     ("--directory", "-d"),
     ("--configfile", "--configfiles"),
 )
-_OWN = ("cell", "bundle")
+_OWN = ("cell", "bundle", "bundle_weights", "depth", "sample", "sample_seed", "full")
 """Keys of ``--config`` that each command says itself."""
 
 

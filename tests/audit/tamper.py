@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from georecon import paths
 from georecon.audit import Audit, audit
+from georecon.audit.depth import Depth
+from georecon.audit.expected_records import shown_records
+from georecon.errors import DataError
 from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, sha256_file, sha256_json, write_json
 from georecon.records.record import record_digest
-from tests.projects import Project
+from georecon.reporting.expected import load_expected
+from georecon.reporting.figures.inputs import figure_names
+from georecon.reporting.summary import banner, write_report
+from georecon.reporting.web.plan import site_plan
+from georecon.reporting.web.site import write_site
+from tests.projects import ROOT, Project
 
 RESULTS = "results/tiny"
 FINETUNE = f"{RESULTS}/finetune/property/homo"
+NOTEBOOKS = ROOT / "reports" / "notebooks"
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+    "gg=="
+)
+SHALLOW = Depth()
+EXPECTED = load_expected(ROOT / "reports" / "expected")
 
 
 def own_copy(project: Project, folder: Path) -> Path:
@@ -30,13 +49,14 @@ def own_copy(project: Project, folder: Path) -> Path:
         )
         shutil.copytree(project.folder / name, folder / name, ignore=later)
     shutil.copytree(project.folder / "resources", folder / "resources", copy_function=os.link)
+    (folder / ".git").symlink_to(project.folder / ".git")  # the commits that records name
     return folder
 
 
-def run_audit(folder: Path, *, bundle: bool = False) -> Audit:
+def run_audit(folder: Path, *, bundle: bool = False, depth: Depth = SHALLOW) -> Audit:
     """Audit a tiny run with the configuration that lies there."""
     experiments = Experiments.load(folder / "config", {"edition": "tiny"})
-    return audit(folder, experiments, {}, bundle=bundle)
+    return audit(folder, experiments, EXPECTED, bundle=bundle, code=folder, depth=depth)
 
 
 def replace_bytes(path: Path, data: bytes) -> None:
@@ -74,19 +94,23 @@ def seal(folder: Path, *records: str) -> None:
     for name in records:
 
         def change(record: dict[str, Any]) -> None:
-            for group in ("inputs", "outputs"):
-                for entry in record[group].values():
-                    path = folder / entry["path"]
+            entries = [*record["inputs"].values(), *record["outputs"].values()]
+            for entry in filter(None, [*entries, record["job"]["log"]]):
+                path = folder / entry["path"]
+                if path.is_file():
                     entry |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
             record["settings_sha256"] = sha256_json(record["settings"])
-            record["sealed"] = "again"
+            record["sealed"] = record.get("sealed", 0) + 1
             record["sha256"] = record_digest(record)
 
         edit_json(folder / name, change)
 
 
-def seal_all(folder: Path) -> None:
-    """Seal every record and every table's list of runs anew, as a careful forger would."""
+def seal_all(folder: Path, *, pages: bool = True) -> None:
+    """Seal every record and every table's list of runs anew, as a careful forger would.
+
+    Pages, where there are any, are written again from what there is now.
+    """
 
     def every(pattern: str) -> list[str]:
         return [str(path.relative_to(folder)) for path in sorted(folder.glob(pattern))]
@@ -99,6 +123,10 @@ def seal_all(folder: Path) -> None:
                 run["sha256"] = sha256_file(folder / run["path"])
         write_json(folder / name, table)
     seal(folder, *every(f"{RESULTS}/records/**/*.json"))
+    if pages and (folder / RESULTS / "report").is_dir():
+        with suppress(DataError):  # a record is gone
+            write_pages(folder)
+        seal(folder, *every(f"{RESULTS}/records/s*/s*.json"))
 
 
 def rewrite_split(path: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
@@ -131,3 +159,75 @@ def rewrite_array(folder: Path, name: str, change: Callable[[np.ndarray], None])
         manifest["sha256"] = sha256_json(hashes)
 
     edit_json(path.parent / "manifest.json", describe)
+
+
+# ---- pages -------------------------------------------------------------------------------------
+
+
+def add_pages(folder: Path) -> None:
+    """Figures that hold nothing, and the summary and web report of them, each with its record."""
+    e = _experiments(folder)
+    names = figure_names(e, NOTEBOOKS)
+    for name in names:
+        stem = e.runs.folder(paths.FIGURE, figure=name)
+        for suffix in ("png", "pdf"):
+            (folder / f"{stem}.{suffix}").parent.mkdir(exist_ok=True)
+            (folder / f"{stem}.{suffix}").write_bytes(PICTURE)
+    (folder / RESULTS / "report").mkdir()
+    write_pages(folder)
+    for path, wanted in shown_records(e, EXPECTED, NOTEBOOKS).items():
+        stage, name = path.split("/")[-2], path.split("/")[-1].removesuffix(".json")
+        outputs = sorted((folder / RESULTS / "report").rglob("*.*"))
+        if stage == "figure":
+            outputs = sorted((folder / RESULTS / "figures").glob(f"{name}.*"))
+        else:
+            outputs = [p for p in outputs if (p.name == "index.html") == (stage == "site")]
+        files = [str(output.relative_to(folder)) for output in outputs]
+        _write_record(folder, path, stage, wanted.settings, [*wanted.inputs.values()], files)
+
+
+def write_pages(folder: Path) -> None:
+    """Summary and web report of what there is now."""
+    e = _experiments(folder)
+    names = figure_names(e, NOTEBOOKS)
+    wanted = shown_records(e, EXPECTED, NOTEBOOKS)
+    inputs = wanted[f"{RESULTS}/records/summary/summary.json"].inputs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_report(
+            [path for path in inputs if "/tables/" in path],
+            [path for path in inputs if path.endswith(".png")],
+            [path for path in inputs if path.endswith("run.json")],
+            expected=EXPECTED,
+            banner=banner(e),
+            folder=Path(RESULTS, "report"),
+        )
+        page = Path(RESULTS, "report", "index.html")
+        write_site(
+            site_plan(e, names, NOTEBOOKS.parent / "published"),
+            EXPECTED,
+            page,
+            root=Path(),
+            live=False,
+        )
+
+
+def _experiments(folder: Path) -> Experiments:
+    return Experiments.load(folder / "config", {"edition": "tiny"})
+
+
+def _write_record(
+    folder: Path, path: str, stage: str, settings: Any, inputs: list[str], outputs: list[str]
+) -> None:
+    """A record like that of a table, of another job."""
+    record = read_json(folder / f"{RESULTS}/records/table/qm9.json")
+    groups = {"inputs": inputs, "outputs": outputs}
+    record |= {"stage": stage, "settings": settings, "job": {"log": None}}
+    record |= {name: {p: _entry(folder, p) for p in files} for name, files in groups.items()}
+    record["settings_sha256"] = sha256_json(json.loads(json.dumps(settings)))
+    write_json(folder / path, record | {"sha256": record_digest(record)})
+
+
+def _entry(folder: Path, path: str) -> dict[str, Any]:
+    file = folder / path
+    return {"path": path, "bytes": file.stat().st_size, "sha256": sha256_file(file)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -12,23 +13,30 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from georecon.audit.bundle import METADATA, Bundle, write_bundle
+from georecon.audit.depth import Depth
 from georecon.audit.verify_bundle import verify_bundle
 from georecon.errors import GeoreconError
 from georecon.experiments.experiments import Experiments
+from georecon.experiments.sample import draw
 from georecon.files import sha256_file
 from georecon.jobs.job import job
 from tests.audit.tamper import RESULTS, own_copy, run_audit
+from tests.audit.test_hostile import write
 from tests.projects import ROOT, Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def make(folder: Path, name: str = "bundle.zip") -> Bundle:
+def make(folder: Path, name: str = "bundle.zip", *, weights: bool = False) -> Bundle:
     experiments = Experiments.load(folder / "config", {"edition": "tiny"})
-    return write_bundle(folder, experiments, run_audit(folder), folder.parent / name)
+    path = folder.parent / name
+    audit = run_audit(folder, depth=Depth(full=True))
+    return write_bundle(folder, experiments, audit, path, weights=weights)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,57 @@ def test_a_bundle_verifies_on_another_path_without_data(bundle: Path, tmp_path: 
     assert result.returncode == 0, result.stdout + result.stderr
     assert "audit of tiny: intact" in result.stdout
     assert list(other.parent.iterdir()) == [other], "something was left beside the bundle"
+
+
+def test_a_bundle_with_weights_verifies_at_depth_weights(bundle: Path, tmp_path: Path) -> None:
+    """From raw files of an installed package; a forged weight is found."""
+    made = make(bundle.parent / "run", "weights.zip", weights=True).path
+    cells = Experiments.load(ROOT / "config", {"edition": "tiny"}).tables.filled()
+    names = ["qm9/coord/homo", "md17/force_coord/ethanol"]
+    for name in names:
+        seed = next(k for k in range(9999) if draw(cells, 1, k) == [name])
+        found = verify_bundle(made, depth=Depth(name="weights", sample=1, seed=seed))
+        assert (found.status, found.findings) == ("intact", [])
+        assert "2 of 2 stores made again from raw files" in found.checked
+        assert any("predictions of 2 of 2 runs computed again" in line for line in found.checked)
+    forged = tmp_path / "forged.zip"
+    run = f"{RESULTS}/finetune/property/homo/coord/seed1"
+    with zipfile.ZipFile(made) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    weights = load(files[f"{run}/model.safetensors"])
+    weights = {name: array * np.asarray(1.01, array.dtype) for name, array in weights.items()}
+    files[f"{run}/model.safetensors"] = save(weights)
+    write(forged, files)
+    seed = next(k for k in range(9999) if draw(cells, 1, k) == names[:1])
+    found = verify_bundle(forged, depth=Depth(name="weights", sample=1, seed=seed))
+    assert found.status == "broken"
+    assert "weights differ" in {finding.kind for finding in found.findings}
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+def test_a_signature_is_of_these_bytes_and_this_key(bundle: Path, tmp_path: Path) -> None:
+    """The commands of docs/audit.md, with keys of this test."""
+
+    def keygen(*words: str, given: bytes = b"") -> int:
+        command = ["ssh-keygen", *words]
+        done = subprocess.run(command, cwd=tmp_path, input=given, capture_output=True, check=False)
+        return done.returncode
+
+    shutil.copy(bundle, tmp_path / "georecon-laptop.zip")
+    for name in ("key", "other"):
+        assert keygen("-q", "-t", "ed25519", "-N", "", "-f", name) == 0
+    signers = f"you@example.org {(tmp_path / 'key.pub').read_text()}"
+    (tmp_path / "allowed_signers").write_text(signers)
+    text = (ROOT / "docs/audit.md").read_text(encoding="utf-8")
+    sign, verify = (shlex.split(line.partition("#")[0].partition("<")[0])[1:]
+                    for line in text.splitlines() if line.startswith("ssh-keygen"))  # fmt: skip
+    data = bundle.read_bytes()
+    assert keygen(*[word.replace("~/.ssh/id_ed25519", "key") for word in sign]) == 0
+    assert keygen(*verify, given=data) == 0
+    assert keygen(*verify, given=data[:-1] + b"x") != 0
+    (tmp_path / "georecon-laptop.zip.sig").unlink()
+    assert keygen(*[word.replace("~/.ssh/id_ed25519", "other") for word in sign]) == 0
+    assert keygen(*verify, given=data) != 0
 
 
 def test_verification_recomputes_every_cell(bundle: Path) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from georecon.errors import ConfigError
 from georecon.experiments.experiments import Experiments
+from georecon.experiments.sample import draw
 from tests.audit.tamper import FINETUNE, flip_bit
-from tests.projects import ROOT, Project
+from tests.projects import ROOT, Project, jobs_of
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -59,6 +61,41 @@ def test_one_cell_made_again_is_the_same_and_touches_nothing(working: Project) -
     again = folder / "finetune/property/homo/scratch/seed2/predictions.parquet"
     assert again.is_file()
     assert "audit of tiny: intact" in working.snakemake("--", "audit").stdout
+
+
+def rerun_of(cell: str) -> list[str]:
+    """Options of an audit that trains this cell again and no other."""
+    cells = Experiments.load(ROOT / "config", {"edition": "tiny"}).tables.filled()
+    seed = next(k for k in range(9999) if draw(cells, 1, k) == [cell])
+    return ["--config", "edition=tiny", "depth=rerun", "sample=1", f"sample_seed={seed}"]
+
+
+@pytest.mark.parametrize("profile", [[], ["--profile", "slurm"]])
+def test_an_audit_by_training_again_plans_the_drawn_cell(profile: list[str], bare: Project) -> None:
+    given = ["-n", "--nolock", *profile, *rerun_of("qm9/coord/homo"), "--", "audit"]
+    jobs = Counter(rule for rule, _ in bare.planned(*given, edition=None))
+    wanted = {"pretrain": 2, "finetune": 2, "evaluate": 2, "audit": 1}
+    assert {rule: jobs[rule] for rule in wanted} == wanted
+    assert not {"table", "smoothness", "site"} & set(jobs)
+
+
+@pytest.mark.long
+def test_an_audit_by_training_again_compares_to_the_bit(working: Project) -> None:
+    given = [*rerun_of(CELL), "--", "audit"]
+    result = working.snakemake(*given, edition=None)
+    assert "audit of tiny: intact at depth rerun" in result.stdout
+    page = (working.folder / "results/tiny/audit/index.html").read_text()
+    assert f"{CELL} trained again: " in page
+    assert "2 of 2 files the same to the bit" in page
+    before = tree(working.folder)
+    again = working.snakemake(*given, edition=None)  # nothing is trained a second time
+    assert not {"pretrain", "finetune"} & {rule for rule, _ in jobs_of(again.stdout)}
+    assert tree(working.folder) == before
+    predictions = next((working.folder / "results/tiny/rerun").rglob("predictions.parquet"))
+    flip_bit(predictions)
+    result = working.snakemake(*given, edition=None, check=False)
+    assert result.returncode != 0
+    assert "rerun differs" in result.stdout
 
 
 def test_a_cell_that_is_none_is_refused_before_any_job(bare: Project) -> None:

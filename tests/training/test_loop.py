@@ -27,7 +27,10 @@ class Scripted:
         nn.init.ones_(self.model.weight)
         self.scores, self.kind, self.bad_step = list(scores), loss, bad_step
 
-    def loss(self, step: int) -> dict[str, Tensor]:
+    def parts(self, step: int) -> int:
+        return 1
+
+    def loss(self, step: int, part: int) -> dict[str, Tensor]:
         weight = self.model.weight.sum()
         value = weight.square()
         if step == self.bad_step and self.kind == "nan":

@@ -67,7 +67,7 @@ class EqualShares:
     """A broken twin: every process weights its mean as if all had the same number of atoms."""
 
     def __init__(self, task: Any, world: World) -> None:
-        task.batches.share = lambda step: Share(1.0 / world.size, 1.0 / world.size)
+        task.batches.share = lambda step, part=0: Share(1.0 / world.size, 1.0 / world.size)
         self.task = task
 
     def __getattr__(self, name: str) -> Any:
@@ -235,8 +235,8 @@ class Spoilt(Interposed):
         super().__init__(task, lambda step: None)
         self.world = world
 
-    def loss(self, step: int) -> dict[str, torch.Tensor]:
-        losses = super().loss(step)
+    def loss(self, step: int, part: int) -> dict[str, torch.Tensor]:
+        losses = super().loss(step, part)
         bad = step == 3 and self.world.rank == 1
         return {name: value * float("nan") if bad else value for name, value in losses.items()}
 

@@ -65,9 +65,12 @@ class Interposed:
     def __init__(self, task: PretrainTask, before: Callable[[int], None]) -> None:
         self.task, self.before, self.model = task, before, task.model
 
-    def loss(self, step: int) -> dict[str, Tensor]:
+    def parts(self, step: int) -> int:
+        return self.task.parts(step)
+
+    def loss(self, step: int, part: int) -> dict[str, Tensor]:
         self.before(step)
-        return self.task.loss(step)
+        return self.task.loss(step, part)
 
     def molecules(self, step: int) -> list[int]:
         return self.task.molecules(step)

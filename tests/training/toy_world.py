@@ -50,13 +50,17 @@ RECIPE = Recipe(
 )
 
 
-def make(kind: str, store_path: Path, world: World) -> PretrainTask | FinetuneTask:
+def make(
+    kind: str, store_path: Path, world: World, part_atoms: int = 0
+) -> PretrainTask | FinetuneTask:
     """Coord ("denoise"), GeoRecon ("reconstruct") or "force", batches of 9 molecules."""
     store = Store.open(store_path)
     torch.manual_seed(1)
     ids = np.asarray(store.ids)
     label = "energy" if kind == "force" else None
-    batches = ShuffledBatches(store, ids[:18], batch_size=9, seed=1, label=label, world=world)
+    batches = ShuffledBatches(
+        store, ids[:18], batch_size=9, seed=1, label=label, world=world, part_atoms=part_atoms
+    )
     validation = in_order(store, ids[18:], 2, label)
     sizes = EncoderSettings(**SIZES)
     if kind == "force":

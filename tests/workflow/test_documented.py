@@ -29,6 +29,7 @@ from tests.projects import ROOT, Project, make_project
 pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 _SLURM = "of Slurm; tests/slurm has a cluster of its own"
+_KEYS = "it needs a bundle and a key; tests/audit/test_bundle.py makes both"
 _SETS_UP = "of the environment that `make setup` makes"
 NOT_HERE = {
     "cd georecon": "of a shell",
@@ -40,6 +41,9 @@ NOT_HERE = {
     "sbatch --signal=USR1@120": _SLURM,
     "export SBATCH_ACCOUNT=…": _SLURM,
     "generate-slurm-partition-config -o slurm/site.yaml": _SLURM,
+    "ssh-keygen -Y sign -n georecon -f ~/.ssh/id_ed25519 georecon-laptop.zip": _KEYS,
+    "ssh-keygen -Y verify -n georecon -f allowed_signers -I you@example.org "
+    "-s georecon-laptop.zip.sig < georecon-laptop.zip": _KEYS,
     "--sdm conda": "it needs conda, also for a dry run",
     ".ci/run": "it runs this test",
     ".ci/commit_message.py": "a hook of git; `make lint` has no commit to look at",

@@ -3,17 +3,22 @@
 import sys
 from pathlib import Path
 
+from georecon import paths
 from georecon.audit import BROKEN, audit
+from georecon.audit.depth import Depth
 from georecon.audit.page import write_audit
 from georecon.experiments.experiments import Experiments
 from georecon.jobs.job import job
 
 with job(snakemake.log[0]) as log:
-    params = snakemake.params
-    result = audit(Path.cwd(), Experiments.from_json(params.config), params.expected)
-    write_audit(result, Path(params.folder))
+    asked = Experiments.from_json(snakemake.params.config)
+    experiments, depth = asked.published(), Depth.of(asked.config)
+    expected = snakemake.params.expected
+    result = audit(Path.cwd(), experiments, expected, depth=depth, say=log.say)
+    folder = Path(experiments.runs.folder(paths.AUDIT))
+    write_audit(result, folder)
     for line in result.lines():
         log.say(line)
-    log.say(f"verdicts: {params.folder}/index.html")
+    log.say(f"verdicts: {folder}/index.html")
     if result.status == BROKEN:
         sys.exit(1)

@@ -11,14 +11,12 @@ from georecon.files import write_json
 from georecon.jobs.job import job
 
 with job(snakemake.log[0]) as log:
-    config = dict(snakemake.params.config)
-    cell = config.pop("cell", None)
+    again = Experiments.from_json(snakemake.params.config)
+    cell = again.config.cell
     if cell is None:
         how = command("rerun", pairs=["cell=<table>/<row>/<column>"])
         raise ConfigError(f"cell is not given: {how}")
-    found = compare(
-        Experiments.from_json(config), Experiments.from_json(snakemake.params.config), cell
-    )
+    found = compare(again.published(), again, cell)
     write_json(f"{snakemake.params.folder}/comparison.json", asdict(found))
     for line in lines(found):
         log.say(line)

@@ -1,152 +1,70 @@
 """Audit: every number of every table followed home and computed again, now.
 
 :func:`audit` walks the chain of every cell (:mod:`georecon.records.chain`), re-hashes every file
-on it once, recomputes each cell from the stored predictions, and checks records, tables, splits
-and equal conditions. It trains nothing and trusts no file: what cannot be read is a finding.
+on it, recomputes each cell from the stored predictions, and holds records, tables, pages, splits
+and conditions against what lies outside of them: configuration, dataset cards, git. Deeper, it
+recomputes predictions from weights (:mod:`georecon.audit.weights`) and compares cells that were
+trained again (:mod:`georecon.audit.again`). It trusts no file: what cannot be read is a finding.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from georecon.audit.conditions import check_code, check_columns, check_kernels, check_splits
-from georecon.audit.files import check_files, claims_by_path, hash_files
+from georecon import paths
+from georecon.audit.commits import check_commits
+from georecon.audit.conditions import check_code, check_columns, check_copies, check_kernels
+from georecon.audit.depth import RECORDS, RERUN, Depth
+from georecon.audit.files import (
+    KNOWN,
+    Hashed,
+    KnownHashes,
+    check_files,
+    check_strangers,
+    claims_by_path,
+    hash_files,
+)
 from georecon.audit.findings import (
-    DIFFERS,
+    CODE,
     KINDS,
     MISSING,
-    NOT_COMPARABLE,
-    NOTES,
+    OPENED,
     REPRODUCED,
     Context,
     Finding,
 )
-from georecon.audit.paper import PaperComparison, compare
+from georecon.audit.pages import check_pages
+from georecon.audit.paper import compare
+from georecon.audit.raw import check_raw_files
 from georecon.audit.records import WantedRecords, check_records, wanted_records
-from georecon.audit.table_texts import check_table
-from georecon.audit.values import (
-    Estimate,
-    Recomputed,
-    check_curves,
-    check_encoders,
-    check_predictions,
-    recompute_cells,
+from georecon.audit.result import (
+    BROKEN,
+    INCOMPLETE,
+    INTACT,
+    ORDER,
+    Audit,
+    ClaimVerdict,
+    Hashes,
+    Verdict,
 )
+from georecon.audit.splits import check_splits
+from georecon.audit.table_texts import check_table
+from georecon.audit.trainings import check_curves, check_encoders
+from georecon.audit.values import Recomputed, check_predictions, recompute_cells
+from georecon.audit.weakest import weakest_links
 from georecon.experiments.experiments import Experiments
 from georecon.records.chain import Fault, read_graph, rerun_command
-from georecon.records.record import GitState, git_state, versions
+from georecon.records.record import git_state, versions
 from georecon.records.untrusted import MISFORMED
+from georecon.reporting.claims import claim_cells
 from georecon.reporting.expected import Expected
 
-INTACT, INCOMPLETE, BROKEN = "intact", "incomplete", "broken"
-_SHOWN = 5
-_ORDER = (DIFFERS, MISSING, NOT_COMPARABLE)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """What an audit says of one cell.
-
-    Attributes:
-        verdict: "reproduced", "differs", "missing" or "not comparable".
-        why: each finding that concerns it, or the reason why it is empty.
-        value: of the table; ``std``, ``n`` and ``unit`` likewise.
-        recomputed: from the stored predictions or estimates; None where that cannot be.
-        paper: the paper's number beside it.
-        rerun: command line that computes its runs again.
-    """
-
-    verdict: str
-    why: list[str]
-    value: float | None
-    std: float | None
-    n: int | None
-    unit: str
-    recomputed: Estimate | None
-    paper: PaperComparison
-    rerun: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hashes:
-    """How many files were hashed again, and their size."""
-
-    files: int
-    bytes: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Audit:
-    """What an audit found.
-
-    Attributes:
-        edition: name of the edition.
-        status: "broken" if any finding breaks a chain, else "incomplete" if a table of the
-            configuration has not been made, else "intact".
-        cells: verdicts by ``<table>/<row>/<column>``.
-        findings: everything that is wrong, and notes.
-        tables_missing: tables of the configuration that have not been made.
-        hashed: files re-hashed.
-        seconds: how long it took.
-        code: commit of the auditing code.
-        versions: of the packages it ran with.
-    """
-
-    edition: str
-    status: str
-    cells: dict[str, Verdict]
-    findings: list[Finding]
-    tables_missing: list[str]
-    hashed: Hashes
-    seconds: float
-    code: GitState
-    versions: dict[str, str]
-
-    def counts(self) -> dict[str, int]:
-        """Number of cells by verdict."""
-        verdicts = [cell.verdict for cell in self.cells.values()]
-        names = (REPRODUCED, *_ORDER)
-        return {name: verdicts.count(name) for name in names if name in verdicts}
-
-    def lines(self) -> Iterator[str]:
-        """What to say at a terminal, the outcome last."""
-        for kind in KINDS:
-            breaks = [f for f in self.findings if f.breaks and f.kind == kind]
-            for finding in breaks[:_SHOWN]:
-                yield f"{finding.kind}: {finding.path}: {finding.text}"
-            if len(breaks) > _SHOWN:
-                yield f"{kind}: and {len(breaks) - _SHOWN} more"
-        for kind in NOTES:
-            notes = [finding for finding in self.findings if finding.kind == kind]
-            if notes:
-                yield (
-                    f"{kind.upper()}: {len(notes)} times, so the numbers are not comparable; "
-                    f"first: {notes[0].path}: {notes[0].text}"
-                )
-        if self.tables_missing:
-            yield f"tables not made: {', '.join(self.tables_missing)}"
-        yield f"{self.outcome()}, {self.seconds:.1f} s"
-
-    def outcome(self) -> str:
-        """Everything in one line."""
-        verdicts = ", ".join(f"{number} {name}" for name, number in self.counts().items())
-        size = self.hashed.bytes / 1e6
-        return (
-            f"audit of {self.edition}: {self.status}; {len(self.cells)} cells: {verdicts}; "
-            f"{self.hashed.files} files ({size:.0f} MB) re-hashed"
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """JSON-ready, with what each kind of finding means for a cell."""
-        document = asdict(self)
-        document["code"]["versions"] = document.pop("versions")
-        for cell in document["cells"].values():
-            cell["paper"] = {key: v for key, v in cell["paper"].items() if v is not None}
-        return document | {"counts": self.counts(), "kinds": KINDS}
+__all__ = ["BROKEN", "INCOMPLETE", "INTACT", "Audit", "audit"]
+Say = Callable[[str], None]
+_SHALLOW = Depth()
 
 
 def audit(
@@ -155,6 +73,9 @@ def audit(
     expected: Mapping[str, Expected],
     *,
     bundle: bool = False,
+    code: Path = CODE,
+    depth: Depth = _SHALLOW,
+    say: Say | None = None,
 ) -> Audit:
     """Audit the tables of one edition.
 
@@ -164,45 +85,80 @@ def audit(
         expected: the paper's public numbers by table, from
             ``georecon.reporting.expected.load_expected``.
         bundle: the folder is an unpacked bundle (see ``findings.Context``).
+        code: checkout that has the commits and the lock file.
+        depth: how deep to go.
+        say: takes a line of progress now and then.
     """
     started = time.monotonic()
     graph = read_graph(root, experiments.edition)
-    context = Context(root, experiments, graph, bundle)
-    hashed = hash_files(root, claims_by_path(context))
+    context = Context(root, experiments, graph, bundle, code, expected)
+    folder = root / experiments.runs.folder(paths.AUDIT)
+    known = KnownHashes(None if depth.full or bundle else folder / KNOWN)
+    hashed = hash_files(root, claims_by_path(context), known, say)
     found, wanted = Recomputed(), wanted_records(context)
+    checks = _checks(context, hashed, found, wanted)
+    if depth.name != RECORDS:
+        from georecon.audit.weights import check_weights  # here: it imports torch
+
+        checks.append(check_weights(context, depth, say))
+    if depth.name == RERUN:
+        from georecon.audit.again import check_again
+
+        checks.append(check_again(context, depth))
+    findings = [finding for check in checks for finding in _guarded(check)]
+    findings = _placed(context, findings, wanted)
+    missing = [name for name in experiments.config.tables if name not in graph.tables]
+    breaks = any(finding.breaks for finding in findings)
+    cells = _verdicts(context, findings, found, expected)
+    entries = [entry for entry in hashed.values() if entry is not None]
+    return Audit(
+        edition=experiments.edition,
+        status=BROKEN if breaks else INCOMPLETE if missing else INTACT,
+        cells=cells,
+        findings=findings,
+        tables_missing=missing,
+        depth=depth,
+        checked=context.checked,
+        unchecked=context.unchecked,
+        weakest=weakest_links(context, findings),
+        claims=_claims(context, cells),
+        hashed=Hashes(
+            files=len(entries),
+            bytes=sum(entry.bytes for entry in entries),
+            kept=sum(entry.kept for entry in entries),
+        ),
+        seconds=round(time.monotonic() - started, 2),
+        code=git_state(),
+        versions=versions(),
+    )
+
+
+def _checks(
+    context: Context, hashed: dict[str, Hashed | None], found: Recomputed, wanted: WantedRecords
+) -> list[Iterable[Finding]]:
+    """Checks of depth "records", in the order in which their findings are said."""
     checks = [
-        _graph_faults(context, graph.faults),
+        _graph_faults(context, context.graph.faults),
         check_files(context, hashed),
+        check_strangers(context),
+        check_raw_files(context, hashed),
         check_records(context, wanted),
         check_splits(context),
         check_encoders(context),
         check_predictions(context, found),
         check_curves(context),
+        check_copies(context),
         check_code(context),
+        check_commits(context),
     ]
-    for table in [name for name in graph.tables if name in experiments.config.tables]:
+    for table in [t for t in context.graph.tables if t in context.experiments.config.tables]:
         checks += [
             recompute_cells(context, found, table),
             check_table(context, table),
             check_columns(context, table),
             check_kernels(context, table),
         ]
-    findings = [finding for check in checks for finding in _guarded(check)]
-    findings = _placed(context, findings, wanted)
-    missing = [name for name in experiments.config.tables if name not in graph.tables]
-    breaks = any(finding.breaks for finding in findings)
-    sizes = [entry.bytes for entry in hashed.values() if entry is not None]
-    return Audit(
-        edition=experiments.edition,
-        status=BROKEN if breaks else INCOMPLETE if missing else INTACT,
-        cells=_verdicts(context, findings, found, expected),
-        findings=findings,
-        tables_missing=missing,
-        hashed=Hashes(files=len(sizes), bytes=sum(sizes)),
-        seconds=round(time.monotonic() - started, 2),
-        code=git_state(),
-        versions=versions(),
-    )
+    return [*checks, check_pages(context)]
 
 
 def _guarded(check: Iterable[Finding]) -> Iterator[Finding]:
@@ -262,9 +218,9 @@ def _verdicts(
     edition = context.graph.edition
     for cell in context.graph.cells():
         own = concerned.get(cell.path, [])
-        worst = min((_ORDER.index(KINDS[finding.kind]) for finding in own), default=None)
+        worst = min((ORDER.index(KINDS[finding.kind]) for finding in own), default=None)
         reasons = [f"{f.kind}: {f.path}: {f.text}" for f in own]
-        verdict = REPRODUCED if worst is None else _ORDER[worst]
+        verdict = REPRODUCED if worst is None else ORDER[worst]
         if cell.value is None and not own:
             verdict, reasons = MISSING, [str(cell.reason)]
         cells[cell.path] = Verdict(
@@ -277,5 +233,29 @@ def _verdicts(
             recomputed=found.cells.get(cell.path),
             paper=compare(cell, expected.get(cell.table), edition),
             rerun=rerun_command(edition, cell.path),
+            files=[link.path for link in context.graph.chain(cell.path) if link.kind in OPENED],
         )
     return cells
+
+
+def _claims(context: Context, cells: Mapping[str, Verdict]) -> list[ClaimVerdict]:
+    """The worst verdict of the cells behind each claim; none of tables of another form."""
+    order = [*ORDER, REPRODUCED]
+    found: list[ClaimVerdict] = []
+    try:
+        claims = claim_cells(context.expected, [*context.graph.tables.values()])
+    except MISFORMED:
+        return found
+    for claim, places in claims:
+        behind = [cells[place].verdict for place in places if place in cells]
+        found.append(
+            ClaimVerdict(
+                claim=claim.claim,
+                compared=claim.compared,
+                table=claim.table,
+                found=claim.verdict,
+                verdict=min(behind, key=order.index, default=MISSING),
+                cells=len(behind),
+            )
+        )
+    return found

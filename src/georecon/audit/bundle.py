@@ -1,9 +1,9 @@
 """An edition's results as one Workflow Run RO-Crate (zip) that anybody can verify.
 
 In it: tables, figures, report, audit, records, logs, predictions, curves, encoder weights with
-model cards, splits, manifests of stores, and the workflow with its configuration. Not in it: raw
-files, the stores' arrays, fine-tuned weights and raw test outputs; their hashes stay in the
-records.
+model cards, splits, manifests of stores, and the workflow with its configuration; on request
+fine-tuned weights and test outputs. Not in it: raw files and the stores' arrays; their hashes stay
+in the records.
 
 The same results give the same bytes: no time but those of the records, one order, fixed zip
 headers.
@@ -29,7 +29,7 @@ from georecon.errors import GeoreconError
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.references import PRETRAIN
 from georecon.files import atomic_path, sha256_file
-from georecon.records.chain import read_graph
+from georecon.records.chain import Link, read_graph
 from georecon.records.read import Record
 from georecon.records.record import FileRecord
 from georecon.records.untrusted import check_names, read_safetensors, relative_path
@@ -49,9 +49,12 @@ PROFILES = {
 }
 CODE = Path(__file__).resolve().parents[3]
 """The workflow that this code is of."""
-OWN = ("mirror", "offline", "bundle", "cell")
+OWN = ("mirror", "offline", "bundle", "bundle_weights", "cell", "depth", "sample", "sample_seed",
+       "full")  # fmt: skip
 """Keys of the configuration that say where and what to run, not what the numbers are."""
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
+WEIGHTS = ("model", "outputs")
+"""Kinds of files that travel on request."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -65,7 +68,9 @@ class Bundle:
     bytes: int
 
 
-def write_bundle(root: Path, experiments: Experiments, audit: Audit, path: Path) -> Bundle:
+def write_bundle(
+    root: Path, experiments: Experiments, audit: Audit, path: Path, *, weights: bool = False
+) -> Bundle:
     """Write the bundle of an audited edition.
 
     Args:
@@ -73,6 +78,8 @@ def write_bundle(root: Path, experiments: Experiments, audit: Audit, path: Path)
         experiments: configuration of the edition.
         audit: its audit, just made.
         path: zip file to write.
+        weights: take along what predictions are computed from again: fine-tuned weights, test
+            outputs, and raw files that were computed here.
 
     Raises:
         GeoreconError: a chain is broken, the edition has no tables, or two files have names that
@@ -84,7 +91,7 @@ def write_bundle(root: Path, experiments: Experiments, audit: Audit, path: Path)
     if not graph.tables:
         raise GeoreconError(f"no tables of edition {audit.edition}: nothing to bundle")
     scope = Context(root, experiments, graph, bundle=False).scope
-    names = [name for name, link in scope.items() if _travels(root, name, link.kind)]
+    names = [name for name, link in scope.items() if _travels(root, link, weights=weights)]
     code = root if (root / "Snakefile").is_file() else CODE  # elsewhere: --directory, a module
     workflow = {p.relative_to(code).as_posix(): p for w in WORKFLOW for p in code.glob(w)}
     names += [name for name, path in workflow.items() if path.is_file()]
@@ -118,8 +125,11 @@ def write_bundle(root: Path, experiments: Experiments, audit: Audit, path: Path)
     return Bundle(path=path, sha256=sha256_file(path), files=len(files) + 1, bytes=size)
 
 
-def _travels(root: Path, name: str, kind: str) -> bool:
-    return kind != "cell" and kind not in LEFT_OUT and (root / name).is_file()
+def _travels(root: Path, link: Link, *, weights: bool) -> bool:
+    if link.kind == "cell" or not (root / link.path).is_file():
+        return False
+    computed = link.kind == "raw" and link.facts.get("origin") == "computed"
+    return link.kind not in LEFT_OUT or (weights and (computed or link.kind in WEIGHTS))
 
 
 def _json(value: Any, *, order: bool = True) -> str:

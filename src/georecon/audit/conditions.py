@@ -1,24 +1,18 @@
-"""Equal conditions in a column, disjoint splits, unseen test sets, and the code behind each run."""
+"""Equal conditions in a column, runs that are no copies of each other, the code behind each run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
+from georecon.audit.commits import digest_here
 from georecon.audit.findings import NOTES, Context, Finding
 from georecon.audit.records import difference
 from georecon.commands import command
-from georecon.data.split import Split, read_split
-from georecon.errors import GeoreconError
 from georecon.records.chain import Run
-from georecon.records.code import code_digest, has_code
 from georecon.records.read import Record
-from georecon.records.untrusted import read_strict_json
 
 _OWN = ("name", "method", "seed", "code", "objective", "params")
 """Settings in which the runs of a column may differ."""
@@ -163,64 +157,6 @@ def _own_length(context: Context, method: Any) -> bool:
     return known is not None and known.steps_factor is not None
 
 
-def check_splits(context: Context) -> Iterator[Finding]:
-    """No test molecule in training or validation, none in pre-training on the same store."""
-    splits: dict[str, tuple[Split, str]] = {}
-    for path in [p for p, link in context.scope.items() if link.kind == "split"]:
-        try:
-            split, store = _read(context, path)
-        except (GeoreconError, OSError, ValueError, KeyError) as error:
-            kind = "test set seen" if "occurs twice" in str(error) else "file unreadable"
-            yield Finding(kind=kind, path=path, text=str(error).replace(f"{context.root}/", ""))
-            continue
-        splits[path] = (split, store)
-    read = [record.inputs.get("split") for record in context.runs("pretrain")]
-    pretrain = {claim.path for claim in read if claim is not None}
-    for path in pretrain & set(splits):
-        seen, store = splits[path]
-        for other, (split, of) in splits.items():
-            if other in pretrain or of != store:
-                continue
-            both = np.intersect1d(seen.train, np.concatenate([split.val, split.test]))
-            if len(both):
-                text = (
-                    f"{len(both)} validation or test molecules of {other} are among the "
-                    f"pre-training molecules, the first is {both[0]}"
-                )
-                yield Finding(kind="test set seen", path=path, text=text, touches=(path, other))
-    yield from _check_leaks(context, {path: split for path, (split, _) in splits.items()})
-
-
-def _read(context: Context, path: str) -> tuple[Split, str]:
-    split = read_split(context.root / path)
-    sidecar = read_strict_json(context.root / path.replace(".npz", ".json"), path)
-    for part, number in split.counts().items():
-        said = sidecar["counts"].get(part) if isinstance(sidecar.get("counts"), dict) else None
-        if said != number:
-            raise ValueError(f"{path}: holds {number} ids of {part}, its .json says {said}")
-    return split, str(sidecar.get("store_sha256"))
-
-
-def _check_leaks(context: Context, splits: dict[str, Split]) -> Iterator[Finding]:
-    """A leak report counts the molecules of its splits."""
-    for record in context.runs("leak"):
-        inputs, report = record.inputs, record.outputs.get("leak")
-        if report is None:
-            continue
-        try:
-            content = read_strict_json(context.root / report.path, report.path)
-            wanted = {
-                "test_molecules": len(splits[inputs["split"].path].test),
-                "pretrain_molecules": len(splits[inputs["pretrain_split"].path].train),
-            }
-        except (GeoreconError, KeyError):
-            continue  # said by the checks of files and records
-        found = {key: content.get(key) for key in wanted}
-        if found != wanted:
-            text = f"counts {json.dumps(found)}, its splits hold {json.dumps(wanted)}"
-            yield Finding(kind="leak report differs", path=report.path, text=text)
-
-
 def check_code(context: Context) -> Iterator[Finding]:
     """Every run was made by committed code, and by the code that is here."""
     for record in context.runs():
@@ -233,7 +169,7 @@ def check_code(context: Context) -> Iterator[Finding]:
             text = f"made by code that was not committed: {files:.300} differed from the commit"
             yield _note("uncommitted code", name, text)
         digest = record.settings.get("code")
-        here = _digest_here(record)
+        here = digest_here(record)
         if digest is not None and here is not None and digest != here:
             redo = command("all", edition=context.experiments.edition)
             advice = "" if context.bundle else f"; `{redo}` redoes it"
@@ -245,16 +181,33 @@ def _note(kind: str, path: str, text: str) -> Finding:
     return Finding(kind=kind, path=path, text=text, breaks=kind not in NOTES)
 
 
-def _digest_here(record: Record) -> str | None:
-    stage = record.stage
-    if not has_code(stage) or not isinstance(record.settings.get("code"), str):
-        return None
-    objective = record.settings.get("objective")
-    if stage == "pretrain":
-        named = isinstance(objective, str) and objective.isidentifier()
-        with suppress(FileNotFoundError):  # an objective that is not there made nothing here
-            return code_digest(stage, f"georecon.objectives.{objective}") if named else None
-        return "no such objective"
-    if stage == "figure":  # its notebook draws; as the rule says
-        return code_digest(stage, "georecon.reporting.figures.shared")
-    return code_digest(stage)
+_MADE = ("encoder", "model", "outputs", "predictions", "curve")
+
+
+def check_copies(context: Context) -> Iterator[Finding]:
+    """No two trainings of other settings or seeds wrote the same bytes."""
+    first: dict[tuple[str, str], Record] = {}
+    for record in context.runs("pretrain", "finetune"):
+        for name in _MADE:
+            claim = record.outputs.get(name)
+            if claim is None:
+                continue
+            other = first.setdefault((name, claim.sha256), record)
+            if other is not record and _own(context, other) != _own(context, record):
+                text = f"its {name} is that of {other.path}, whose settings differ"
+                touches = (record.path, other.path)
+                yield Finding(kind="run copied", path=claim.path, text=text, touches=touches)
+
+
+def _own(context: Context, record: Record) -> dict[str, object]:
+    """All that decides what a training computes; methods of other names may be the same.
+
+    An encoder file names its method, so that its own training is looked at in place of its hash.
+    """
+    kept = {k: v for k, v in record.settings.items() if k not in ("name", "method", "code")}
+    for name, claim in record.inputs.items():
+        link = context.graph.links.get(claim.path)
+        made = context.graph.records.get(str(link.recorded_in)) if link is not None else None
+        encoder = made if name == "encoder" else None
+        kept[name] = claim.sha256 if encoder is None else _own(context, encoder)
+    return kept

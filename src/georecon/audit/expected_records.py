@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from georecon import paths
@@ -14,6 +16,10 @@ from georecon.experiments.specs import Column, Row
 from georecon.files import sha256_json
 from georecon.keys import as_json
 from georecon.records.code import code_digest
+from georecon.reporting.expected import Expected, expected_digest
+from georecon.reporting.figures.inputs import figure_names, figure_spec, notebook_digest
+from georecon.reporting.summary import banner
+from georecon.reporting.web.plan import site_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,47 @@ def table_record(experiments: Experiments, table: str) -> dict[str, Wanted]:
     spec = sha256_json(experiments.tables.spec(table).as_json())
     settings = {"table": table, "spec": spec, "code": code_digest("table")}
     return {f"{folder}/{table}.json": Wanted(settings)}
+
+
+def shown_records(
+    e: Experiments, expected: Mapping[str, Expected], notebooks: Path
+) -> dict[str, Wanted]:
+    """Records of figures and pages, by path: what they must have been made from.
+
+    Args:
+        e: of the edition.
+        expected: the paper's public numbers.
+        notebooks: folder of the figures' notebooks.
+    """
+    names = figure_names(e, notebooks)
+    tables = [f"{e.runs.folder(paths.TABLE, table=name)}.json" for name in e.tables.names()]
+    pictures = [f"{e.runs.folder(paths.FIGURE, figure=name)}.png" for name in names]
+    files = [file for name in e.tables.names() for file in e.tables.files(name)]
+    runs = [f"{file.rsplit('/', 1)[0]}/run.json" for file in files]
+    inputs = {path: path for path in (*tables, *pictures, *runs)}
+    digest = expected_digest(expected)
+    plan = sha256_json(site_plan(e, names, notebooks.parent / "published"))
+    settings: dict[str, dict[str, Any]] = {
+        "summary": {"expected": digest, "banner": banner(e)},
+        "site": {"plan": plan, "expected": digest},
+    }
+    found = {
+        f"{e.runs.folder(paths.RESULT_RECORD, stage=stage)}/{stage}.json": Wanted(
+            one | {"code": code_digest(stage)}, inputs
+        )
+        for stage, one in settings.items()
+    }
+    for name in names:
+        spec = figure_spec(e, name)
+        one = {
+            "figure": name,
+            "spec": spec.as_json(),
+            "notebook": notebook_digest(notebooks, name),
+            "code": code_digest("figure", "georecon.reporting.figures.shared"),
+        }
+        path = f"{e.runs.folder(paths.RESULT_RECORD, stage='figure')}/{name}.json"
+        found[path] = Wanted(one, {file: file for file in spec.files()})
+    return found
 
 
 def cell_records(e: Experiments, table: str, row: Row, column: Column) -> dict[str, Wanted]:

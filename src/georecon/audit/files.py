@@ -3,38 +3,150 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from georecon import paths
 from georecon.audit.findings import Context, Finding
-from georecon.files import sha256_file
+from georecon.errors import DataError
+from georecon.files import sha256_file, write_json
 from georecon.records.chain import KINDS
 from georecon.records.read import Claim
+from georecon.records.untrusted import read_strict_json
 
 LEFT_OUT = ("raw", "array", "model", "outputs")
 """Kinds of files that a bundle leaves out; their recorded hashes stay."""
+KNOWN = "hashes.json"
+"""In the audit's folder: what earlier audits hashed."""
+_OURS = ("audit", "bundle", "state", "rerun", "benchmarks")
+"""Folders of an edition whose files are no results: what the audit itself, unfinished trainings,
+repeated cells and Snakemake's measurements leave."""
+_UNRECORDED = ("report/state.html", "report/report.html")
+"""Pages of a moment, and Snakemake's own, which has a record where the launcher made it."""
+_TEMPORARY = re.compile(r"\..*\.(tmp|old)(\.\w+)?")
+_SAVE_SECONDS, _SAY_SECONDS = 20.0, 10.0
+_AHEAD = 64  # files handed to the threads before the first of them is done
 
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """Size and hash of a file as it is now."""
+    """Size and hash of a file as it is now; ``kept``: as an earlier audit found it."""
 
     bytes: int
     sha256: str
+    kept: bool = False
 
 
-def hash_files(root: Path, names: Iterable[str]) -> dict[str, Hashed | None]:
-    """Hash each file once, several at a time; None for one that is not there."""
+class KnownHashes:
+    """Hashes of files by what the system says of them: nobody reads an unchanged file twice.
 
-    def one(name: str) -> Hashed | None:
-        path = root / name
-        return Hashed(path.stat().st_size, sha256_file(path)) if path.is_file() else None
+    A file counts as unchanged while its size, the times of its last change (of content, and of
+    anything else, which no program sets) and its inode are the same. The list is a file like any
+    other, so whoever can edit results can edit it: an audit with ``full`` reads everything.
 
-    unique = list(dict.fromkeys(names))
+    Args:
+        path: the list; None knows nothing and keeps nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.entries = path, dict[str, list[object]]()
+        self._saved, self._new = time.monotonic(), False
+        if path is not None:
+            with suppress(DataError):
+                found = read_strict_json(path, limit=1 << 30)
+                self.entries = {k: v for k, v in found.items() if isinstance(v, list)}
+
+    def get(self, name: str, stat: os.stat_result) -> Hashed | None:
+        """The hash of a file that has not changed since it was hashed."""
+        entry = self.entries.get(name)
+        if entry is None or entry[:-1] != _stamp(stat) or not isinstance(entry[-1], str):
+            return None
+        return Hashed(stat.st_size, entry[-1], kept=True)
+
+    def put(self, name: str, stat: os.stat_result, sha256: str) -> None:
+        """Keep a hash; now and then on disk, so that an audit that is stopped can go on."""
+        self.entries[name] = [*_stamp(stat), sha256]
+        self._new = True
+        if time.monotonic() - self._saved > _SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write the list."""
+        self._saved = time.monotonic()
+        if self._new and self.path is not None:
+            with suppress(OSError):  # nobody may write here: the next audit reads all again
+                write_json(self.path, self.entries)
+        self._new = False
+
+
+def _stamp(stat: os.stat_result) -> list[object]:
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def hash_files(
+    root: Path,
+    names: Iterable[str],
+    known: KnownHashes | None = None,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Hashed | None]:
+    """Hash each file once, several at a time; None for one that is not there.
+
+    Args:
+        root: working folder.
+        names: files in it.
+        known: hashes of earlier audits.
+        say: takes a line of progress now and then.
+    """
+    known = known or KnownHashes(None)
+    progress = _Progress(say)
+    found: dict[str, Hashed | None] = {}
+    waiting: list[tuple[str, os.stat_result, Future[str]]] = []
+
+    def take() -> None:
+        name, stat, future = waiting.pop(0)
+        found[name] = Hashed(stat.st_size, future.result())
+        known.put(name, stat, future.result())
+        progress.add(stat.st_size)
+
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return dict(zip(unique, pool.map(one, unique), strict=True))
+        for name in dict.fromkeys(names):
+            path = root / name
+            if not path.is_file():
+                found[name] = None
+                continue
+            stat = path.stat()
+            if (same := known.get(name, stat)) is not None:
+                found[name] = same
+                continue
+            waiting.append((name, stat, pool.submit(sha256_file, path)))
+            if len(waiting) >= _AHEAD:
+                take()
+        while waiting:
+            take()
+    known.save()
+    return found
+
+
+class _Progress:
+    """Says how much has been hashed, every ten seconds."""
+
+    def __init__(self, say: Callable[[str], None] | None) -> None:
+        self.say, self.bytes, self.files = say, 0, 0
+        self.started = self.said = time.monotonic()
+
+    def add(self, size: int) -> None:
+        """Count a file."""
+        self.bytes, self.files = self.bytes + size, self.files + 1
+        now = time.monotonic()
+        if self.say is not None and now - self.said > _SAY_SECONDS:
+            rate = self.bytes / 1e6 / (now - self.started)
+            self.say(f"{self.files} files, {self.bytes / 1e9:.1f} GB hashed, {rate:.0f} MB/s")
+            self.said = now
 
 
 def claims_by_path(context: Context) -> dict[str, list[Claim]]:
@@ -72,6 +184,34 @@ def check_files(context: Context, hashed: dict[str, Hashed | None]) -> Iterator[
             text = f"{claim.recorded_in} used another {_what(kind)}: {_against(claim, now)}"
             touches = (claim.recorded_in,)
             yield Finding(kind="other file used", path=path, text=text, touches=touches)
+
+
+def check_strangers(context: Context) -> Iterator[Finding]:
+    """No file lies among an edition's results that no record names, and no table of nobody's."""
+    results = context.experiments.runs.folder(paths.RESULTS)
+    named = {*context.graph.records}
+    for record in context.graph.records.values():
+        named.update(claim.path for claim in record.written().values())
+    for folder, below, files in os.walk(context.root / results):
+        place = Path(folder).relative_to(context.root).as_posix()
+        if place == results:
+            below[:] = [name for name in below if name not in _OURS]
+        for name in files:
+            path = f"{place}/{name}"
+            if path in named or _TEMPORARY.fullmatch(name):
+                continue
+            if path.removeprefix(f"{results}/") in _UNRECORDED:
+                context.cannot(f"{path}: no record has its hash")
+                continue
+            if context.bundle and name == "MODEL_CARD.md":
+                continue
+            text = "no record says which job wrote it; remove it, or what else is a result?"
+            yield Finding(kind="file of nobody", path=path, text=text)
+    for table in context.graph.tables:
+        if table not in context.experiments.config.tables:
+            path = context.experiments.runs.folder(paths.TABLE, table=table) + ".json"
+            text = "is a table that the configuration does not have: nothing says what it must hold"
+            yield Finding(kind="file of nobody", path=path, text=text)
 
 
 def _agrees(claim: Claim, now: Hashed) -> bool:

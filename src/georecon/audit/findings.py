@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from georecon.errors import GeoreconError
 from georecon.experiments.experiments import Experiments
 from georecon.records.chain import Graph, Link
 from georecon.records.read import Record
+from georecon.records.untrusted import MISFORMED
+from georecon.reporting.expected import Expected
 
 REPRODUCED, DIFFERS = "reproduced", "differs"
 NOT_COMPARABLE, MISSING = "not comparable", "missing"
+OPENED = ("run", "metrics", "predictions", "curve", "split", "leak", "store", "raw")
+"""Kinds of files of a chain that a reader of verdicts can open."""
+STUMBLES: tuple[type[Exception], ...] = (GeoreconError, OSError, RuntimeError, *MISFORMED)
+"""What computing from files that anybody may have written ends in, where they are not sound."""
+CODE = Path(__file__).resolve().parents[3]
+"""The checkout that this code is of."""
 
 KINDS: dict[str, str] = {
     "value differs": DIFFERS,
     "table edited": DIFFERS,
     "table unreadable": DIFFERS,
+    "page edited": DIFFERS,
     "metrics differ": DIFFERS,
     "file changed": DIFFERS,
     "file unreadable": DIFFERS,
+    "file of nobody": DIFFERS,
     "other file used": DIFFERS,
+    "other raw file": DIFFERS,
+    "other source": DIFFERS,
     "predictions differ": DIFFERS,
     "curve differs": DIFFERS,
+    "run copied": DIFFERS,
     "record edited": DIFFERS,
     "record unreadable": DIFFERS,
     "record of another run": DIFFERS,
+    "store differs": DIFFERS,
+    "labels differ": DIFFERS,
+    "weights differ": DIFFERS,
+    "estimates differ": DIFFERS,
+    "start differs": DIFFERS,
+    "rerun differs": DIFFERS,
     "file missing": MISSING,
     "record missing": MISSING,
     "settings differ": NOT_COMPARABLE,
@@ -35,9 +55,14 @@ KINDS: dict[str, str] = {
     "split differs": NOT_COMPARABLE,
     "leak report differs": NOT_COMPARABLE,
     "other code": NOT_COMPARABLE,
+    "no such commit": NOT_COMPARABLE,
+    "commit of other code": NOT_COMPARABLE,
+    "other lock file": NOT_COMPARABLE,
+    "mixed packages": NOT_COMPARABLE,
     "uncommitted code": NOT_COMPARABLE,
     "unknown commit": NOT_COMPARABLE,
     "mixed kernels": NOT_COMPARABLE,
+    "other packages": NOT_COMPARABLE,
 }
 """Kinds of findings, each with the verdict of the cells it touches."""
 
@@ -46,6 +71,7 @@ NOTES = {
     "uncommitted code": _NOBODY,
     "unknown commit": _NOBODY,
     "mixed kernels": "they were rounded in different ways, by different kernels or processors",
+    "other packages": "they were made with other packages than the lock file of their code names",
 }
 """Kinds that are said loudly but break no chain: the numbers are what their files say. Each with
 what keeps its cells from being compared.
@@ -81,21 +107,29 @@ class Context:
         root: working folder.
         experiments: runs and tables of the configuration.
         graph: what was recorded.
-        bundle: the folder is an unpacked bundle: raw files, arrays, fine-tuned weights and their
-            test outputs are not in it, and its code is another installation's.
-        scope: links behind cells, tables, figures and the summary, by path.
+        bundle: the folder is an unpacked bundle: raw files, arrays, test outputs and mostly
+            fine-tuned weights are not in it, and its code is another installation's.
+        code: checkout whose commits and lock file the records are held against.
+        expected: the paper's public numbers by table.
+        scope: links behind cells, tables, figures and pages, by path.
+        checked: what was computed again, and how much of it, as sentences.
+        unchecked: what could not be checked, and why, likewise.
     """
 
     root: Path
     experiments: Experiments
     graph: Graph
     bundle: bool
+    code: Path = CODE
+    expected: Mapping[str, Expected] = field(default_factory=dict)
     scope: dict[str, Link] = field(default_factory=dict)
+    checked: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Walk from everything that is shown to a reader."""
         graph = self.graph
-        shown = ("table", "figure", "summary")
+        shown = ("table", "figure", "summary", "site", "report")
         starts = [link.path for link in graph.cells()]
         starts += [name for name, record in graph.records.items() if record.stage in shown]
         for start in starts:
@@ -107,6 +141,11 @@ class Context:
         for name, record in self.graph.records.items():
             if name in self.scope and (not stages or record.stage in stages):
                 yield record
+
+    def cannot(self, what: str) -> None:
+        """Note what could not be checked, once."""
+        if what not in self.unchecked:
+            self.unchecked.append(what)
 
 
 Check = Callable[[Context], Iterable[Finding]]

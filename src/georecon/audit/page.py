@@ -6,13 +6,22 @@ import html
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from georecon.audit import Audit, Verdict
+from georecon.audit.depth import RECORDS, RERUN, WEIGHTS
 from georecon.audit.findings import KINDS, NOTES
+from georecon.audit.result import Audit, ClaimVerdict, Verdict
 from georecon.files import write_json, write_text
 from georecon.reporting.html_page import html_page
 from georecon.reporting.numbers import number_text
 
+_DEPTHS = {
+    RECORDS: "files, records, splits, tables and pages against each other, the configuration, "
+    "dataset cards and git; numbers from stored predictions",
+    WEIGHTS: "as depth records; stores from raw files, predictions from fine-tuned weights, "
+    "smoothness from encoders, and first steps of trainings again",
+    RERUN: "as depth weights; drawn cells trained again",
+}
 _STYLE = """table { border-collapse: collapse; font-size: 13px; width: 100%; }
 th, td { padding: .3em .6em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 code { font-size: 12px; word-break: break-all; }
@@ -36,7 +45,7 @@ def write_audit(audit: Audit, folder: Path) -> None:
 
 def page(audit: Audit) -> str:
     """The whole page; everything that comes from files is escaped."""
-    body = "\n".join([*_head(audit), *_findings(audit), *_cells(audit)])
+    body = "\n".join([*_head(audit), *_claims(audit), *_findings(audit), *_cells(audit)])
     return html_page(f"Audit of {audit.edition}", body, width=80, style=_STYLE)
 
 
@@ -47,6 +56,16 @@ def _text(value: Any) -> str:
 def _head(audit: Audit) -> Iterator[str]:
     yield f"<h1>Audit of edition {_text(audit.edition)}</h1>"
     yield f'<p class="status {_text(audit.status)}">{_text(audit.outcome())}</p>'
+    depth = audit.depth.name
+    yield f"<p>Checked at depth <b>{_text(depth)}</b>: {_text(_DEPTHS[depth])}.</p>"
+    done = "; ".join(audit.checked) or "numbers, from stored predictions"
+    yield f"<p>Computed again: {_text(done)}.</p>"
+    yield f"<p>Could not be checked: {_text('; '.join(audit.unchecked) or 'nothing')}.</p>"
+    yield "<ol>"
+    for link in audit.weakest:
+        kind = ' class="loud"' if link.weak else ""
+        yield f"<li{kind}><b>{_text(link.name)}</b>: {_text(link.text)}</li>"
+    yield "</ol>"
     for kind, why in NOTES.items():
         number = sum(finding.kind == kind for finding in audit.findings)
         if number:
@@ -59,6 +78,23 @@ def _head(audit: Audit) -> Iterator[str]:
     commit = audit.code.commit or f"unknown ({audit.code.words()})"
     changed = " with changes that are not committed" if audit.code.dirty else ""
     yield f"<p>Audited by code of commit <code>{_text(commit)}</code>{changed}.</p>"
+
+
+def _claims(audit: Audit) -> Iterator[str]:
+    if not audit.claims:
+        return
+    yield "<h2>Claims</h2><table><tr><th>Claim of the paper</th><th>Compared</th><th>Table</th>"
+    yield "<th>Our cells say</th><th>Cells</th><th>Verdict</th></tr>"
+    for claim in audit.claims:
+        yield _claim(claim)
+    yield "</table>"
+
+
+def _claim(claim: ClaimVerdict) -> str:
+    texts = (claim.claim, claim.compared, claim.table, claim.found, claim.cells)
+    row = "".join(f"<td>{_text(text)}</td>" for text in texts)
+    kind = _class(claim.verdict)
+    return f'<tr>{row}<td class="verdict {kind}">{_text(claim.verdict)}</td></tr>'
 
 
 def _findings(audit: Audit) -> Iterator[str]:
@@ -108,5 +144,18 @@ def _cell(place: str, cell: Verdict) -> str:
         f'<tr id="{_text(place)}"><td>{_text(place)}</td><td>{_text(number)} {_text(unit)}</td>'
         f'<td class="verdict {_class(cell.verdict)}">{_text(cell.verdict)}</td>'
         f"<td>{_text('; '.join(cell.why[:3]))}</td><td>{_text(cell.paper.text)}</td>"
-        f"<td>{rerun}</td></tr>"
+        f"<td>{rerun}{_files(cell)}</td></tr>"
     )
+
+
+def _files(cell: Verdict) -> str:
+    """Links to what a number was made from."""
+    if not cell.files:
+        return ""
+    links = "<br>".join(f'<a href="{_href(path)}">{_text(path)}</a>' for path in cell.files)
+    return f"<details><summary>{len(cell.files)} files</summary><code>{links}</code></details>"
+
+
+def _href(path: str) -> str:
+    """Address of a file of the working folder, from the audit's own."""
+    return _text("../../../" + quote(path))

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from georecon import paths
-from georecon.audit.expected_records import Wanted, cell_records, table_record
-from georecon.audit.findings import Context, Finding
+from georecon.audit.expected_records import (
+    Wanted,
+    cell_records,
+    shown_records,
+    table_record,
+)
+from georecon.audit.findings import CODE, Context, Finding
 from georecon.data.raw.lock import identity
 from georecon.files import sha256_json
 from georecon.records.read import Record
@@ -27,6 +32,11 @@ def check_records(context: Context, wanted: WantedRecords) -> Iterator[Finding]:
     yield from _shown(context)
     for record in context.runs():
         yield from _whole(record)
+    if not context.bundle:  # its configuration has no notebooks
+        notebooks = CODE / "reports" / "notebooks"
+        shown = shown_records(context.experiments, context.expected, notebooks)
+        for name in shown.keys() & context.graph.records.keys():
+            yield from _as_configured(context.graph.records[name], shown[name])
     bad = {fault.path for fault in context.graph.faults if fault.kind != "record missing"}
     for name, (entry, cells) in wanted.items():
         if name in context.graph.records:
@@ -54,17 +64,19 @@ def wanted_records(context: Context) -> WantedRecords:
 
 
 def _shown(context: Context) -> Iterator[Finding]:
-    """Figures and the summary that lie there have records."""
+    """Figures and pages that lie there have records."""
     e = context.experiments
     figures = e.runs.folder(paths.FIGURE, figure="x").rpartition("/")[0]
-    summary = f"{e.runs.folder(paths.REPORT)}/summary.md"
     records = e.runs.folder(paths.RESULT_RECORD, stage="figure")
     wanted = {
         f"{records}/{path.stem}.json": f"{figures}/{path.name}"
         for path in sorted((context.root / figures).glob("*.pdf"))
     }
-    if (context.root / summary).exists():
-        wanted[f"{e.runs.folder(paths.RESULT_RECORD, stage='summary')}/summary.json"] = summary
+    pages = {"summary": "summary.md", "site": "index.html"}
+    for stage, name in pages.items():
+        page = f"{e.runs.folder(paths.REPORT)}/{name}"
+        if (context.root / page).exists():
+            wanted[f"{e.runs.folder(paths.RESULT_RECORD, stage=stage)}/{stage}.json"] = page
     for record, file in wanted.items():
         if record not in context.graph.records:
             yield Finding(kind="record missing", path=record, text=f"the record of {file} is gone")

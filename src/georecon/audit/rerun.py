@@ -88,11 +88,22 @@ def _same_files(published: Experiments, again: Experiments, cell: str) -> dict[s
     old, new = (e.tables.named_cell(cell)[0].all_files() for e in (published, again))
     found = {}
     for first, second in zip(old, new, strict=True):
-        name = "predictions.parquet" if "/finetune/" in second else "metrics.json"
-        pair = [Path(path).with_name(name) for path in (first, second)]
+        pair = [Path(result_file(path)) for path in (first, second)]
         if all(path.is_file() for path in pair):
             found[str(pair[1])] = sha256_file(pair[0]) == sha256_file(pair[1])
     return found
+
+
+def result_file(file: str) -> str:
+    """The file of a run whose bytes its training decides: times and folders are not in it.
+
+    Args:
+        file: of the same run, that a cell is read from.
+    """
+    folder = file.rpartition("/")[0]
+    if "/finetune/" in file:
+        return f"{folder}/predictions.parquet"
+    return f"{folder}/metrics.csv" if file.endswith("run.json") else f"{folder}/metrics.json"
 
 
 def lines(found: Comparison) -> Iterator[str]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from georecon import paths
-from georecon.audit.findings import Context, Finding
+from georecon.audit.findings import CODE, Context, Finding
 from georecon.audit.records import difference
 from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec
 from georecon.reporting.latex import latex
+from georecon.reporting.published_rows import published_json
 from georecon.reporting.tables import leak_sentences
 from georecon.reporting.texts import csv_text, markdown
 
@@ -48,7 +50,7 @@ def check_table(context: Context, table: str) -> Iterator[Finding]:
             yield Finding(kind="table unreadable", path=f"{stem}.json", text=text)
             return
         if stored != rendered:
-            text = f"is not the table of {table}.json: {_first_difference(stored, rendered)}"
+            text = f"is not the table of {table}.json: {first_difference(stored, rendered)}"
             yield Finding(kind="table edited", path=path, text=text)
 
 
@@ -58,7 +60,9 @@ def _frame(context: Context, table: str) -> Mapping[str, object]:
     leaks = [str(context.root / path) for path in context.experiments.tables.leaks(table)]
     caption = " ".join([spec.caption, *leak_sentences(leaks)])
     names, said = ("table", "edition", "title", "rows", "columns", "compare"), spec.as_json()
-    return {name: said[name] for name in names} | {"caption": caption}
+    published = published_json(context.experiments, CODE / "reports" / "published", table)
+    others = json.loads(json.dumps({"caption": caption, "published": published}))
+    return {name: said[name] for name in names} | others
 
 
 def _other_cells(context: Context, table: str) -> Iterator[tuple[str, str]]:
@@ -92,7 +96,8 @@ def _wanted(cell: CellSpec) -> Mapping[str, object]:
     return {"runs": runs, "key": [*cell.key] or None, "reason": cell.reason}
 
 
-def _first_difference(stored: str, rendered: str) -> str:
+def first_difference(stored: str, rendered: str) -> str:
+    """The first line of a text that is not what it should be, in words."""
     lines, wanted = stored.splitlines(), rendered.splitlines()
     for number, (line, other) in enumerate(zip(lines, wanted, strict=False), 1):
         if line != other:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Iterator, Mapping
@@ -223,41 +222,6 @@ def _compare_labels(
     if not np.array_equal(stored, np.concatenate(labels)):
         text = f"its labels are not those of {inputs['store'].path}"
         yield Finding(kind="predictions differ", path=path, text=text)
-
-
-def check_encoders(context: Context) -> Iterator[Finding]:
-    """Encoder files are whole safetensors files of finite numbers."""
-    for path in [path for path, link in context.scope.items() if link.kind == "encoder"]:
-        if not (context.root / path).is_file():
-            continue  # said by the check of files
-        try:
-            arrays = read_safetensors(context.root / path, path)
-        except DataError as error:
-            yield Finding(kind="file unreadable", path=path, text=str(error))
-            continue
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            text = "holds a number that is not finite"
-            yield Finding(kind="file unreadable", path=path, text=text)
-
-
-def check_curves(context: Context) -> Iterator[Finding]:
-    """The measures a training run reports are those of its best step on its curve."""
-    for record in context.runs("pretrain", "finetune"):
-        name, final, training = record.path, record.final, record.training
-        curve = record.outputs.get("curve") or record.outputs.get("metrics")
-        if curve is None or final is None or training.steps is None:
-            yield Finding(kind="curve differs", path=name, text="names no curve or no result")
-            continue
-        try:
-            with open(context.root / curve.path, newline="", encoding="utf-8") as handle:
-                rows = {row["step"]: row for row in csv.DictReader(handle)}
-            row = rows[str(training.best_step)]
-            same = {key: float(row[key]) for key in final} == final
-        except (OSError, ValueError, KeyError, TypeError, csv.Error):
-            same, rows = False, {}
-        if not same or str(training.steps) not in rows:
-            text = f"does not hold the measures that {name} reports of its last and best step"
-            yield Finding(kind="curve differs", path=curve.path, text=text)
 
 
 def recompute_cells(context: Context, found: Recomputed, table: str) -> Iterator[Finding]:

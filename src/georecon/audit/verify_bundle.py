@@ -11,11 +11,12 @@ question: compare the zip's sha256 with the one its makers published.
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,26 +24,35 @@ from typing import Any
 from georecon import paths
 from georecon.audit import BROKEN, Audit, audit
 from georecon.audit.bundle import CONFIG, METADATA
+from georecon.audit.depth import RECORDS, WEIGHTS, Depth
 from georecon.audit.files import hash_files
-from georecon.audit.findings import Finding
+from georecon.audit.findings import CODE, Finding
 from georecon.data.raw.archives import inspect, members
+from georecon.data.raw.fetch import fetch
+from georecon.data.raw.lock import KINDS as HASHES
 from georecon.errors import ConfigError, DataError, GeoreconError
 from georecon.experiments.experiments import Experiments
+from georecon.experiments.yaml_files import read_mapping
 from georecon.files import full_disk
+from georecon.records.chain import record_files
 from georecon.records.untrusted import MISFORMED, check_names, read_strict_json, relative_path
+from georecon.reporting.expected import load_expected
 
 _MOST_FILES, _MOST_CELLS = 200_000, 1_000_000
 _CONFIG_BYTES, _MOST_VALUES = 1 << 20, 10_000
 """Of the configuration; those of the editions hold a third of that at most."""
+_RECORDS = Depth()
 _BRACES = re.compile(r"\{(?!(value|title|number)\})|(?<!\{value)(?<!\{title)(?<!\{number)\}")
 """Braces that are no placeholder of the configuration's own: ``str.format`` must not meet them."""
 
 
-def verify_bundle(path: Path) -> Audit:
+def verify_bundle(path: Path, *, depth: Depth = _RECORDS, raw: Path | None = None) -> Audit:
     """Verify a bundle.
 
     Args:
         path: zip file.
+        depth: "weights" computes predictions again, of a bundle that has fine-tuned weights.
+        raw: folder with copies of raw files, for stores; Python packages are tried too.
 
     Returns:
         The audit of its content, with findings on the list of files.
@@ -61,12 +71,61 @@ def verify_bundle(path: Path) -> Audit:
                 for _ in inspect(root / name):
                     pass
         experiments = _experiments(root)
+        listed += _compare_cards(root, experiments)
+        if depth.name != RECORDS:
+            _bring_raw_files(root, experiments, raw)
+        expected = load_expected(CODE / "reports" / "expected")
         try:
-            found = audit(root, experiments, {}, bundle=True)
+            found = audit(root, experiments, expected, bundle=True, depth=depth)
         except MISFORMED as error:
             raise DataError(path, None, f"cannot be audited: {error!r:.200}") from None
     status = BROKEN if listed else found.status
     return replace(found, findings=[*listed, *found.findings], status=status)
+
+
+def _bring_raw_files(root: Path, experiments: Experiments, raw: Path | None) -> None:
+    """Raw files behind the bundle's stores, as far as they can be had without a network.
+
+    What one has to be, and which Python package has it, stands in a dataset card of this checkout,
+    not of the bundle.
+    """
+    for name in record_files(root, experiments.edition):
+        if name.startswith(f"{paths.RECORD.format(stage='fetch')}/"):
+            dataset, file = name.removesuffix(".json").split("/")[-2:]
+            entry = {"name": file, **_own_entry(dataset, file)}
+            with suppress(GeoreconError):  # then the audit says what is not here
+                fetch(entry, root / paths.RAW / dataset / file, mirror=raw, offline=True)
+
+
+def _own_entry(dataset: str, file: str) -> dict[str, str | int]:
+    """Size, hashes and package of a raw file by this checkout's card; empty without one."""
+    path = CODE / "config" / "datasets.yaml"
+    card = read_mapping(path).get(dataset) if path.is_file() else None
+    sources = card["sources"].values() if card is not None else ()
+    names = ("bytes", *HASHES, "package", "path")
+    for entry in (entry for source in sources for entry in source["files"].values()):
+        if entry.get("name") == file:
+            return {name: entry[name] for name in names if name in entry}
+    return {}
+
+
+def _compare_cards(root: Path, experiments: Experiments) -> Iterator[Finding]:
+    """The bundle's dataset cards give raw files the hashes that this checkout's give them."""
+    for name in record_files(root, experiments.edition):
+        if not name.startswith(f"{paths.RECORD.format(stage='fetch')}/"):
+            continue
+        dataset, file = name.removesuffix(".json").split("/")[-2:]
+        own = _own_entry(dataset, file)
+        try:
+            said = experiments.data.card_file(dataset, file)
+        except (GeoreconError, KeyError):
+            continue  # said by the audit
+        for kind in HASHES:
+            if own.get(kind) is not None and said.get(kind) != own[kind]:
+                text = f"{kind} is {said.get(kind)!r:.70} in the bundle, here {own[kind]!r:.70}"
+                yield Finding(
+                    kind="other raw file", path=f"{paths.RAW}/{dataset}/{file}", text=text
+                )
 
 
 def _look_through(path: Path) -> list[str]:
@@ -204,10 +263,23 @@ def _values(value: Any) -> Iterator[object]:
         yield value
 
 
-def report(path: Path, say: Callable[[str], None]) -> int:
-    """Verify a bundle and say what was found; 0 if nothing is broken, else 1."""
+def report(
+    path: Path,
+    say: Callable[[str], None],
+    *,
+    depth: Depth = _RECORDS,
+    raw: Path | None = None,
+) -> int:
+    """Verify a bundle and say what was found; 0 if nothing is broken, else 1.
+
+    Args:
+        path: zip file.
+        say: takes a line.
+        depth: as of :func:`verify_bundle`; ``raw`` likewise.
+        raw: folder with copies of raw files.
+    """
     try:
-        found = verify_bundle(path)
+        found = verify_bundle(path, depth=depth, raw=raw)
     except GeoreconError as error:
         say(f"refused: {str(error)[:1000]}")
         return 1
@@ -218,17 +290,27 @@ def report(path: Path, say: Callable[[str], None]) -> int:
         return 1
     for line in found.lines():
         say(line)
-    say("not verified here, for they are not in a bundle: raw files, stores, fine-tuned weights")
+    for sentence in found.checked:
+        say(f"computed again: {sentence}")
+    for sentence in found.unchecked:
+        say(f"not verified: {sentence}")
     return 1 if found.status == BROKEN else 0
 
 
 def main() -> int:
-    """Command line: one path."""
-    arguments = sys.argv[1:]
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m georecon.verify_bundle BUNDLE.zip", file=sys.stderr)
-        return 2
-    return report(Path(arguments[0]), lambda line: print(_plain(line)))
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m georecon.verify_bundle")
+    parser.add_argument("bundle", type=Path, help="zip file")
+    parser.add_argument(
+        "--depth",
+        choices=(RECORDS, WEIGHTS),
+        default=RECORDS,
+        help="weights: compute predictions again, of a bundle with fine-tuned weights",
+    )
+    parser.add_argument("--raw", type=Path, help="folder with copies of raw files, for weights")
+    given = parser.parse_args()
+    depth = Depth(name=given.depth)
+    return report(given.bundle, lambda line: print(_plain(line)), depth=depth, raw=given.raw)
 
 
 def _plain(line: str) -> str:

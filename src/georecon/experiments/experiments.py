@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,7 @@ class Experiments:
     def place(self) -> str:
         """Folder of its results, in ``results``."""
         return self.runs.place
+
+    def published(self) -> Experiments:
+        """The same without what is made again: where the edition's own results lie."""
+        return Experiments(replace(self.config, cell=None, depth=None))

@@ -42,9 +42,11 @@ class Runs:
 
     @property
     def place(self) -> str:
-        """The edition; a cell that is made again has a folder of its own (audit.rerun)."""
-        again = f"/rerun/{self.config.cell}" if self.config.cell else ""
-        return self.config.edition + again
+        """The edition; what is made again has a folder of its own (audit.rerun, audit.again)."""
+        again = self.config.cell
+        if again is None and self.config.depth == "rerun":
+            again = f"seed{self.config.sample_seed or 0}"
+        return f"{self.config.edition}/rerun/{again}" if again else self.config.edition
 
     def folder(self, pattern: str, **wildcards: str | int) -> str:
         """Results folder of this edition from a pattern of :mod:`georecon.paths`."""

@@ -299,6 +299,9 @@ class Config:
     ] = None
     offline: Annotated[bool | None, Key("never use the network")] = None
     bundle: Annotated[str | None, Key("for `verify_bundle`: the bundle")] = None
+    bundle_weights: Annotated[bool | None, Key("for `bundle`: take fine-tuned weights along")] = (
+        None
+    )
     cell: Annotated[
         str | None,
         Key(
@@ -306,4 +309,18 @@ class Config:
             pattern=r"(?!\.\.?/)[^/\s]+/(?!\.\.?/)[^/\s]+/(?!\.\.?$)[^/\s]+",
             words="<table>/<row>/<column>",
         ),
+    ] = None
+    depth: Annotated[
+        str | None,
+        Key("for `audit`: how deep (docs/audit.md)", choices=("records", "weights", "rerun")),
+    ] = None
+    sample: Annotated[
+        int | None,
+        Key("for `audit`: cells that are recomputed or trained again", at_least=1),
+    ] = None
+    sample_seed: Annotated[
+        int | None, Key("for `audit`: decides which cells", at_least=0, at_most=2**63 - 1)
+    ] = None
+    full: Annotated[
+        bool | None, Key("for `audit`: hash also files that are as an earlier audit found them")
     ] = None

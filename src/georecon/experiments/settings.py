@@ -82,6 +82,14 @@ class TrainSettings:
             choices=("float32", "bf16"),
         ),
     ] = "float32"
+    part_atoms: Annotated[
+        int,
+        Key(
+            "most atoms at once: a larger batch is taken in parts, whose gradients are added, so "
+            "that memory is bounded; 0: any number",
+            at_least=0,
+        ),
+    ] = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

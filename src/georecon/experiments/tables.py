@@ -16,6 +16,7 @@ from georecon.experiments.captions import conditions
 from georecon.experiments.data import Data
 from georecon.experiments.methods import Methods
 from georecon.experiments.runs import Runs
+from georecon.experiments.sample import draw
 from georecon.experiments.sections import Config, Sweep, Table, TableColumn
 from georecon.experiments.specs import CellSpec, Column, Row, TableSpec
 
@@ -211,6 +212,25 @@ class Tables:
         return reason
 
     # ---- cells -------------------------------------------------------------------------------
+
+    def filled(self) -> list[str]:
+        """All cells that have data, as ``<table>/<row>/<column>``."""
+        specs = [(table, self.spec(table)) for table in self.names()]
+        return [
+            f"{table}/{cell.row}/{cell.column}"
+            for table, spec in specs
+            for cell in spec.cells
+            if cell.reason is None
+        ]
+
+    def again(self) -> list[str]:
+        """Cells that are trained again: the one that is named, or those that are drawn."""
+        config = self.config
+        if config.cell:
+            return [config.cell]
+        if config.depth != "rerun":
+            return []
+        return draw(self.filled(), config.sample or 1, config.sample_seed or 0)
 
     def cell(self, table: str, row: Row, column: Column) -> CellSpec:
         """What one cell is made of."""

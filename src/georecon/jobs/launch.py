@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +24,8 @@ from georecon.files import full_disk, read_json, write_json
 from georecon.jobs import warm
 from georecon.jobs.command_line import edition_of
 from georecon.jobs.surroundings import open_streams, settle
+from georecon.paths import RESULT_RECORD
+from georecon.records.record import RunRecord
 
 LOCK = ".snakemake/georecon-launch.lock"
 STATE = ".snakemake/georecon-launch.json"
@@ -262,6 +264,11 @@ def write_report(arguments: Sequence[str], folder: Path, edition: str) -> None:
     if result.returncode != 0:
         reason = (result.stderr.strip() or "no reason given").splitlines()[-1]
         say(f"Tables and figures are complete, but {page} could not be written: {reason}")
+        return
+    record = RunRecord("report", {}, {})
+    where = RESULT_RECORD.format(edition=edition, stage="report")
+    with chdir(folder):
+        record.write(f"{where}/report.json", {"page": page})
 
 
 def launch(arguments: Sequence[str], folder: Path) -> int:

@@ -158,6 +158,10 @@ class RuleValues:
         return list(dict.fromkeys(f"{file.rsplit('/', 1)[0]}/run.json" for file in files))
 
     def cell_files(self) -> list[str]:
-        """Files of the one cell that is made again; none where none is asked for."""
-        cell = self.experiments.config.cell
-        return self.experiments.tables.named_cell(cell)[0].all_files() if cell else []
+        """Files of the cells that are made again; none where none is asked for."""
+        tables = self.experiments.tables
+        return [file for cell in tables.again() for file in tables.named_cell(cell)[0].all_files()]
+
+    def drawn_files(self) -> list[str]:
+        """The same where an audit asks for cells to be trained again."""
+        return self.cell_files() if self.experiments.config.depth == "rerun" else []

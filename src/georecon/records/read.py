@@ -86,11 +86,15 @@ def read_claims(entries: Any, file: str, *, sized: bool = True) -> dict[str, Cla
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """Length of a training run, and the step whose weights it kept; None for other jobs."""
+    """Length of a training run, the step whose weights it kept, and the processes that shared it.
+
+    None for other jobs.
+    """
 
     steps: int | None
     best_step: int | None
     best_score: float | None
+    processes: int | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +136,7 @@ class Record:
         slurm: Slurm's number of the job.
         training: of a training run.
         final: measures at a training run's best step.
+        fetched: of a raw file, what the lock file was to remember of it.
         sha256: digest of all else that the record holds.
         digest: what that digest is of the record as it was read.
     """
@@ -155,6 +160,7 @@ class Record:
     slurm: str | None
     training: Training
     final: Mapping[str, object] | None
+    fetched: Mapping[str, object] | None
     sha256: str | None
     digest: str
 
@@ -193,6 +199,7 @@ class Record:
             slurm=known(job, "slurm", str, path),
             training=_training(known(content, "training", dict, path), path),
             final=known(content, "final", dict, path),
+            fetched=known(content, "fetched", dict, path),
             sha256=known(content, "sha256", str, path),
             digest=record_digest(content),
         )
@@ -226,4 +233,5 @@ def _training(entry: Any, file: str) -> Training:
         steps=known(entry, "steps", int, file),
         best_step=known(entry, "best_step", int, file),
         best_score=known(entry, "best_score", float, file),
+        processes=known(entry, "processes", int, file),
     )

@@ -74,12 +74,43 @@ def verdicts(
         tables: content of the edition's tables.
     """
     content = {table["table"]: table for table in tables}
-    names = [*(name for name in content if name in expected), *sorted(set(expected) - set(content))]
     return [
         _verdict(claim, test, name, content.get(name))
-        for name in names
+        for name in _names(expected, content)
         for claim in expected[name].claims
         for test in claim.tests
+    ]
+
+
+def claim_cells(
+    expected: Mapping[str, Expected], tables: Sequence[Mapping[str, Any]]
+) -> list[tuple[Verdict, list[str]]]:
+    """Each verdict of :func:`verdicts`, with the cells (``<table>/<row>/<column>``) behind it."""
+    content = {table["table"]: table for table in tables}
+    tests = [
+        (name, test)
+        for name in _names(expected, content)
+        for claim in expected[name].claims
+        for test in claim.tests
+    ]
+    cells = [_cells(test, content[name]) if name in content else [] for name, test in tests]
+    return list(zip(verdicts(expected, tables), cells, strict=True))
+
+
+def _names(expected: Mapping[str, Expected], content: Mapping[str, object]) -> list[str]:
+    return [*(name for name in content if name in expected), *sorted(set(expected) - set(content))]
+
+
+def _cells(test: ClaimTest, table: Mapping[str, Any]) -> list[str]:
+    values, _ = _values(table, test)
+    rows = (
+        values if test.varies else {r: values[r] for r in (test.better, test.than) if r in values}
+    )
+    prefix = f"{test.quantity}_" if test.quantity else ""
+    return [
+        f"{table['table']}/{prefix}{row}/{column}"
+        for row, columns in rows.items()
+        for column in columns
     ]
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from georecon.experiments.experiments import Experiments
-from georecon.files import read_json, write_json, write_text
+from georecon.files import read_json, write_text
 from georecon.reporting.claims import claims_json, claims_markdown, verdicts
 from georecon.reporting.escape import csv_field, markdown_escape
 from georecon.reporting.expected import Expected
@@ -136,6 +137,47 @@ def runs_text(records: Iterable[Record]) -> str:
     return buffer.getvalue()
 
 
+def report_texts(
+    tables: Sequence[Mapping[str, Any]],
+    figures: Sequence[str],
+    records: Iterable[Record],
+    *,
+    expected: Mapping[str, Expected],
+    banner: str,
+    folder: Path,
+) -> dict[str, str]:
+    """Content of ``summary.md`` and ``.html``, ``claims.json``, ``runs.csv``, ``tables/*.html``.
+
+    Args:
+        tables: content of the tables' JSON files, in the order to show them.
+        figures: PNG files of the figures.
+        records: of the runs behind the tables.
+        expected: from ``load_expected``.
+        banner: from :func:`banner`.
+        folder: report folder, beside the folder of the figures.
+
+    Returns:
+        Text of each file by its path in ``folder``.
+    """
+    links = {Path(path).stem: f"../figures/{Path(path).name}" for path in figures}
+    claims = claims_json(verdicts(expected, tables), tables[0]["edition"])
+    text = summary(tables, links, expected=expected, banner=banner)
+    pictures = {link: folder / link for link in links.values()}
+    pages = {
+        f"tables/{table['table']}.html": page(
+            table_section(table, expected.get(table["table"])), table["title"], {}
+        )
+        for table in tables
+    }
+    return {
+        "claims.json": json.dumps(claims, indent=2, sort_keys=True, allow_nan=False) + "\n",
+        "summary.md": text,
+        "summary.html": page(text, "GeoRecon, reproduced", pictures),
+        **pages,
+        "runs.csv": runs_text(records),
+    }
+
+
 def write_report(
     tables: Sequence[str],
     figures: Sequence[str],
@@ -145,7 +187,7 @@ def write_report(
     banner: str,
     folder: Path,
 ) -> None:
-    """Write ``summary.md`` and ``.html``, ``claims.json``, ``runs.csv``, ``tables/<table>.html``.
+    """Write what :func:`report_texts` gives.
 
     Args:
         tables: JSON files of the tables, in the order to show them.
@@ -159,15 +201,7 @@ def write_report(
     from georecon.records.untrusted import read_strict_json
 
     contents = [read_json(path) for path in tables]
-    links = {Path(path).stem: f"../figures/{Path(path).name}" for path in figures}
-    found = verdicts(expected, contents)
-    write_json(folder / "claims.json", claims_json(found, contents[0]["edition"]))
-    text = summary(contents, links, expected=expected, banner=banner)
-    write_text(folder / "summary.md", text)
-    pictures = {link: folder / link for link in links.values()}
-    write_text(folder / "summary.html", page(text, "GeoRecon, reproduced", pictures))
-    for table in contents:
-        section = table_section(table, expected.get(table["table"]))
-        write_text(folder / "tables" / f"{table['table']}.html", page(section, table["title"], {}))
     runs = [Record.from_json(read_strict_json(Path(path)), path) for path in records]
-    write_text(folder / "runs.csv", runs_text(runs))
+    texts = report_texts(contents, figures, runs, expected=expected, banner=banner, folder=folder)
+    for name, text in texts.items():
+        write_text(folder / name, text)

@@ -65,9 +65,13 @@ class FinetuneTask:
         """Molecule ids of this step's batch."""
         return self.batches.ids_at(step)
 
-    def loss(self, step: int) -> dict[str, Tensor]:
-        """Property loss, force loss where there are forces, Noisy Nodes loss."""
-        batch, share = self.batches.at(step), self.batches.share(step)
+    def parts(self, step: int) -> int:
+        """Parts of this process's share of a step's batch."""
+        return len(self.batches.parts(step))
+
+    def loss(self, step: int, part: int = 0) -> dict[str, Tensor]:
+        """Property loss, force loss where there are forces, Noisy Nodes loss of one part."""
+        batch, share = self.batches.at(step, part), self.batches.share(step, part)
         noise = NoiseSource(self.seed, step)
         loss = self._force_loss if self.recipe.forces else self._property_loss
         return loss(batch, share, noise)
@@ -269,15 +273,21 @@ def finetune(
     model = _build_model(run, molecules)
     if encoder_path is not None:
         load_encoder(encoder_path, model.property_model.encoder)
-    size = train.batch_size
+    most = train.part_atoms
     batches = ShuffledBatches(
-        store, split.train, batch_size=size, seed=run.seed, label=label, world=world
+        store,
+        split.train,
+        batch_size=train.batch_size,
+        seed=run.seed,
+        label=label,
+        world=world,
+        part_atoms=most,
     )
-    validation = in_order(store, split.val, run.evaluation_batch, label)
+    validation = in_order(store, split.val, run.evaluation_batch, label, most)
     task = FinetuneTask(model, recipe, batches, validation, seed=run.seed)
     folder, name = state / digest[:24], run.name
     result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
-    test = in_order(store, split.test, run.evaluation_batch, label)
+    test = in_order(store, split.test, run.evaluation_batch, label, most)
     outputs = predict(model.property_model, test, recipe, world)
     if world.first:
         tested = store.gather(store.rows(split.test))

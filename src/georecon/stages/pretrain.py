@@ -42,10 +42,14 @@ class PretrainTask:
         self.model = objective.to(self.world.device)
         self.validation = [batch.graph.to(self.world.device) for batch in validation]
 
-    def loss(self, step: int) -> dict[str, Tensor]:
-        """Objective on this process's share of a step's batch."""
-        share = self.batches.share(step)
-        losses = self.model(self.batches.at(step).graph, NoiseSource(self.seed, step))
+    def parts(self, step: int) -> int:
+        """Parts of this process's share of a step's batch."""
+        return len(self.batches.parts(step))
+
+    def loss(self, step: int, part: int = 0) -> dict[str, Tensor]:
+        """Objective on one of those parts."""
+        share = self.batches.share(step, part)
+        losses = self.model(self.batches.at(step, part).graph, NoiseSource(self.seed, step))
         return {name: share.of(self.model.mean_over, value) for name, value in losses.items()}
 
     def molecules(self, step: int) -> list[int]:
@@ -118,8 +122,9 @@ def pretrain(
         batch_size=train.batch_size,
         seed=run.seed,
         world=world,
+        part_atoms=train.part_atoms,
     )
-    validation = in_order(store, split.val, 64, None)
+    validation = in_order(store, split.val, 64, None, train.part_atoms)
     task = PretrainTask(objective, batches, validation, seed=run.seed)
     folder, name = state / digest[:24], run.name
     result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)

@@ -144,6 +144,8 @@ class ShuffledBatches:
         label: label to take along, or None.
         world: the processes that share each batch, and their device. A GPU keeps the store if it
             fits; otherwise batches are gathered in the memory-mapped files and copied.
+        part_atoms: a process takes its share of a batch in parts of at most so many atoms, a
+            larger molecule alone; 0: all at once.
 
     Raises:
         ConfigError: fewer molecules in a batch than processes.
@@ -158,8 +160,9 @@ class ShuffledBatches:
         seed: int,
         label: str | None = None,
         world: World | None = None,
+        part_atoms: int = 0,
     ) -> None:
-        self.store, self.label, self.seed = store, label, seed
+        self.store, self.label, self.seed, self.part_atoms = store, label, seed, part_atoms
         self.world = world or World()
         self.rows = store.rows(ids)
         self.batch_size = min(batch_size, len(self.rows))
@@ -188,26 +191,53 @@ class ShuffledBatches:
         """Molecule ids of the whole batch of a step."""
         return list(map(int, self.store.ids[self.rows_at(step)]))
 
-    def at(self, step: int) -> Batch:
-        """This process's part of a step's batch, on the device."""
+    def parts(self, step: int) -> list[np.ndarray]:
+        """Rows of each part that this process takes of a step's batch."""
         rows = self.rows_at(step)[self.world.rank :: self.world.size]
+        return _pieces(self.store, rows, len(rows), self.part_atoms)
+
+    def at(self, step: int, part: int = 0) -> Batch:
+        """A part of this process's share of a step's batch, on the device."""
+        rows = self.parts(step)[part]
         if self._resident is not None:
             return self._resident.gather(rows, int(self.store.n_atoms(rows).sum()))
         return load_batch(self.store, rows, self.label).to(self.world.device)
 
-    def share(self, step: int) -> Share:
-        """How much of a step's batch that part is."""
-        if self.world.size == 1:
+    def share(self, step: int, part: int = 0) -> Share:
+        """How much of a step's whole batch that part is."""
+        mine, rows = self.parts(step)[part], self.rows_at(step)
+        if len(mine) == len(rows):
             return Share(1.0, 1.0)
-        rows = self.rows_at(step)
-        atoms, mine = self.store.n_atoms(rows), slice(self.world.rank, None, self.world.size)
-        return Share(len(rows[mine]) / len(rows), float(atoms[mine].sum() / atoms.sum()))
+        atoms = self.store.n_atoms(mine).sum() / self.store.n_atoms(rows).sum()
+        return Share(len(mine) / len(rows), float(atoms))
 
 
-def in_order(store: Store, ids: np.ndarray, batch_size: int, label: str | None) -> list[Batch]:
-    """All molecules of ``ids``, once, in that order, as a list of batches."""
-    rows = store.rows(ids)
-    return [
-        load_batch(store, rows[start : start + batch_size], label)
-        for start in range(0, len(rows), batch_size)
-    ]
+def _pieces(store: Store, rows: np.ndarray, molecules: int, atoms: int) -> list[np.ndarray]:
+    """Rows in order, in pieces of so many molecules and, unless it is 0, atoms at most."""
+    if len(rows) <= molecules and not atoms:
+        return [rows]
+    counts = store.n_atoms(rows)
+    starts, held = [0], 0
+    for place, count in enumerate(counts.tolist()):
+        full = place - starts[-1] == molecules or (atoms and held + count > atoms)
+        if full and place > starts[-1]:
+            starts.append(place)
+            held = 0
+        held += count
+    return np.split(rows, starts[1:])
+
+
+def in_order(
+    store: Store, ids: np.ndarray, batch_size: int, label: str | None, part_atoms: int = 0
+) -> list[Batch]:
+    """All molecules of ``ids``, once, in that order, as a list of batches.
+
+    Args:
+        store: opened store.
+        ids: molecule ids, (M,).
+        batch_size: most molecules of a batch.
+        label: label to take along, or None.
+        part_atoms: most atoms of a batch, a larger molecule alone; 0: any number.
+    """
+    pieces = _pieces(store, store.rows(ids), batch_size, part_atoms)
+    return [load_batch(store, rows, label) for rows in pieces if len(rows)]

@@ -45,10 +45,13 @@ class Task(Protocol):
     def model(self) -> nn.Module:
         """What is trained."""
 
-    def loss(self, step: int) -> dict[str, Tensor]:
-        """``"loss"`` and named parts on this process's share of a step's batch.
+    def parts(self, step: int) -> int:
+        """Number of parts in which this process takes its share of a step's batch."""
 
-        Each is a summand: over all processes they add up to the mean over the whole batch.
+    def loss(self, step: int, part: int) -> dict[str, Tensor]:
+        """``"loss"`` and named terms on one of those parts.
+
+        Each is a summand: over all parts and processes they add up to the mean over the batch.
         """
 
     def molecules(self, step: int) -> list[int]:
@@ -116,18 +119,15 @@ class Trainer:
         return min(1.0, (self.step + 1) / max(1, settings.warmup)) * self.plateau.scale
 
     def train_step(self) -> float:
-        """Forward, check, backward, check, clip, step; returns the loss."""
+        """Forward and backward by parts, check, clip, step; returns the loss."""
         self.lr = self.settings.lr * self.factor()
-        with products(self.settings.precision):
-            losses = self.task.loss(self.step)
-        means = torch.stack([value.detach() for value in losses.values()]).double().cpu()
-        values = dict(zip(losses, self.world.sum(means).tolist(), strict=True))
+        self.optimizer.zero_grad()
+        parts = [self._part(part) for part in range(self.task.parts(self.step))]
+        sums = torch.stack([torch.stack([*part.values()]) for part in parts]).sum(0).cpu()
+        values = dict(zip(parts[0], self.world.sum(sums).tolist(), strict=True))
         loss = values["loss"]
         if not math.isfinite(loss):
             self._refuse(f"loss is {loss}")
-        self.optimizer.zero_grad()
-        with only("weights"):
-            losses["loss"].backward(inputs=self.parameters)
         gradient = self.world.sum(self.optimizer.gradient())
         norm = float(gradient.norm())
         if not math.isfinite(norm):
@@ -140,6 +140,14 @@ class Trainer:
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._since += 1
         return float(loss)
+
+    def _part(self, part: int) -> dict[str, Tensor]:
+        """Terms of one part of the batch in float64, its gradient added to what is there."""
+        with products(self.settings.precision):
+            losses = self.task.loss(self.step, part)
+        with only("weights"):
+            losses["loss"].backward(inputs=self.parameters)
+        return {name: value.detach().double() for name, value in losses.items()}
 
     def _refuse(self, what: str) -> None:
         ids = self.task.molecules(self.step)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -17,6 +18,7 @@ from georecon.files import read_json, write_text
 from georecon.records.chain import Link, read_graph, rerun_command
 from georecon.reporting.claims import RULE, Verdict, verdicts
 from georecon.reporting.expected import Expected
+from georecon.reporting.outdated import is_outdated
 from georecon.reporting.web import chains, content, state
 from georecon.reporting.web.plan import SitePlan
 
@@ -151,7 +153,8 @@ def read_audit(results: Path) -> AuditView | None:
     }
     made = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(path.stat().st_mtime))
     counts = list(found["counts"].items())
-    return AuditView(made=made, status=found["status"], verdicts=verdicts, counts=counts)
+    status = found["status"] + (", outdated: a table is newer" if is_outdated(results) else "")
+    return AuditView(made=made, status=status, verdicts=verdicts, counts=counts)
 
 
 def _cell_data(
@@ -187,7 +190,14 @@ def _places(
     ]
 
 
-def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live: bool) -> str:
+def build(
+    plan: SitePlan,
+    expected: Mapping[str, Expected],
+    root: Path,
+    *,
+    live: bool,
+    audit: AuditView | None,
+) -> str:
     """The page of an edition.
 
     Args:
@@ -196,10 +206,11 @@ def build(plan: SitePlan, expected: Mapping[str, Expected], root: Path, *, live:
         root: working folder.
         live: tables from the metrics files that exist now, with what is missing and what runs;
             otherwise from the tables' JSON files, which must be there.
+        audit: whose verdicts to show.
     """
     edition = plan.edition
     results = root / paths.RESULTS.format(edition=edition)
-    graph, audit = read_graph(root, edition), read_audit(results)
+    graph = read_graph(root, edition)
     contents = _contents(plan, root, live=live)
     claims = verdicts(expected, contents)
     tables, cells = _tables(contents, expected, results, audit)
@@ -299,4 +310,49 @@ def write_site(
     live: bool,
 ) -> None:
     """Write the page of an edition; arguments as of :func:`build`."""
-    write_text(page, build(plan, expected, root, live=live))
+    audit = read_audit(root / paths.RESULTS.format(edition=plan.edition))
+    write_text(page, build(plan, expected, root, live=live, audit=audit))
+
+
+def unlike(text: str, plan: SitePlan, expected: Mapping[str, Expected], root: Path) -> str | None:
+    """Where the page of a finished edition is not what its files give; None if it is.
+
+    What may differ is taken from the page itself: the audit that was there when it was written,
+    and the commands, which follow from how Snakemake was called.
+
+    Args:
+        text: the page.
+        plan: as of :func:`build`; ``expected`` and ``root`` likewise.
+        expected: the paper's public numbers.
+        root: working folder.
+    """
+    again = build(plan, expected, root, live=False, audit=_audit_in(text, plan, root))
+    one, other = (_COMMANDS.sub('"rerun":""', page) for page in (text, again))
+    if one == other:
+        return None
+    same = zip(one, other, strict=False)
+    place = next((k for k, (a, b) in enumerate(same) if a != b), min(len(one), len(other)))
+    start = max(0, place - 40)
+    return f"has {one[start : place + 40]!r} where its files give {other[start : place + 40]!r}"
+
+
+_COMMANDS = re.compile(r'"rerun":"(?:[^"\\]|\\.)*"')
+_AUDIT = re.compile(r'<a href="\.\./audit/index\.html">Audit</a> of ([^<:]*:\d\d UTC): ([^<]*)<')
+_DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+
+
+def _audit_in(text: str, plan: SitePlan, root: Path) -> AuditView | None:
+    """The audit that a page shows; None where it shows none."""
+    head, data = _AUDIT.search(text), _DATA.search(text)
+    if head is None or data is None:
+        return None
+    cells = json.loads(data[1])["cells"]
+    found = {
+        cell.place: content.CellVerdict(shown["verdict"], shown["reason"])
+        for table in _contents(plan, root, live=False)
+        for cell in content.cells_of(table, {})
+        if (shown := cells.get(cell.key, {}).get("verdict"))
+    }
+    names = [verdict.verdict for verdict in found.values()]
+    counts = [(name, names.count(name)) for name in sorted(set(names))]
+    return AuditView(made=head[1], status=head[2], verdicts=found, counts=counts)

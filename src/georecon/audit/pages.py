@@ -1,0 +1,99 @@
+"""Summary and web report written again from the tables, and compared with those that lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from georecon import paths
+from georecon.audit.findings import CODE, Context, Finding
+from georecon.audit.table_texts import first_difference
+from georecon.records.code import code_digest
+from georecon.records.read import Record
+from georecon.reporting.expected import expected_digest
+from georecon.reporting.figures.inputs import figure_names
+from georecon.reporting.summary import banner, report_texts
+from georecon.reporting.web.plan import site_plan
+from georecon.reporting.web.site import unlike
+
+_NOT_AGAIN = (
+    "figures and notebooks: their inputs, not their pictures, are held against the tables",
+    "report/report.html: Snakemake's; its hash alone is compared",
+)
+
+
+def check_pages(context: Context) -> Iterator[Finding]:
+    """Pages say what the tables say."""
+    for sentence in _NOT_AGAIN:
+        context.cannot(sentence)
+    missing = [name for name in ("jinja2", "markdown_it") if find_spec(name) is None]
+    if missing:
+        context.cannot(f"pages: {', '.join(missing)} is not installed")
+        return
+    checks = {"summary": _check_summary, "site": _check_site}
+    for stage, check in checks.items():
+        for record in context.runs(stage):
+            if record.settings.get("code") != code_digest(stage):
+                continue  # said by the check of code
+            if record.settings.get("expected") != expected_digest(context.expected):
+                context.cannot(f"{stage}: made with other public numbers than are here")
+                continue
+            yield from check(context, record)
+
+
+def _check_summary(context: Context, record: Record) -> Iterator[Finding]:
+    e, graph = context.experiments, context.graph
+    read = {claim.path for claim in record.inputs.values()}
+    runs = [graph.records[path] for path in _run_records(context) if path in graph.records]
+    tables = [graph.tables[name] for name in e.tables.names() if name in graph.tables]
+    if len(tables) < len(e.tables.names()):
+        return  # said by the check of files
+    texts = report_texts(
+        tables,
+        sorted(path for path in read if path.endswith(".png")),
+        runs,
+        expected=context.expected,
+        banner=banner(e),
+        folder=context.root / e.runs.folder(paths.REPORT),
+    )
+    yield from _compare(context, texts, e.runs.folder(paths.REPORT))
+
+
+def _run_records(context: Context) -> list[str]:
+    """Records of all runs that the tables are made of, in their order."""
+    e = context.experiments
+    files = [file for name in e.tables.names() for file in e.tables.files(name)]
+    return list(dict.fromkeys(f"{file.rsplit('/', 1)[0]}/run.json" for file in files))
+
+
+def _compare(context: Context, texts: Mapping[str, str], folder: str) -> Iterator[Finding]:
+    for name, wanted in texts.items():
+        path = f"{folder}/{name}"
+        try:
+            found = (context.root / path).read_bytes().decode("utf-8")
+        except FileNotFoundError:
+            continue  # said by the check of files
+        except ValueError as error:
+            yield Finding(kind="file unreadable", path=path, text=str(error))
+            continue
+        if found != wanted:
+            text = f"is not what the tables give: {first_difference(found, wanted)}"
+            yield Finding(kind="page edited", path=path, text=text)
+
+
+def _check_site(context: Context, record: Record) -> Iterator[Finding]:
+    from jinja2 import TemplateError
+
+    claim = record.outputs.get("page")
+    if claim is None or not (context.root / claim.path).is_file():
+        return  # said by the check of files
+    names = figure_names(context.experiments, CODE / "reports" / "notebooks")
+    text = Path(context.root, claim.path).read_text(encoding="utf-8")
+    plan = site_plan(context.experiments, names, CODE / "reports" / "published")
+    try:
+        difference = unlike(text, plan, context.expected, context.root)
+    except TemplateError as error:  # of records of another form
+        difference = f"cannot be written again: {error!r:.200}"
+    if difference is not None:
+        yield Finding(kind="page edited", path=claim.path, text=difference)

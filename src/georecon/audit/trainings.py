@@ -1,0 +1,113 @@
+"""Trainings: encoders of their method; curves of the recorded length and best step."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from georecon.audit.findings import STUMBLES, Context, Finding
+from georecon.errors import DataError
+from georecon.experiments.settings import TrainSettings
+from georecon.keys import from_json
+from georecon.records.read import Record
+from georecon.records.untrusted import read_safetensors
+
+Rows = list[dict[str, str]]
+_UNREADABLE: tuple[type[Exception], ...] = (csv.Error, *STUMBLES)
+
+
+def check_encoders(context: Context) -> Iterator[Finding]:
+    """Encoder files are whole safetensors files of finite numbers, of the method that made them."""
+    for record in context.runs("pretrain"):
+        claim = record.outputs.get("encoder")
+        if claim is None or not (context.root / claim.path).is_file():
+            continue  # said by the check of files
+        try:
+            arrays = read_safetensors(context.root / claim.path, claim.path)
+        except DataError as error:
+            yield Finding(kind="file unreadable", path=claim.path, text=str(error))
+            continue
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            text = "holds a number that is not finite"
+            yield Finding(kind="file unreadable", path=claim.path, text=text)
+        said, wanted = _header(context, claim.path), record.settings.get("method")
+        if said != wanted:
+            text = f"says that it is of method {said!r:.40}; {record.path} of {wanted!r:.40}"
+            yield Finding(kind="record of another run", path=claim.path, text=text)
+
+
+def _header(context: Context, path: str) -> object:
+    """Method that an encoder file names."""
+    from safetensors import safe_open
+
+    with safe_open(context.root / path, framework="numpy") as handle:
+        try:
+            found = json.loads((handle.metadata() or {}).get("georecon", "{}"))
+        except ValueError:
+            return None
+    return found.get("method") if isinstance(found, dict) else None
+
+
+def check_curves(context: Context) -> Iterator[Finding]:
+    """A training has the steps of its settings and reports its curve's best step."""
+    for record in context.runs("pretrain", "finetune"):
+        curve = record.outputs.get("curve") or record.outputs.get("metrics")
+        if curve is None or record.final is None or record.training.steps is None:
+            text = "names no curve or no result"
+            yield Finding(kind="curve differs", path=record.path, text=text)
+            continue
+        wrong: str | None
+        try:
+            with open(context.root / curve.path, newline="", encoding="utf-8") as handle:
+                wrong = _wrong(record, list(csv.DictReader(handle)))
+        except _UNREADABLE as error:
+            wrong = f"cannot be compared with {record.path} ({type(error).__name__})"
+        if wrong is not None:
+            yield Finding(kind="curve differs", path=curve.path, text=wrong)
+
+
+def _wrong(record: Record, rows: Rows) -> str | None:
+    """What of a curve does not fit the record of its training; None if all does."""
+    training, final = record.training, record.final or {}
+    by_step = {row["step"]: row for row in rows}
+    best = by_step.get(str(training.best_step))
+    if (
+        best is None
+        or {key: float(best[key]) for key in final} != final
+        or str(training.steps) not in by_step
+    ):
+        return f"does not hold the measures that {record.path} reports of its last and best step"
+    settings = from_json(TrainSettings, record.settings["train"])
+    wanted = _evaluations(settings, rows)
+    found = [int(row["step"]) for row in rows]
+    if found != wanted:
+        return f"has evaluations at steps {_some(found)}, the settings ask for {_some(wanted)}"
+    if training.steps != found[-1]:
+        return f"ends at step {found[-1]}, {record.path} says {training.steps}"
+    scores = [float(row["val_score"]) for row in rows]
+    step = found[scores.index(min(scores))]
+    if (training.best_step, training.best_score) != (step, min(scores)):
+        return f"is best at step {step}, {record.path} says {training.best_step}"
+    return None
+
+
+def _evaluations(settings: TrainSettings, rows: Rows) -> list[int]:
+    """Steps of a run's evaluations, as in ``georecon.training.loop``; patience may end it."""
+    every = max(1, settings.steps // max(1, settings.evaluations))
+    steps = sorted({settings.steps - k * every for k in range(settings.evaluations)})
+    steps = [step for step in steps if step > 0]
+    waited, best = 0, math.inf
+    for number, row in enumerate(rows, 1):
+        score = float(row["val_score"])
+        waited, best = (0, score) if score < best else (waited + 1, best)
+        if settings.patience and waited >= settings.patience:
+            return steps[:number]
+    return steps
+
+
+def _some(steps: list[int]) -> str:
+    return ", ".join(map(str, steps[:4])) + (f" … {steps[-1]}" if len(steps) > 4 else "")

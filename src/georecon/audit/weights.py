@@ -1,0 +1,242 @@
+"""Depth "weights": numbers from fine-tuned weights and encoders again, with nothing taken on trust.
+
+Stores are made again from raw files, predictions from fine-tuned weights, smoothness from encoders,
+and the first steps of trainings are taken again: that shows that a fine-tuning started from the
+encoder, the molecules and the seed that its record names.
+
+On a machine that computes as the recorded one did, everything is the same to the bit. Elsewhere
+sums are rounded in another order, and the tolerances below hold.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from georecon.audit.depth import Depth
+from georecon.audit.findings import STUMBLES, Context, Finding
+from georecon.audit.starts import check_starts
+from georecon.audit.stores import check_stores, folder_of
+from georecon.data.split import read_split
+from georecon.data.store import Store
+from georecon.experiments.sample import draw
+from georecon.experiments.settings import FinetuneSettings
+from georecon.jobs.job import prepare_torch
+from georecon.keys import from_json
+from georecon.models.potential import PropertyModel
+from georecon.records.chain import Run
+from georecon.records.read import Record
+from georecon.records.record import compute_device, versions
+from georecon.records.untrusted import read_safetensors, read_strict_json
+from georecon.stages.finetune import isolated_atoms, predict, unlearned
+from georecon.stages.smoothness import smoothness
+from georecon.training.batches import in_order
+from georecon.training.world import World
+
+PREDICTIONS = 1e-4
+"""Largest root mean square difference on another machine, in units of the spread of what a model
+has to explain: of labels less least squares on element counts, of forces. A hundred times that for
+one number."""
+ESTIMATES = 1e-2
+"""Largest relative difference of smoothness on another machine."""
+_SAY_SECONDS = 10.0
+
+
+def check_weights(
+    context: Context, depth: Depth, say: Callable[[str], None] | None
+) -> Iterator[Finding]:
+    """All checks of this depth.
+
+    Args:
+        context: what to check.
+        depth: which cells: all, or a sample.
+        say: takes a line of progress now and then.
+    """
+    device = prepare_torch(1)
+    yield from check_stores(context)
+    chosen = _chosen(context, depth)
+    yield from _each(context, "predictions", chosen.of("finetune"), _check_run, device, say)
+    yield from _each(context, "smoothness", chosen.of("smoothness"), _check_smoothness, device, say)
+    starts = [*chosen.of("finetune"), *chosen.of("pretrain")]
+    if depth.sample is None:
+        starts = [
+            record
+            for stage, count in (("finetune", 4), ("pretrain", 2))
+            for record in draw_runs(chosen.of(stage), count, depth.seed)
+        ]
+    yield from check_starts(context, starts, device, alike)
+
+
+class Chosen(NamedTuple):
+    """Records of the runs behind the cells that are looked at."""
+
+    records: list[Record]
+
+    def of(self, stage: str) -> list[Record]:
+        """Those of one stage."""
+        return [record for record in self.records if record.stage == stage]
+
+
+def _chosen(context: Context, depth: Depth) -> Chosen:
+    cells = [place for place in context.experiments.tables.filled() if place in context.graph.links]
+    if depth.sample is not None:
+        cells = draw(cells, depth.sample, depth.seed)
+        context.checked.append(f"cells drawn with seed {depth.seed}: {', '.join(cells)}")
+    links = (link for cell in cells for link in context.graph.chain(cell))
+    return Chosen(
+        list({link.path: link.record for link in links if isinstance(link, Run)}.values())
+    )
+
+
+def draw_runs(records: list[Record], count: int, seed: int) -> list[Record]:
+    """Some of the runs."""
+    chosen = set(draw([record.path for record in records], count, seed))
+    return [record for record in records if record.path in chosen]
+
+
+def alike(record: Record) -> bool:
+    """Whether this process computes as the recorded one did, to the bit."""
+    here, then = compute_device(), record.compute
+    names = ("device", "name", "threads", "kernel", "instruction_set")
+    same = all(here.get(name) == getattr(then, name) for name in names)
+    packages = versions()
+    return same and all(packages.get(p) == record.versions.get(p) for p in ("torch", "numpy"))
+
+
+def _each(
+    context: Context,
+    what: str,
+    records: Iterable[Record],
+    check: Callable[[Context, Record, str], str | None],
+    device: str,
+    say: Callable[[str], None] | None,
+) -> Iterator[Finding]:
+    """Check every run; what cannot be computed for want of a file is noted."""
+    kinds = {"predictions": "weights differ", "smoothness": "estimates differ"}
+    done, bitwise, said = 0, 0, time.monotonic()
+    records, missing = list(records), list[str]()
+    for record in records:
+        torch.set_num_threads(record.compute.threads or 1)
+        try:
+            text = check(context, record, device)
+        except FileNotFoundError as error:
+            missing.append(str(error.filename).replace(f"{context.root}/", ""))
+            continue
+        except STUMBLES as error:
+            text = f"cannot be computed again: {str(error).replace(f'{context.root}/', '')[:300]}"
+        done, bitwise = done + 1, bitwise + alike(record)
+        if text is not None:
+            path = record.path.replace("run.json", "outputs.safetensors")
+            path = path if what == "predictions" else record.path.replace("run", "metrics")
+            touches = (record.path, path)
+            yield Finding(kind=kinds[what], path=path, text=text, touches=touches)
+        if say is not None and time.monotonic() - said > _SAY_SECONDS:
+            say(f"{what}: {done} of {len(records)} computed again")
+            said = time.monotonic()
+    if missing:
+        context.cannot(f"{what} of {len(missing)} runs: {missing[0]} is not here")
+    if records:
+        context.checked.append(
+            f"{what} of {done} of {len(records)} runs computed again, {bitwise} of them compared "
+            "to the bit"
+        )
+
+
+# ---- predictions -------------------------------------------------------------------------------
+
+
+def _check_run(context: Context, record: Record, device: str) -> str | None:
+    """What of a run's test outputs its fine-tuned weights do not give; None if they give all."""
+    inputs, outputs, root = record.inputs, record.outputs, context.root
+    weights = root / outputs["model"].path
+    stored_path = root / outputs["outputs"].path
+    for path in (weights, stored_path):
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "not there", str(path))
+    store = Store.open(folder_of(root, inputs["store"].path))
+    split = read_split(root / inputs["split"].path)
+    run = from_json(FinetuneSettings, record.settings)
+    if run.recipe.isolated_atoms:
+        run = replace(run, recipe=replace(run.recipe, atomref=isolated_atoms(store, run.label)))
+    model = PropertyModel(
+        run.encoder,
+        run.recipe.head,
+        scale=1.0,
+        shift=0.0,
+        atomref=torch.zeros(run.encoder.max_z, dtype=torch.float64),
+    )
+    found = read_safetensors(weights, outputs["model"].path)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})
+    test = in_order(store, split.test, run.evaluation_batch, run.label)
+    again = predict(model.to(device), test, run.recipe, World(device))
+    train = store.gather(store.rows(split.train))
+    again |= unlearned(train, store.gather(store.rows(split.test)), run.label, run.recipe)
+    stored = read_safetensors(stored_path, outputs["outputs"].path)
+    return _unlike(stored, {name: value.numpy() for name, value in again.items()}, alike(record))
+
+
+def _unlike(
+    stored: Mapping[str, np.ndarray], again: Mapping[str, np.ndarray], bitwise: bool
+) -> str | None:
+    if {*stored} != {*again}:
+        return f"holds {sorted(stored)}, the model gives {sorted(again)}"
+    for name, now in again.items():
+        was = stored[name]
+        if was.shape != now.shape:
+            return f"{name} has shape {list(was.shape)}, the model gives {list(now.shape)}"
+        if np.array_equal(was, now, equal_nan=now.dtype.kind == "f"):
+            continue
+        if now.dtype.kind != "f":
+            return f"{name} is not what the split and store give"
+        off = np.abs(was - now)
+        mean, largest = float(np.sqrt(np.nanmean(off**2))), float(np.nanmax(off))
+        force = name.startswith("force")
+        spread = again["force_label"] if force else again["label"] - again["naive"]
+        limit = 0.0 if bitwise else PREDICTIONS * float(np.nanstd(spread))
+        if not (mean <= limit and largest <= 100 * limit):
+            return (
+                f"{name} is {mean:.3g} (root mean square) off what the fine-tuned weights give, "
+                f"allowed {limit:.3g}"
+            )
+    return None
+
+
+# ---- smoothness --------------------------------------------------------------------------------
+
+
+def _check_smoothness(context: Context, record: Record, device: str) -> str | None:
+    """What of an encoder's estimates it does not give; None if it gives all."""
+    inputs, root = record.inputs, context.root
+    encoder = inputs.get("encoder")
+    again: Any = smoothness(
+        record.settings,
+        folder_of(root, inputs["store"].path),
+        root / inputs["split"].path,
+        root / encoder.path if encoder is not None else None,
+        device=device,
+    )
+    claim = record.outputs["metrics"]
+    stored: Any = read_strict_json(root / claim.path, claim.path)
+    if {*stored.get("estimates", {})} != {*again["estimates"]}:
+        return f"has estimates {sorted(stored.get('estimates', {}))}"
+    limit = 0.0 if alike(record) else ESTIMATES
+    for name, values in again["estimates"].items():
+        for key, now in values.items():
+            was = stored["estimates"][name].get(key)
+            if key == "unconverged" and limit:
+                continue  # counts of molecules near a threshold
+            if (was is None) != (now is None) or (
+                now is not None and not abs(was - now) <= limit * abs(now)
+            ):
+                return f"{name}: {key} is {was!r:.30}, its encoder gives {now!r:.30}"
+    for name, norms in again["norms"].items():
+        was = np.array(stored.get("norms", {}).get(name, []))
+        if was.shape != (len(norms),) or (abs(was - norms) > limit * np.array(norms)).any():
+            return f"{name}: norms of single molecules are not those that its encoder gives"
+    return None
