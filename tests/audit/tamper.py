@@ -32,6 +32,7 @@ from tests.projects import ROOT, Project
 RESULTS = "results/tiny"
 FINETUNE = f"{RESULTS}/finetune/property/homo"
 NOTEBOOKS = ROOT / "reports" / "notebooks"
+PUBLISHED = ROOT / "reports" / "published"
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
     "gg=="
@@ -203,13 +204,7 @@ def write_pages(folder: Path) -> None:
             folder=Path(RESULTS, "report"),
         )
         page = Path(RESULTS, "report", "index.html")
-        write_site(
-            site_plan(e, names, NOTEBOOKS.parent / "published"),
-            EXPECTED,
-            page,
-            root=Path(),
-            live=False,
-        )
+        write_site(site_plan(e, names, PUBLISHED), EXPECTED, page, root=Path(), live=False)
 
 
 def _experiments(folder: Path) -> Experiments:
