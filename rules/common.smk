@@ -34,6 +34,7 @@ PRETRAIN = here(paths.PRETRAIN)  # .../pretrain/{method}/seed{seed}
 ENCODER = here(paths.ENCODER)  # .../encoders/{method}
 FINETUNE = here(paths.FINETUNE)  # .../finetune/{part}/{target}/{method}/seed{seed}
 SMOOTHNESS = here(paths.SMOOTHNESS)  # .../smoothness/{method}/seed{seed}
+NVE = here(paths.NVE)  # .../nve/{part}/{target}/{method}/seed{seed}
 TABLE = here(paths.TABLE)  # .../tables/{table}
 FIGURE = here(paths.FIGURE)  # .../figures/{figure}
 NOTEBOOK = here(paths.NOTEBOOK)  # .../notebooks/{figure}

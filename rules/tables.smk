@@ -5,6 +5,7 @@ rule table:
     input:
         files=of(experiments.tables.files),
         leaks=of(experiments.tables.leaks),
+        trajectories=of(experiments.tables.trajectories),
     output:
         csv=shown(
             f"{TABLE}.csv",

@@ -151,6 +151,16 @@ def _smoothness(path: Path, experiments: Experiments) -> None:
     write_json(path, {"molecules": 4, "estimates": estimates, "norms": norms})
 
 
+def _dynamics(folder: Path) -> None:
+    random = _random(folder.as_posix()[-40:])
+    names = ("drift", "fluctuation", "stable_fs", "stable")
+    measures = {name: float(random.uniform(0.3, 1.0)) for name in names}
+    write_json(folder / "metrics.json", {"starts": 1, "atoms": 9, **measures})
+    lines = ["start,time_fs,energy_meV_per_atom,kelvin"]
+    lines += [f"0,{5 * k},{random.normal():.4f},{300 + random.normal():.1f}" for k in range(20)]
+    (folder / "curve.csv").write_text("\n".join(lines) + "\n")
+
+
 def write_results(experiments: Experiments, molecules: int = 40) -> None:
     """Write everything that figures and summary read, below the current folder."""
     files = [file for table in experiments.config.tables
@@ -170,8 +180,10 @@ def write_results(experiments: Experiments, molecules: int = 40) -> None:
             _pretrained(path, rest[0])
         elif stage == "smoothness":
             _smoothness(path / "metrics.json", experiments)
+        elif stage == "nve":
+            _dynamics(path)
         write_json(path / "run.json", _record(path / "run.json"))
     for name in experiments.config.tables:
         published = published_json(experiments, ROOT / "reports" / "published", name)
-        table = build(experiments.tables.spec(name), [], published)
+        table = build(experiments.tables.spec(name), [], published=published)
         write_table(table, Path(f"results/{experiments.edition}/tables/{name}"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 
 from georecon import paths
 from georecon.audit import Audit, audit
+from georecon.audit.bundle import METADATA
 from georecon.audit.depth import Depth
 from georecon.audit.expected_records import shown_records
 from georecon.errors import DataError
@@ -46,7 +49,7 @@ def own_copy(project: Project, folder: Path) -> Path:
     folder.mkdir()
     for name in ("results", "logs", "config"):
         later = shutil.ignore_patterns(
-            "figure", "figures", "notebooks", "report", "summary", "audit*"
+            "figure", "figures", "notebooks", "report", "summary", "site", "audit*"
         )
         shutil.copytree(project.folder / name, folder / name, ignore=later)
     shutil.copytree(project.folder / "resources", folder / "resources", copy_function=os.link)
@@ -162,6 +165,27 @@ def rewrite_array(folder: Path, name: str, change: Callable[[np.ndarray], None])
     edit_json(path.parent / "manifest.json", describe)
 
 
+def write_zip(
+    path: Path, files: dict[str, bytes], *extra: tuple[zipfile.ZipInfo | str, bytes]
+) -> Path:
+    """A zip of these files whose crate lists them with their true hashes."""
+    crate = json.loads(files[METADATA])
+    listed = {entity["@id"]: entity for entity in crate["@graph"]}
+    for name, data in files.items():
+        entity = listed.get(name)
+        if entity is None:
+            entity = {"@id": name, "@type": "File"}
+            crate["@graph"].append(entity)
+        if name != METADATA:
+            entity |= {"sha256": hashlib.sha256(data).hexdigest(), "contentSize": str(len(data))}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, json.dumps(crate) if name == METADATA else data)
+        for entry, data in extra:
+            archive.writestr(entry, data)
+    return path
+
+
 # ---- pages -------------------------------------------------------------------------------------
 
 
@@ -219,6 +243,9 @@ def _write_record(
     groups = {"inputs": inputs, "outputs": outputs}
     record |= {"stage": stage, "settings": settings, "job": {"log": None}}
     record |= {name: {p: _entry(folder, p) for p in files} for name, files in groups.items()}
+    if stage == "site":
+        (page,) = record["outputs"].values()
+        record["outputs"] = {"page": page}
     record["settings_sha256"] = sha256_json(json.loads(json.dumps(settings)))
     write_json(folder / path, record | {"sha256": record_digest(record)})
 

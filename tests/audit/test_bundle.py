@@ -25,8 +25,7 @@ from georecon.experiments.experiments import Experiments
 from georecon.experiments.sample import draw
 from georecon.files import sha256_file
 from georecon.jobs.job import job
-from tests.audit.tamper import RESULTS, own_copy, run_audit
-from tests.audit.test_hostile import write
+from tests.audit.tamper import RESULTS, own_copy, run_audit, write_zip
 from tests.projects import ROOT, Project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -83,9 +82,9 @@ def test_a_bundle_with_weights_verifies_at_depth_weights(bundle: Path, tmp_path:
     with zipfile.ZipFile(made) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     weights = load(files[f"{run}/model.safetensors"])
-    weights = {name: array * np.asarray(1.01, array.dtype) for name, array in weights.items()}
+    weights = {name: np.asarray(array * 1.01, array.dtype) for name, array in weights.items()}
     files[f"{run}/model.safetensors"] = save(weights)
-    write(forged, files)
+    write_zip(forged, files)
     seed = next(k for k in range(9999) if draw(cells, 1, k) == names[:1])
     found = verify_bundle(forged, depth=Depth(name="weights", sample=1, seed=seed))
     assert found.status == "broken"

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from georecon.audit.bundle import CONFIG, METADATA
+from georecon.audit.bundle import CONFIG
 from georecon.audit.page import page
 from georecon.audit.verify_bundle import verify_bundle
 from georecon.errors import DataError
 from georecon.files import read_json, write_json
-from tests.audit.tamper import FINETUNE, RESULTS, own_copy, run_audit, seal_all
+from tests.audit.tamper import FINETUNE, RESULTS, own_copy, run_audit, seal_all, write_zip
 from tests.audit.test_bundle import make
 from tests.projects import ROOT, Project
 
@@ -37,27 +37,6 @@ def files(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Files:
     made = make(own_copy(finished, tmp_path_factory.mktemp("honest") / "run"))
     with zipfile.ZipFile(made.path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
-
-
-def write(path: Path, files: Files, *extra: tuple[zipfile.ZipInfo | str, bytes]) -> Path:
-    """A zip of these files whose crate lists them with their true hashes."""
-    import hashlib
-
-    crate = json.loads(files[METADATA])
-    listed = {entity["@id"]: entity for entity in crate["@graph"]}
-    for name, data in files.items():
-        entity = listed.get(name)
-        if entity is None:
-            entity = {"@id": name, "@type": "File"}
-            crate["@graph"].append(entity)
-        if name != METADATA:
-            entity |= {"sha256": hashlib.sha256(data).hexdigest(), "contentSize": str(len(data))}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, json.dumps(crate) if name == METADATA else data)
-        for entry, data in extra:
-            archive.writestr(entry, data)
-    return path
 
 
 def special(name: str, mode: int) -> zipfile.ZipInfo:
@@ -96,7 +75,7 @@ REFUSED: dict[str, tuple[Callable[[], Extra], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_hostile_archive_is_refused(name: str, files: Files, tmp_path: Path) -> None:
     member, words = REFUSED[name]
-    path = write(tmp_path / "bundle.zip", files, member())
+    path = write_zip(tmp_path / "bundle.zip", files, member())
     before = {p: p.stat().st_mtime for p in [tmp_path, *tmp_path.rglob("*")]}
     with pytest.raises(DataError, match=words):
         verify_bundle(path)
@@ -106,7 +85,7 @@ def test_a_hostile_archive_is_refused(name: str, files: Files, tmp_path: Path) -
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_given_twice_is_refused(files: Files, tmp_path: Path) -> None:
-    path = write(tmp_path / "bundle.zip", files, (CONFIG, b"{}"))
+    path = write_zip(tmp_path / "bundle.zip", files, (CONFIG, b"{}"))
     with pytest.raises(DataError, match="twice"):
         verify_bundle(path)
 
@@ -143,7 +122,7 @@ BAD_CONFIG: dict[str, tuple[Callable[[Files], Files], str]] = {
 def test_a_hostile_configuration_is_refused(name: str, files: Files, tmp_path: Path) -> None:
     change, words = BAD_CONFIG[name]
     with pytest.raises(DataError, match=words):
-        verify_bundle(write(tmp_path / "bundle.zip", change(files)))
+        verify_bundle(write_zip(tmp_path / "bundle.zip", change(files)))
 
 
 def pickled(marker: Path) -> bytes:
@@ -177,7 +156,7 @@ BROKEN_FILES: dict[str, tuple[str, Callable[[Path], bytes]]] = {
 def test_a_hostile_file_in_a_bundle_is_a_finding(name: str, files: Files, tmp_path: Path) -> None:
     path, content = BROKEN_FILES[name]
     marker = tmp_path / "marker"
-    found = verify_bundle(write(tmp_path / "bundle.zip", files | {path: content(marker)}))
+    found = verify_bundle(write_zip(tmp_path / "bundle.zip", files | {path: content(marker)}))
     assert found.status == "broken"
     assert path in {finding.path for finding in found.findings}
     assert not marker.exists(), "code of the bundle ran"
@@ -223,7 +202,7 @@ def test_scripts_in_names_labels_and_captions_are_inert(finished: Project, tmp_p
 
 def test_a_terminal_is_not_steered(files: Files, tmp_path: Path) -> None:
     name = "results/tiny/\x9b31mred"
-    path = write(tmp_path / "bundle.zip", files, (name, b"x"))
+    path = write_zip(tmp_path / "bundle.zip", files, (name, b"x"))
     code = "import sys; from georecon.verify_bundle import main; sys.exit(main())"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     result = subprocess.run(

@@ -90,7 +90,7 @@ def remake_tables(folder: Path) -> None:
         patch.chdir(folder)
         for table in e.config.tables:
             published = published_json(e, PUBLISHED, table)
-            made = build(e.tables.spec(table), e.tables.leaks(table), published)
+            made = build(e.tables.spec(table), e.tables.leaks(table), published=published)
             write_table(made, Path(f"{RESULTS}/tables/{table}"))
 
 
@@ -395,6 +395,16 @@ def relabelled_seeds(folder: Path) -> None:
         edit_json(folder / run / "run.json", lambda record, both=both: record.update(both))
         remake_run(folder, run, lambda found: None)
     remake_tables(folder)
+
+
+def nameless(folder: Path) -> None:
+    """Better metrics; the record calls predictions something else, for no check to look at them."""
+    edit_json(folder / RUN / "metrics.json", lambda m: m["property"].update(mae=0.1))
+
+    def record(found: Json) -> None:
+        found["outputs"]["other"] = found["outputs"].pop("predictions")
+
+    edit_json(folder / RUN / "evaluate.run.json", record)
 
 
 def shorter(record: Json) -> None:

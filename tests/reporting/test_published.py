@@ -228,7 +228,7 @@ def statistics(table: Any) -> list[Any]:
 
 
 def test_no_statistic_knows_published_values(toy: Path) -> None:
-    with_them, without = build(spec_of(toy), [], BETTER), build(spec_of(toy), [])
+    with_them, without = build(spec_of(toy), [], published=BETTER), build(spec_of(toy), [])
     assert statistics(with_them) == statistics(without)
     assert layout(with_them).published is not None
 
@@ -246,7 +246,7 @@ def test_one_among_our_rows_would_change_them(toy: Path) -> None:
 
 @pytest.mark.parametrize("grade", ["A"])
 def test_every_format_shows_the_block_apart_with_its_source(toy: Path, grade: str) -> None:
-    table = build(spec_of(toy), [], BETTER)
+    table = build(spec_of(toy), [], published=BETTER)
     text = markdown(table)
     before, _, after = text.partition(f"{PUBLISHED}:\n")
     assert "| Published |" not in before

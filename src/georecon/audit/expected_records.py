@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from georecon import paths
-from georecon.data.cards import ALL
+from georecon.data.cards import ALL, computed_files
 from georecon.data.raw.lock import identity
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.specs import Column, Row
@@ -82,8 +82,9 @@ def shown_records(
 def cell_records(e: Experiments, table: str, row: Row, column: Column) -> dict[str, Wanted]:
     """Records of all jobs behind a cell of a table that has data, by path."""
     source = column.source
-    if source == "finetune":
-        return _finetune_records(e, table, row.method, column)
+    if source in ("finetune", "nve"):
+        tuned = _finetune_records(e, table, row.method, column)
+        return tuned | (_nve_records(e, table, row.method, column) if source == "nve" else {})
     methods = [row.method] if source == "pretrain" else []
     if source == "smoothness":
         methods = list(dict.fromkeys([row.method, column.ratio_to or row.method]))
@@ -115,7 +116,7 @@ def _finetune_records(e: Experiments, table: str, method: str, column: Column) -
 
 
 def _encoder(e: Experiments, method: str, seed: int) -> dict[str, str]:
-    file = e.runs.encoder(method, seed)
+    file = e.runs.encoder_path(method, seed)
     return {} if file is None else {"encoder": file}
 
 
@@ -151,6 +152,21 @@ def _smoothness_records(e: Experiments, method: str, seed: int) -> dict[str, Wan
     return found | _store_records(e, dataset, target) | _split_record(e, split)
 
 
+def _nve_records(e: Experiments, table: str, method: str, column: Column) -> dict[str, Wanted]:
+    found = {}
+    for seed in e.tables.seeds(table):
+        place = {"part": column.part, "target": column.target, "method": method}
+        tuned = e.runs.folder(paths.FINETUNE, **place, seed=seed)
+        inputs = {
+            "model": f"{tuned}/model.safetensors",
+            "store": _manifest(e, e.data.dataset_of(column.part), column.target),
+            "split": e.data.split(column.part, column.target, seed),
+        }
+        settings = e.runs.nve_settings(column.part, column.target, method, seed).as_json()
+        found[f"{e.runs.folder(paths.NVE, **place, seed=seed)}/run.json"] = Wanted(settings, inputs)
+    return found
+
+
 def data_records(e: Experiments, part: str, target: str, seed: int) -> dict[str, Wanted]:
     """Records of the data behind a target of a part: raw files, store and the seed's split."""
     found = _store_records(e, e.data.dataset_of(part), target)
@@ -178,20 +194,21 @@ def _manifest(e: Experiments, dataset: str, target: str) -> str:
 def _store_records(e: Experiments, dataset: str, of: str) -> dict[str, Wanted]:
     folder = paths.RECORD.format(stage="preprocess")
     target = of if e.data.card(dataset).store_per_file else None
-    settings = {"card": e.data.reading_card(dataset), "target": target}
+    settings = {"card": e.data.reading_card(dataset, target), "target": target}
     names = e.data.raw_names(dataset, target)
     inputs = {name: f"{paths.RAW}/{dataset}/{name}" for name in names}
     path = f"{folder}/{dataset}/{target}.json" if target else f"{folder}/{dataset}.json"
     found = {path: Wanted(settings | {"code": code_digest("preprocess")}, inputs)}
-    if dataset == "xmd17" and target in e.data.targets(dataset):
-        path = f"{paths.RECORD.format(stage='xmd17')}/{target}.json"
-        simulation = as_json(e.data.card("xmd17").simulation)
-        made = {"dataset": "xmd17", "target": target, "simulation": simulation}
-        return found | {path: Wanted(made | {"code": code_digest("xmd17")})}
-    folder = paths.RECORD.format(stage="fetch")
+    made = computed_files(e.data.card(dataset))
     for name in names:
-        card = {"dataset": dataset, "file": identity(e.data.card_file(dataset, name))}
-        found[f"{folder}/{dataset}/{name}.json"] = Wanted(card)
+        stem = name.removesuffix(".npz")
+        if stem in made:
+            path = f"{paths.RECORD.format(stage='xtb')}/{dataset}/{stem}.json"
+            simulated = {"dataset": dataset, "name": stem, "simulation": as_json(made[stem])}
+            found[path] = Wanted(simulated | {"code": code_digest("xtb")})
+        else:
+            card = {"dataset": dataset, "file": identity(e.data.card_file(dataset, name))}
+            found[f"{paths.RECORD.format(stage='fetch')}/{dataset}/{name}.json"] = Wanted(card)
     return found
 
 

@@ -32,6 +32,7 @@ def check_records(context: Context, wanted: WantedRecords) -> Iterator[Finding]:
     yield from _shown(context)
     for record in context.runs():
         yield from _whole(record)
+        yield from _named(record)
     if not context.bundle:  # its configuration has no notebooks
         notebooks = CODE / "reports" / "notebooks"
         shown = shown_records(context.experiments, context.expected, notebooks)
@@ -92,6 +93,39 @@ def _whole(record: Record) -> Iterator[Finding]:
     else:
         return
     yield Finding(kind="record edited", path=record.path, text=text)
+
+
+_READ = {
+    "pretrain": {"store", "split"},
+    "finetune": {"store", "split"},
+    "evaluate": {"outputs", "split"},
+    "smoothness": {"store", "split"},
+    "leak": {"store", "split", "pretrain_store", "pretrain_split"},
+    "split": {"store"},
+}
+_WROTE = {
+    "fetch": {"raw"},
+    "xmd17": {"raw", "provenance"},
+    "preprocess": {"store"},
+    "split": {"split", "sidecar"},
+    "leak": {"leak"},
+    "pretrain": {"encoder", "metrics"},
+    "finetune": {"model", "outputs", "curve"},
+    "evaluate": {"predictions", "metrics"},
+    "smoothness": {"metrics"},
+    "table": {"json"},
+    "site": {"page"},
+}
+"""Names under which the records of a stage have the files that other checks ask for."""
+
+
+def _named(record: Record) -> Iterator[Finding]:
+    """A record has the files that the checks of its stage look at."""
+    groups = (("read", _READ, record.inputs), ("wrote", _WROTE, record.outputs))
+    for word, names, there in groups:
+        if missing := names.get(record.stage, set()) - {*there}:
+            text = f"does not say which {', '.join(sorted(missing))} it {word}"
+            yield Finding(kind="record unreadable", path=record.path, text=text)
 
 
 def difference(found: Any, wanted: Any, key: str = "") -> str | None:

@@ -13,7 +13,7 @@ from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec
 from georecon.reporting.latex import latex
 from georecon.reporting.published_rows import published_json
-from georecon.reporting.tables import leak_sentences
+from georecon.reporting.tables import caption
 from georecon.reporting.texts import csv_text, markdown
 
 TEXTS = {".csv": csv_text, ".md": markdown, ".tex": latex}
@@ -57,11 +57,13 @@ def check_table(context: Context, table: str) -> Iterator[Finding]:
 def _frame(context: Context, table: str) -> Mapping[str, object]:
     """All of a table's JSON but its cells, as the configuration has it."""
     spec = context.experiments.tables.spec(table)
-    leaks = [str(context.root / path) for path in context.experiments.tables.leaks(table)]
-    caption = " ".join([spec.caption, *leak_sentences(leaks)])
+    tables, root = context.experiments.tables, context.root
+    leaks, made = tables.leaks(table), tables.trajectories(table)
+    said_of_data = ([str(root / path) for path in files] for files in (leaks, made))
+    whole = caption(spec, *said_of_data)
     names, said = ("table", "edition", "title", "rows", "columns", "compare"), spec.as_json()
     published = published_json(context.experiments, CODE / "reports" / "published", table)
-    others = json.loads(json.dumps({"caption": caption, "published": published}))
+    others = json.loads(json.dumps({"caption": whole, "published": published}))
     return {name: said[name] for name in names} | others
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from georecon.errors import CheckpointError
 from georecon.experiments.settings import EncoderSettings
 from georecon.models.encoder import EquivariantTransformer
-from georecon.models.encoder_file import ENCODER_FORMAT, load_encoder, read_tensors
+from georecon.models.encoder_file import ENCODER_FORMAT, load_encoder
+from georecon.models.model_file import read_tensors
 from georecon.models.stand_ins import read_checkpoint
 from georecon.models.torchmdnet import from_lightning, from_torchmdnet, state_sizes
 

@@ -180,6 +180,7 @@ def record_files(root: Path, edition: str) -> list[str]:
         f"{results}/encoders/*/run.json",
         f"{results}/finetune/**/*run.json",
         f"{results}/smoothness/**/run.json",
+        f"{results}/nve/**/run.json",
         f"{paths.RESULT_RECORD.format(edition=edition, stage='*')}/**/*.json",
         f"{paths.RECORD.format(stage='*')}/**/*.json",
     )

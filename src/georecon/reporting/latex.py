@@ -55,7 +55,8 @@ def latex(table: Mapping[str, Any]) -> str:
     floats: list[list[_Piece]] = [[]]
     room = _HEIGHT - _LINE * width(words) * _CHARACTER / _WIDTH
     for piece in pieces:
-        if floats[-1] and room < piece.height:
+        # a caption too long for its table stands on a page alone
+        if room < piece.height and (floats[-1] or len(floats) == 1):
             floats.append([])
             room = _HEIGHT - 4 * _LINE
         floats[-1].append(piece)

@@ -202,6 +202,7 @@ def write_report(
 
     contents = [read_json(path) for path in tables]
     runs = [Record.from_json(read_strict_json(Path(path)), path) for path in records]
+    folder.mkdir(parents=True, exist_ok=True)
     texts = report_texts(contents, figures, runs, expected=expected, banner=banner, folder=folder)
     for name, text in texts.items():
         write_text(folder / name, text)

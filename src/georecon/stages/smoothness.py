@@ -22,8 +22,8 @@ from georecon.data.store import Store
 from georecon.experiments.settings import SmoothnessSettings
 from georecon.graph import MolGraph, composition_keys, pool_mean, pool_sum, scatter_sum
 from georecon.keys import Json, from_json
-from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import load_encoder
+from georecon.models.encoders import Encoder, build_encoder
 from georecon.noise import NoiseSource
 from georecon.training.batches import in_order
 
@@ -37,7 +37,7 @@ ISOMERS_AMONG = 1000
 """Test molecules among which isomers are looked for, to know how far their codes lie apart."""
 
 
-def code_maps(encoder: EquivariantTransformer) -> dict[str, Map]:
+def code_maps(encoder: Encoder) -> dict[str, Map]:
     """Maps whose smoothness is measured: molecule → code, (B, F), or node features, (N, F)."""
 
     def normalised(graph: MolGraph) -> Tensor:
@@ -159,7 +159,7 @@ class Measured(NamedTuple):
 
 
 def measure(
-    encoder: EquivariantTransformer,
+    encoder: Encoder,
     graphs: list[MolGraph],
     settings: SmoothnessSettings,
     wide: list[MolGraph],
@@ -231,7 +231,7 @@ def smoothness(
     store, split = Store.open(store_path), read_split(split_path)
     run = from_json(SmoothnessSettings, settings)
     torch.manual_seed(run.seed)
-    encoder = EquivariantTransformer(run.encoder)
+    encoder = build_encoder(run.encoder)
     if encoder_path is not None:
         load_encoder(encoder_path, encoder)
     encoder = encoder.to(device).eval().requires_grad_(False)

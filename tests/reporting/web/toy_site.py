@@ -84,7 +84,12 @@ def write_runs(found: Experiments) -> None:
     seeds = found.config.finetune.seeds
     data = {
         (part, seed): write_data(found, part, target, seed)
-        for part, target in (("property", "homo"), ("force", "ethanol"))
+        for part, target in (
+            ("property", "homo"),
+            ("force", "ethanol"),
+            ("large_force", "Ac-Ala3-NHMe"),
+            ("out_of_distribution", "3bpa"),
+        )
         for seed in seeds
     }
     training = {"steps": 8, "best_step": 8, "best_score": 0.5}
@@ -108,9 +113,15 @@ def write_runs(found: Experiments) -> None:
         _, _, stage, *rest = Path(folder).parts
         method, seed = rest[-2], int(rest[-1].removeprefix("seed"))
         encoder = {"encoder": f"{found.runs.pretrain_folder(method, seed)}/encoder.safetensors"}
-        inputs = {**data[rest[0] if stage == "finetune" else "property", seed],
+        part = rest[0] if stage in ("finetune", "nve") else "property"
+        inputs = {**data[part, seed],
                   **(encoder if found.methods.is_pretrained(method) else {})}  # fmt: skip
-        if stage == "smoothness":
+        if stage == "nve":
+            tuned = folder.replace("/nve/", "/finetune/")
+            inputs = {**data[part, seed], "model": f"{tuned}/model.safetensors"}
+            outputs = {"metrics": f"{folder}/metrics.json", "curve": f"{folder}/curve.csv"}
+            record(stage, f"{folder}/run.json", inputs, outputs)
+        elif stage == "smoothness":
             outputs = {"metrics": f"{folder}/metrics.json"}
             record(stage, f"{folder}/run.json", inputs, outputs)
         elif stage == "finetune":
@@ -132,7 +143,7 @@ def write_tree(root: Path) -> Experiments:
         for name in found.config.tables:
             stem = Path(found.runs.folder(paths.TABLE, table=name))
             published = published_json(found, PUBLISHED, name)
-            write_table(build(found.tables.spec(name), [], published), stem)
+            write_table(build(found.tables.spec(name), [], published=published), stem)
         picture = Path("results/tiny/figures/errors_by_method.png")
         picture.parent.mkdir()
         picture.write_bytes(png(600, 300))

@@ -23,7 +23,7 @@ STATIONS = {
     "Errors on the test molecules": ("metrics",),
     "Prediction of every test molecule": ("predictions",),
     "Fine-tuned model": ("outputs", "model"),
-    "Run behind the number": ("run finetune", "run smoothness"),
+    "Run behind the number": ("run finetune", "run smoothness", "run nve"),
     "Pre-trained encoder": ("encoder",),
     "Pre-training run": ("run pretrain", "run import_encoder"),
     "Split": ("split", "leak"),
@@ -32,8 +32,8 @@ STATIONS = {
 }
 """Kinds of links at each station, from the number to the raw file."""
 STAGES = (
-    *("finetune", "smoothness", "pretrain", "import_encoder", "evaluate", "leak", "split"),
-    *("preprocess", "fetch"),
+    *("nve", "finetune", "smoothness", "pretrain", "import_encoder", "evaluate", "leak", "split"),
+    *("preprocess", "xtb", "fetch"),
 )
 CURVE_POINTS = 40
 OTHER = "Further files and jobs of this chain"

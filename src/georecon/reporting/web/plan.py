@@ -80,7 +80,7 @@ def _set(experiments: Experiments, role: str) -> MoleculeSet:
     stores = [paths.STORE.format(dataset=dataset)]
     if role != PRETRAIN:
         stores = [
-            experiments.data.store(dataset, name) for name in experiments.data.targets(dataset)
+            experiments.data.store(dataset, name) for name in experiments.data.tested(dataset)
         ]
     return MoleculeSet(
         role=entry.words(role),
