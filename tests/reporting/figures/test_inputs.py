@@ -49,7 +49,7 @@ def test_a_figure_without_data_is_not_made() -> None:
     assert "label_efficiency" not in made("laptop")
     assert "error_by_temperature" in made("paper")
     assert "ablations" in made("laptop")
-    assert "ablations" not in made("evidence")
+    assert "ablations" not in made("readings")
     alone = figure_names(toy.only_scratch(toy.experiments_of("tiny")), toy.NOTEBOOKS)
     assert "errors_by_method" not in alone, "nothing to compare with"
     assert "pretraining_curves" not in alone
@@ -122,4 +122,5 @@ def test_a_table_that_compares_with_nobody_has_no_differences() -> None:
     alone = replace(qm9, rows=replace(qm9.rows, compare=()))
     config = replace(found.config, tables={**found.config.tables, "qm9": alone})
     names = [t.name for t in figure_spec(Experiments(config), "errors_by_method").tables]
-    assert names == ["md17"]
+    assert "qm9" not in names
+    assert "md17" in names

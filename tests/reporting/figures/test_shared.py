@@ -83,7 +83,8 @@ def test_differences_are_the_tables_in_percent(experiments: Experiments) -> None
         assert own["high"] == pytest.approx(100 * one["high"] / base)
         assert own["seeds"] == 4
         assert reference not in set(frame["method"])
-        forces = frame[frame["quantity"] == "force"]
+        md17 = frame["table"] == "xmd17"
+        forces = frame[md17 & (frame["quantity"] == "force")]
         assert set(forces["column"]) == {"ethanol"}
 
 
