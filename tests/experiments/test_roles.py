@@ -181,6 +181,32 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"smoothness": {"set": "large_force"}, "sets": {"large_force": {"missing": "not here"}}},
         ["smoothness.set: is 'large_force'", "polymers"]
     ),
+    "dynamics of no part": (
+        {"nve": {"set": "forse"}}, ["nve.set: is 'forse'; allowed: ", "did you mean 'force'?"]
+    ),
+    "dynamics of no molecule": (
+        {"nve": {"target": "ethanal"}}, ["nve.target: is 'ethanal'", "did you mean 'ethanol'?"]
+    ),
+    "a number that dynamics do not have": (
+        {"tables": {"physics": {"columns": [{"source": "nve", "metric": "drft", "label": "x"}]}}},
+        ["tables.physics.columns.0.metric: is 'drft'", "did you mean 'drift'?"],
+    ),
+    "a test part of no dataset": (
+        {"tables": {"physics": {"columns": [{"source": "finetune", "set": "out_of_distribution",
+            "parts": ["dihedral"], "quantity": "energy", "metric": "relative"}]}}},
+        ["tables.physics.columns.0.parts.0: is 'dihedral'", "did you mean 'dihedrals'?"],
+    ),
+    "relative forces": (
+        {"tables": {"rmd17": {"columns": [
+            {"source": "finetune", "set": "revised", "metric": "relative"}]}}},
+        ["tables.rmd17.columns.0.metric: is 'relative'; needs quantity energy"],
+    ),
+    "two computed files of one seed": (
+        {"datasets": {"x3bpa": {"sources": {"short": {"files": {"short_test_300K": {
+            "simulation": {"seed": 1}}}}}}}},
+        ["datasets.x3bpa.sources.short.files.short_test_300K.simulation: has the molecule, ",
+         "the same trajectory; give it another seed"],
+    ),
     "a split called as pre-training's": (
         {"finetune": {"property": {"split": {"name": "pretrain_tiny"}}}},
         ["finetune.property.split.name: is 'pretrain_tiny'", "pre-training"],

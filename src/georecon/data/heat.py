@@ -18,7 +18,7 @@ from georecon.data.molecules import Molecules
 from georecon.errors import DataError
 from georecon.units import BOLTZMANN_HARTREE_PER_KELVIN, HARTREE_TO_EV, factor
 
-CURVATURE = (8.0, 80.0)
+CURVATURE = (10.0, 80.0)
 """Plausible mean of ∂²E/∂x² [eV/Å²]; a temperature or a force in another unit lies outside."""
 
 

@@ -291,6 +291,8 @@ def _units(table: Table, place: str) -> Iterator[str]:
 def _encoders(config: Config, table: Table, rows: list[str]) -> Iterator[str]:
     """The encoders of a table's rows are there, and can be trained on the parts of its columns."""
     named = [column.set for column in table.columns if column.set in config.sets]
+    if config.nve and any(column.source == "nve" for column in table.columns):
+        named += [config.nve.set] * (config.nve.set in config.sets)
     parts = [part for part in named if not config.sets[part].missing]
     for name in rows:
         entry = config.methods[name]

@@ -201,7 +201,7 @@ class Runs:
         if section is None or (part, target) != (section.set, section.target):
             raise ConfigError(f"edition {self.config.edition!r} has no dynamics of {part}/{target}")
         dataset = self.data.dataset_of(part)
-        entry = self.data.card(dataset).target(target)
+        entry, encoder = self.data.card(dataset).target(target), self.encoder(method)
         return NveSettings(
             name=f"nve {part}/{target} {method} seed {seed}",
             part=part,
@@ -210,11 +210,11 @@ class Runs:
             method=method,
             unit=entry.unit,
             head=entry.head,
-            encoder=self.config.encoder,
+            encoder=encoder,
             steps=section.steps,
             timestep_fs=section.timestep_fs,
             temperature_K=section.temperature_K,
             starts=section.starts,
             seed=seed,
-            code=code_digest("nve"),
+            code=code_digest("nve", *encoder_modules(encoder)),
         )

@@ -194,7 +194,7 @@ class NveSettings(_RunSettings):
     method: str
     unit: str
     head: str
-    encoder: EncoderSettings
+    encoder: AnyEncoder
     steps: int
     timestep_fs: float
     temperature_K: float  # noqa: N815 - kelvin
