@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 RAW = "resources/raw"
+ENCODER_FILES = "encoders"
+"""Folder in ``RAW``, beside those of the datasets, of the files that encoders come from."""
 STORE = "resources/store/{dataset}"
 """Store of a set of molecules; force sets have one store a molecule: ``STORE/{target}``."""
 SPLIT = "resources/splits/{dataset}/{split}.npz"
@@ -10,6 +12,8 @@ SPLIT = "resources/splits/{dataset}/{split}.npz"
 RESULTS = "results/{edition}"
 STATE = RESULTS + "/state"
 PRETRAIN = RESULTS + "/pretrain/{method}/seed{seed}"
+ENCODER = RESULTS + "/encoders/{method}"
+"""Encoder of a method that comes from a file; one for all seeds."""
 FINETUNE = RESULTS + "/finetune/{part}/{target}/{method}/seed{seed}"
 SMOOTHNESS = RESULTS + "/smoothness/{method}/seed{seed}"
 NVE = RESULTS + "/nve/{part}/{target}/{method}/seed{seed}"

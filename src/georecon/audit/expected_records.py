@@ -17,12 +17,7 @@ from georecon.files import sha256_json
 from georecon.keys import as_json
 from georecon.records.code import code_digest
 from georecon.reporting.expected import Expected, expected_digest
-from georecon.reporting.figures.inputs import (
-    figure_files,
-    figure_names,
-    figure_spec,
-    notebook_digest,
-)
+from georecon.reporting.figures.inputs import figure_names, figure_spec, notebook_digest
 from georecon.reporting.summary import banner
 from georecon.reporting.web.plan import site_plan
 
@@ -53,14 +48,14 @@ def shown_records(
         expected: the paper's public numbers.
         notebooks: folder of the figures' notebooks.
     """
-    names = figure_names(notebooks)
+    names = figure_names(e, notebooks)
     tables = [f"{e.runs.folder(paths.TABLE, table=name)}.json" for name in e.tables.names()]
     pictures = [f"{e.runs.folder(paths.FIGURE, figure=name)}.png" for name in names]
     files = [file for name in e.tables.names() for file in e.tables.files(name)]
     runs = [f"{file.rsplit('/', 1)[0]}/run.json" for file in files]
     inputs = {path: path for path in (*tables, *pictures, *runs)}
     digest = expected_digest(expected)
-    plan = sha256_json(site_plan(e, names))
+    plan = sha256_json(site_plan(e, names, notebooks.parent / "published"))
     settings: dict[str, dict[str, Any]] = {
         "summary": {"expected": digest, "banner": banner(e)},
         "site": {"plan": plan, "expected": digest},
@@ -77,10 +72,10 @@ def shown_records(
             "figure": name,
             "spec": spec.as_json(),
             "notebook": notebook_digest(notebooks, name),
-            "code": code_digest("figure", "georecon.reporting.figures.draw"),
+            "code": code_digest("figure", "georecon.reporting.figures.shared"),
         }
         path = f"{e.runs.folder(paths.RESULT_RECORD, stage='figure')}/{name}.json"
-        found[path] = Wanted(one, {file: file for file in figure_files(spec)})
+        found[path] = Wanted(one, {file: file for file in spec.files()})
     return found
 
 
@@ -121,12 +116,21 @@ def _finetune_records(e: Experiments, table: str, method: str, column: Column) -
 
 
 def _encoder(e: Experiments, method: str, seed: int) -> dict[str, str]:
-    if not e.methods.is_pretrained(method):
-        return {}
-    return {"encoder": f"{e.runs.pretrain_folder(method, seed)}/encoder.safetensors"}
+    file = e.runs.encoder_path(method, seed)
+    return {} if file is None else {"encoder": file}
 
 
 def _pretrain_records(e: Experiments, method: str, seed: int) -> dict[str, Wanted]:
+    if (file := e.methods.encoder_file(method)) is not None:
+        settings = e.runs.encoder_settings(method).as_json()
+        name = f"{paths.ENCODER_FILES}/{file.name}"
+        card = e.data.card_file(paths.ENCODER_FILES, str(file.name))
+        fetched = {"dataset": paths.ENCODER_FILES, "file": identity(card)}
+        run = f"{e.runs.encoder_folder(method)}/run.json"
+        return {
+            run: Wanted(settings, {"raw": e.runs.encoder_raw(method)}),
+            f"{paths.RECORD.format(stage='fetch')}/{name}.json": Wanted(fetched),
+        }
     if not e.methods.is_pretrained(method):
         return {}
     inputs = {"store": f"{e.data.pretrain_store()}/manifest.json", "split": e.data.pretrain_split()}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from georecon import paths
-from georecon.audit.findings import Context, Finding
+from georecon.audit.findings import CODE, Context, Finding
 from georecon.audit.records import difference
 from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec
 from georecon.reporting.latex import latex
+from georecon.reporting.published_rows import published_json
 from georecon.reporting.tables import caption
 from georecon.reporting.texts import csv_text, markdown
 
@@ -60,7 +62,9 @@ def _frame(context: Context, table: str) -> Mapping[str, object]:
     said_of_data = ([str(root / path) for path in files] for files in (leaks, made))
     whole = caption(spec, *said_of_data)
     names, said = ("table", "edition", "title", "rows", "columns", "compare"), spec.as_json()
-    return {name: said[name] for name in names} | {"caption": whole}
+    published = published_json(context.experiments, CODE / "reports" / "published", table)
+    others = json.loads(json.dumps({"caption": whole, "published": published}))
+    return {name: said[name] for name in names} | others
 
 
 def _other_cells(context: Context, table: str) -> Iterator[tuple[str, str]]:

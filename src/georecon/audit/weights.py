@@ -246,6 +246,10 @@ def _check_smoothness(context: Context, record: Record, device: str) -> str | No
                 now is not None and not abs(was - now) <= limit * abs(now)
             ):
                 return f"{name}: {key} is {was!r:.30}, its encoder gives {now!r:.30}"
+    for name, norms in again["norms"].items():
+        was = np.array(stored.get("norms", {}).get(name, []))
+        if was.shape != (len(norms),) or (abs(was - norms) > limit * np.array(norms)).any():
+            return f"{name}: norms of single molecules are not those that its encoder gives"
     return None
 
 

@@ -71,18 +71,18 @@ def _outliers(card: Card) -> dict[str, float]:
 
 def _complete_source(dataset: str, name: str, source: Source, shared: Simulation | None) -> Source:
     files = {
-        role: _heated(_named(file, f"{dataset}_{role}.npz"), shared)
+        role: _heated(named(file, f"{dataset}_{role}.npz"), shared)
         for role, file in source.files.items()
     }
     lists = source.indices
     if lists is not None:
-        lists = replace(lists, train=_named(lists.train, ""), test=_named(lists.test, ""))
+        lists = replace(lists, train=named(lists.train), test=named(lists.test))
     where = f"datasets.{dataset}.sources.{name}.raw_units"
     units = {key: _known_unit(unit, f"{where}.{key}") for key, unit in source.raw_units.items()}
     return replace(source, files=files, raw_units=units, indices=lists)
 
 
-def _named(file: File, computed: str) -> File:
+def named(file: File, computed: str = "") -> File:
     """A file of the user's own is called as at its place; a computed one by dataset and role."""
     if file.name is not None or not (file.local or (computed and file.computed)):
         return file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from georecon.data.card_checks import named
 from georecon.experiments.data import Data
 from georecon.experiments.references import PRETRAIN
 from georecon.experiments.sections import Config, Method
@@ -66,6 +67,12 @@ def _pretrain_words(config: Config, data: Data, encoder: str | None) -> list[str
         f"{entry.label}: {round(entry.steps_factor * train.steps)} steps."
         for entry in config.methods.values()
         if entry.steps_factor is not None and entry.encoder == encoder
+    ]
+    files = ((entry, entry.encoder_file) for entry in config.methods.values())
+    sentences += [
+        f"{entry.label}: the encoder of {named(file).name}, the same for all seeds."
+        for entry, file in files
+        if encoder is None and file is not None and file.missing is None
     ]
     return sentences
 

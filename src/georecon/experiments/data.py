@@ -21,6 +21,7 @@ from georecon.data.cards import (
 from georecon.data.raw.lock import download_words
 from georecon.data.simulation import Simulation
 from georecon.errors import ConfigError
+from georecon.experiments.methods import Methods
 from georecon.experiments.references import PRETRAIN
 from georecon.experiments.sections import Config, Split
 from georecon.experiments.settings import FileParts, Rows, SplitPlan, TestSet
@@ -112,11 +113,13 @@ class Data:
         return list(dict.fromkeys(str(file.name) for file in files.values()))
 
     def raw_file(self, dataset: str, name: str) -> File:
-        """A raw file of a card by its name.
+        """A raw file of a card, or of an encoder, by its name.
 
         Raises:
-            ConfigError: the card has no such file; lists those it has.
+            ConfigError: there is no such file; lists those there are.
         """
+        if dataset == paths.ENCODER_FILES:
+            return self._encoder_file(name)
         _, source = card_source(self.card(dataset))
         sections = self.config.finetune.sets
         own = [p for p in self.finetune_parts() if self.dataset_of(p) == dataset and p in sections]
@@ -128,6 +131,14 @@ class Data:
                 return file
         names = ", ".join(dict.fromkeys(str(file.name) for file in files))
         raise ConfigError(f"dataset {dataset} has no raw file {name!r}; allowed: {names}")
+
+    def _encoder_file(self, name: str) -> File:
+        methods = Methods(self.config)
+        files = {file.name: file for one in methods.names() if (file := methods.encoder_file(one))}
+        if name not in files:
+            allowed = ", ".join(map(str, files)) or "none"
+            raise ConfigError(f"no method has an encoder_file {name!r}; allowed: {allowed}")
+        return files[name]
 
     def simulation(self, dataset: str, name: str) -> Simulation:
         """How a computed file is made, by its name without ``.npz``.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from georecon.data.card_checks import named
+from georecon.data.cards import File
 from georecon.errors import ConfigError
 from georecon.experiments.sections import Config, Method, OtherEncoder, Sweep
 from georecon.keys import choice
@@ -89,8 +91,18 @@ class Methods:
         return encoders[wanted]
 
     def is_pretrained(self, name: str) -> bool:
-        """Whether the method has a pre-trained encoder."""
+        """Whether the method has an encoder that is pre-trained here."""
         return self.entry(name).objective is not None
+
+    def encoder_file(self, name: str) -> File | None:
+        """File that the method's encoder comes from, called as at its place; None without one."""
+        file = self.entry(name).encoder_file
+        return None if file is None else named(file)
+
+    def missing(self, name: str) -> str | None:
+        """Why the method has no numbers here: its encoder's file is not to be had; or None."""
+        file = self.entry(name).encoder_file
+        return None if file is None else file.missing
 
 
 def part_fault(config: Config, encoder: str | None, part: str) -> str | None:

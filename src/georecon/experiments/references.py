@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from georecon.data.card_checks import findings
-from georecon.data.cards import ISOLATED_ATOMS, Card
+from georecon.data.card_checks import findings, named
+from georecon.data.cards import ISOLATED_ATOMS, Card, File
 from georecon.errors import ConfigError
 from georecon.experiments.methods import Methods, part_fault
 from georecon.experiments.objective_keys import (
@@ -27,6 +27,7 @@ from georecon.experiments.sections import (
 )
 from georecon.experiments.settings import ESTIMATES, ET, encoder_kind
 from georecon.keys import choice, key_hints, refused
+from georecon.paths import ENCODER_FILES
 from georecon.units import allowed_units
 
 PRETRAIN = "pretrain"
@@ -51,6 +52,8 @@ def check_references(config: Config) -> None:
     for name, table in config.tables.items():
         lines += _table(config, name, table)
     lines += [line for card in config.datasets.values() for line in findings(card)]
+    if ENCODER_FILES in config.datasets:
+        lines.append(f"datasets.{ENCODER_FILES}: the name is taken: of files of encoders")
     lines += _splits(config)
     if lines:
         raise refused(dict.fromkeys(lines))
@@ -164,6 +167,8 @@ def _method(config: Config, name: str) -> list[str]:
     """An entry of ``methods``: its objective, or the method that it is a variant of."""
     methods = config.methods
     entry, place = methods[name], f"methods.{name}"
+    if entry.encoder_file is not None:
+        return _encoder_file(methods, name)
     if entry.of is not None:
         base = methods.get(entry.of)
         if entry.objective is not None or base is None or base.objective is None:
@@ -190,6 +195,28 @@ def _kind(config: Config, entry: Method, objective: str, place: str) -> Iterator
         known = [one for one in objective_names() if kind_of(parameters(one)) == kind]
         words = "the equivariant transformer" if kind == ET else entry.encoder
         yield f"{place}.objective: {choice(objective, known)} (encoder: {words})"
+
+
+def _encoder_file(methods: Mapping[str, Method], name: str) -> list[str]:
+    """A method whose encoder comes from a file: it has no pre-training of its own."""
+    entry = methods[name]
+    place, file = f"methods.{name}", entry.encoder_file or File()
+    keys = ("objective", "of", "params", "steps_factor", "encoder")
+    lines = [f"{place}.{k}: a method has this or encoder_file" for k in keys if getattr(entry, k)]
+    if name == _SCRATCH:
+        lines.append(f"{place}.encoder_file: {_SCRATCH} is the encoder without any training")
+    if named(file).name is None:
+        lines.append(f"{place}.encoder_file: needs `local` (a path) or `name`")
+    for other, method in methods.items():
+        theirs = method.encoder_file or file
+        if theirs != file and named(theirs).name == named(file).name:
+            lines.append(f"{place}.encoder_file.name: is that of {other}, another file")
+    unused = ("package", "path", "member", "computed", "expected_molecules", "no_forces")
+    return lines + [
+        f"{place}.encoder_file.{key}: only a file of a dataset has it"
+        for key in unused
+        if getattr(file, key)
+    ]
 
 
 def _sweep(config: Config, sweep: Sweep, place: str) -> Iterator[str]:

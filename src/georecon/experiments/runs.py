@@ -17,6 +17,7 @@ from georecon.experiments.methods import Methods, part_fault
 from georecon.experiments.sections import Config
 from georecon.experiments.settings import (
     AnyEncoder,
+    EncoderFileSettings,
     FinetuneSettings,
     NveSettings,
     PretrainSettings,
@@ -58,6 +59,28 @@ class Runs:
         """Folder of a method's pre-trained encoder."""
         return self.folder(paths.PRETRAIN, method=method, seed=seed)
 
+    def encoder_folder(self, method: str) -> str:
+        """Folder of an encoder that comes from a file."""
+        return self.folder(paths.ENCODER, method=method)
+
+    def encoder_path(self, method: str, seed: int) -> str | None:
+        """File of the encoder that a run of a seed starts from; None from scratch."""
+        if self.methods.is_pretrained(method):
+            return f"{self.pretrain_folder(method, seed)}/encoder.safetensors"
+        from_file = self.methods.encoder_file(method) is not None
+        return f"{self.encoder_folder(method)}/encoder.safetensors" if from_file else None
+
+    def encoder_raw(self, method: str) -> str:
+        """Raw file that a method's encoder comes from.
+
+        Raises:
+            ConfigError: it comes from none.
+        """
+        file = self.methods.encoder_file(method)
+        if file is None:
+            raise ConfigError(f"method {method} has no encoder_file")
+        return f"{paths.RAW}/{paths.ENCODER_FILES}/{file.name}"
+
     def finetune_folder(self, part: str, target: str, method: str, seed: int) -> str:
         """Folder of a fine-tuning run and its evaluation."""
         place = {"part": part, "target": target, "method": method}
@@ -95,6 +118,15 @@ class Runs:
             train=replace(train, steps=steps, warmup=warmup),
             seed=seed,
             code=code_digest("pretrain", f"georecon.objectives.{entry.objective}"),
+        )
+
+    def encoder_settings(self, method: str) -> EncoderFileSettings:
+        """What an encoder from a file must be."""
+        return EncoderFileSettings(
+            name=f"encoder of {method} from a file",
+            method=method,
+            encoder=self.config.encoder,
+            code=code_digest("import_encoder"),
         )
 
     def finetune_settings(self, part: str, target: str, method: str, seed: int) -> FinetuneSettings:

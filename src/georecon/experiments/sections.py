@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from georecon.data.cards import Card, Text
+from georecon.data.cards import Card, File, Text
 from georecon.experiments.settings import (
     MAPS,
     EncoderSettings,
@@ -27,6 +27,8 @@ SizeKey = Key("molecules", at_least=1)
 SOURCES = ("finetune", "pretrain", "smoothness", "nve")
 NVE_METRICS = ("drift", "fluctuation", "stable_fs", "stable")
 QUANTITIES = ("energy", "energy_per_atom", "force")
+GRADES = ("A", "B", "C")
+"""Of published values: the paper's own table, a transcript of it, extracted by a machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,7 +181,7 @@ class Nve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
-    """A pre-training method, or a variant of one."""
+    """A method: an objective to pre-train with, a variant of one, or an encoder from a file."""
 
     label: Annotated[str, Key("name in tables")]
     objective: Annotated[
@@ -191,6 +193,13 @@ class Method:
     ] = None
     of: Annotated[
         str | None, Key("method that this is a variant of: its entry with some keys changed")
+    ] = None
+    encoder_file: Annotated[
+        File | None,
+        Key(
+            "file that its encoder comes from, in place of pre-training: `name` and `urls`, or "
+            "`local`; see Encoders from files"
+        ),
     ] = None
     params: Annotated[Mapping[Text, object], Key("parameters of the objective")] = field(
         default_factory=dict
@@ -290,6 +299,10 @@ class Table:
     seeds: Annotated[
         tuple[Seed, ...] | None, Key("of its runs; those of `finetune`", filled=True, unique=True)
     ] = None
+    published: Annotated[
+        tuple[Text, ...],
+        Key("files of `reports/published` whose values stand below the rows", unique=True),
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -318,6 +331,14 @@ class Config:
     methods: Annotated[Mapping[MethodName, Method], Key("pre-training methods", filled=True)]
     tables: Annotated[Mapping[Name, Table], Key("tables", filled=True)]
     datasets: Annotated[Mapping[Name, Card], Key("dataset cards", filled=True)]
+    published: Annotated[
+        tuple[Annotated[str, Key("", choices=GRADES)], ...],
+        Key(
+            "grades of published values that tables show: A the paper's own table, B a transcript "
+            "of it, C extracted by a machine; `[]`: none",
+            unique=True,
+        ),
+    ] = ("A", "B")
     nve: Annotated[Nve | None, Key("dynamics with fine-tuned force models; none: no such run")] = (
         None
     )

@@ -170,6 +170,16 @@ class PretrainSettings(_RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderFileSettings(_RunSettings):
+    """An encoder that comes from a file; ``encoder`` is what it must be."""
+
+    name: str
+    method: str
+    encoder: EncoderSettings
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NveSettings(_RunSettings):
     """Dynamics at constant energy with one fine-tuned force model.
 

@@ -266,8 +266,11 @@ class Tables:
         if reason is None and column.test_part and by_forces:
             dataset = self.data.dataset_of(column.part)
             reason = self.data.no_forces(dataset, column.target, column.test_part)
+        reason = reason or self.methods.missing(row.method)
+        if reason is None and column.ratio_to is not None:
+            reason = self.methods.missing(column.ratio_to)
         if reason is None and column.source == "pretrain":
-            reason = None if self.methods.is_pretrained(row.method) else "not pre-trained"
+            reason = self._no_pretraining(row.method)
         if reason is not None:
             return CellSpec(row=row.key, column=column.key, reason=reason)
         if column.source == "finetune":
@@ -300,6 +303,14 @@ class Tables:
             unit=column.unit,
             divide_by={k: self.smoothness_file(other, k) for k in seeds} if other else {},
         )
+
+    def _no_pretraining(self, method: str) -> str | None:
+        """Why a method has no losses of pre-training, or None."""
+        if self.methods.is_pretrained(method):
+            return None
+        if self.methods.encoder_file(method) is not None:
+            return "not pre-trained here, the encoder comes from a file"
+        return "not pre-trained"
 
     def seeds(self, table: str) -> tuple[int, ...]:
         """Seeds of a table's runs."""
@@ -337,21 +348,26 @@ class Tables:
         """A whole table, ready to be filled: title, caption, rows, columns, cells."""
         entry = self.config.tables[table]
         rows, columns = self.rows(table), self.columns(table)
-        sets = [column.set for column in entry.columns if column.set]
-        title = self.data.card(self.data.dataset_of(sets[0])).title if sets else ""
         shown = self._shown_parts(table)
         methods = [self.methods.entry(name) for name in dict.fromkeys(row.method for row in rows)]
         words = conditions(self.config, self.data, columns, shown, self.seeds(table), methods)
         return TableSpec(
             table=table,
             edition=self.config.edition,
-            title=entry.title.replace("{title}", title.split(",")[0]),
+            title=self.title(table),
             caption=f"{entry.caption} {words}",
             rows=tuple(rows),
             columns=tuple(columns),
             cells=tuple(self.cell(table, row, column) for row in rows for column in columns),
             compare=entry.rows.compare,
         )
+
+    def title(self, table: str) -> str:
+        """Title of a table, with that of its first column's dataset."""
+        entry = self.config.tables[table]
+        sets = [column.set for column in entry.columns if column.set]
+        title = self.data.card(self.data.dataset_of(sets[0])).title if sets else ""
+        return entry.title.replace("{title}", title.split(",")[0])
 
     def _shown_parts(self, table: str) -> list[str]:
         """Parts whose fine-tuned errors a table shows."""

@@ -129,10 +129,8 @@ class RuleValues:
 
     def encoder(self, method: str, seed: int) -> dict[str, str]:
         """The file ``encoder`` of its seed that a run starts from; nothing for one from scratch."""
-        if not self.experiments.methods.is_pretrained(method):
-            return {}
-        folder = self.experiments.runs.pretrain_folder(method, seed)
-        return {"encoder": f"{folder}/encoder.safetensors"}
+        file = self.experiments.runs.encoder_path(method, seed)
+        return {} if file is None else {"encoder": file}
 
     def finetune_store(self, part: str, target: str) -> str:
         """Folder of the store with a target's labels."""

@@ -177,6 +177,7 @@ def record_files(root: Path, edition: str) -> list[str]:
     results = paths.RESULTS.format(edition=edition)
     patterns = (
         f"{results}/pretrain/**/run.json",
+        f"{results}/encoders/*/run.json",
         f"{results}/finetune/**/*run.json",
         f"{results}/smoothness/**/run.json",
         f"{results}/nve/**/run.json",

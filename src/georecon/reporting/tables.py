@@ -99,7 +99,12 @@ def fill_cell(cell: CellSpec, unit: str) -> Json:
     }
 
 
-def build(spec: TableSpec, leaks: list[str], trajectories: Sequence[str] = ()) -> Json:
+def build(
+    spec: TableSpec,
+    leaks: list[str],
+    trajectories: Sequence[str] = (),
+    published: Sequence[Json] = (),
+) -> Json:
     """Fill a table specification.
 
     Args:
@@ -107,6 +112,7 @@ def build(spec: TableSpec, leaks: list[str], trajectories: Sequence[str] = ()) -
         leaks: leak reports of the test sets behind it; their counts join the caption.
         trajectories: descriptions of the computed files behind it; how many of their frames are
             independent joins the caption too.
+        published: rows of others' values from ``published_json``; no statistic knows them.
 
     Raises:
         DataError: a file lacks a number, or runs that are compared do not belong together.
@@ -118,6 +124,7 @@ def build(spec: TableSpec, leaks: list[str], trajectories: Sequence[str] = ()) -
         "caption": caption(spec, leaks, trajectories),
         "cells": cells,
         "comparison": compare(spec, values_by_seed(cells)).as_json() if spec.compare else None,
+        "published": list(published),
     }
 
 

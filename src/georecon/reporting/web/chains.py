@@ -25,15 +25,15 @@ STATIONS = {
     "Fine-tuned model": ("outputs", "model"),
     "Run behind the number": ("run finetune", "run smoothness", "run nve"),
     "Pre-trained encoder": ("encoder",),
-    "Pre-training run": ("run pretrain",),
+    "Pre-training run": ("run pretrain", "run import_encoder"),
     "Split": ("split", "leak"),
     "Store of molecules": ("store",),
     "Raw files": ("raw",),
 }
 """Kinds of links at each station, from the number to the raw file."""
 STAGES = (
-    *("nve", "finetune", "smoothness", "pretrain", "evaluate", "leak", "split", "preprocess"),
-    *("xtb", "fetch"),
+    *("nve", "finetune", "smoothness", "pretrain", "import_encoder", "evaluate", "leak", "split"),
+    *("preprocess", "xtb", "fetch"),
 )
 CURVE_POINTS = 40
 OTHER = "Further files and jobs of this chain"
