@@ -87,5 +87,7 @@ rule all:
         or [rules.tables.input, rules.figures.input, rules.report.input],
 
 
+if MAIN:
+    check_published(experiments, PUBLISHED)
 if MAIN and snakemake_private.is_whole(workflow):
     refuse_unknown_targets(snakemake_private.unknown_targets(workflow, sys.argv))

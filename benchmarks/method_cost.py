@@ -2,9 +2,9 @@
 
 Methods are compared at equal processor time. Their steps are taken in turn, twenty at a time, on
 the edition's own molecules and sizes, one thread; ``milliseconds`` are the medians of those blocks
-over steps (processor time), ``steps_factor`` is Coord's over the method's. Run it in a folder where
-the edition's pre-training split has been made, on a quiet machine; ``--json FILE`` writes the
-numbers.
+over steps (processor time), ``steps_factor`` is the first method's over the method's: Coord's, or
+with ``--encoder unimol`` Uni-Mol's. Run it in a folder where the edition's pre-training split has
+been made, on a quiet machine; ``--json FILE`` writes the numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.experiments.experiments import Experiments
 from georecon.jobs.job import prepare_torch
-from georecon.models.encoder import EquivariantTransformer
+from georecon.models.encoders import build_encoder
 from georecon.stages.pretrain import PretrainTask
 from georecon.training.batches import ShuffledBatches
 from georecon.training.loop import Trainer
@@ -39,7 +39,7 @@ def trainer(experiments: Experiments, method: str, folder: Path) -> Trainer:
     store = Store.open(Path(experiments.data.pretrain_store()))
     split = read_split(Path(experiments.data.pretrain_split()))
     torch.manual_seed(run.seed)
-    objective = objectives.build(run.objective, EquivariantTransformer(run.encoder), run.params)
+    objective = objectives.build(run.objective, build_encoder(run.encoder), run.params)
     batches = ShuffledBatches(store, split.train, batch_size=run.train.batch_size, seed=run.seed)
     task = PretrainTask(objective, batches, [], seed=run.seed)
     return Trainer(task, run.train, folder, method)
@@ -49,6 +49,7 @@ def main() -> None:
     """Measure and publish."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--edition", default="laptop")
+    parser.add_argument("--encoder", help="a name in `encoders`; none: the section `encoder`")
     parser.add_argument("--blocks", type=int, default=7)
     parser.add_argument("--json", help="file for the numbers; - for standard output alone")
     options = parser.parse_args()
@@ -57,7 +58,9 @@ def main() -> None:
         sys.exit(f"{experiments.data.pretrain_split()} is not there: make it first with snakemake")
     prepare_torch(1)
     names = [
-        name for name in experiments.methods.names() if experiments.methods.is_pretrained(name)
+        name
+        for name, entry in experiments.config.methods.items()
+        if entry.of is None and entry.objective and entry.encoder == options.encoder
     ]
     with tempfile.TemporaryDirectory() as folder:
         runs = {name: trainer(experiments, name, Path(folder)) for name in names}
@@ -69,14 +72,15 @@ def main() -> None:
                     run.train_step()
                 taken[name].append(1e3 * (time.process_time() - started) / BLOCK)
     cost = {name: statistics.median(blocks[1:]) for name, blocks in taken.items()}
+    first = names[0]
     report = {
         "edition": options.edition,
         "milliseconds": cost,
-        "steps_factor": {name: cost["coord"] / found for name, found in cost.items()},
+        "steps_factor": {name: cost[first] / found for name, found in cost.items()},
     }
     if publish(report, options.json):
         for name, found in cost.items():
-            print(f"{name}: {found:.2f} ms a step, Coord's {cost['coord'] / found:.3f} of it")
+            print(f"{name}: {found:.2f} ms a step, {first}'s {cost[first] / found:.3f} of it")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Put a finished edition's results under docs/: its page, tables, claims, figures and records.
 
-``python docs/publish_run.py evidence`` writes ``docs/evidence.md`` and ``docs/evidence/``: every
+``python docs/publish_run.py EDITION`` writes a page and a folder of the edition's name: every
 table as JSON, CSV and Markdown, ``claims.json``, the figures, and ``records.tar.xz`` with the
 record of every job that made them. Nothing is written by hand but what stands between the page's
 marks ``notes``, which stays. ``--results FOLDER`` names another folder than ``results/<edition>``.

@@ -6,22 +6,19 @@ from georecon import paths
 from georecon.jobs.job_limits import JobLimits
 from georecon.jobs.rule_values import RuleValues, of
 from georecon.records.code import code_digest
-from georecon.reporting.figures.inputs import (
-    figure_files,
-    figure_names,
-    figure_spec,
-    notebook_digest,
-)
+from georecon.reporting.figures.inputs import figure_names, figure_spec, notebook_digest
 from georecon.reporting.expected import load_expected
+from georecon.reporting.published_rows import check_published, published_json
 from georecon.reporting.summary import banner
 from georecon.reporting.web.plan import site_plan
 
 EDITION = experiments.place  # of a cell that is made again: a folder of its own
 ENVIRONMENT = "../envs/georecon.yaml"
 NOTEBOOKS = ROOT / "reports" / "notebooks"
-FIGURES = figure_names(NOTEBOOKS)
+FIGURES = figure_names(experiments, NOTEBOOKS)
 TABLES = experiments.tables.names()
 EXPECTED = load_expected(ROOT / "reports" / "expected")
+PUBLISHED = ROOT / "reports" / "published"
 
 values = RuleValues(experiments)
 limits = JobLimits(SITE, experiments.config.gpus)
@@ -34,8 +31,10 @@ def here(pattern):
 
 RESULTS = here(paths.RESULTS)
 PRETRAIN = here(paths.PRETRAIN)  # .../pretrain/{method}/seed{seed}
+ENCODER = here(paths.ENCODER)  # .../encoders/{method}
 FINETUNE = here(paths.FINETUNE)  # .../finetune/{part}/{target}/{method}/seed{seed}
 SMOOTHNESS = here(paths.SMOOTHNESS)  # .../smoothness/{method}/seed{seed}
+NVE = here(paths.NVE)  # .../nve/{part}/{target}/{method}/seed{seed}
 TABLE = here(paths.TABLE)  # .../tables/{table}
 FIGURE = here(paths.FIGURE)  # .../figures/{figure}
 NOTEBOOK = here(paths.NOTEBOOK)  # .../notebooks/{figure}
@@ -47,7 +46,7 @@ LOGS = f"logs/{EDITION}"
 
 def figure_inputs(figure):
     """Files that a figure's notebook reads."""
-    return figure_files(figure_spec(experiments, figure))
+    return figure_spec(experiments, figure).files()
 
 
 def shown(path, category, caption, **options):

@@ -1,7 +1,7 @@
 # raw files -> stores -> splits -> leak reports
 
 
-ruleorder: xmd17 > fetch
+ruleorder: xtb > fetch
 
 
 rule fetch:
@@ -13,7 +13,7 @@ rule fetch:
     log:
         "logs/fetch/{dataset}/{file}.log",
     wildcard_constraints:
-        file="[^/]+",
+        file=rf"(?!(?:{values.computed_names()})\.json$)[^/]+",
     conda:
         ENVIRONMENT
     resources:
@@ -25,22 +25,24 @@ rule fetch:
         "../workflow/scripts/fetch.py"
 
 
-rule xmd17:
+rule xtb:
     output:
-        npz=f"{paths.RAW}/xmd17/xmd17_{{target}}.npz",
-        provenance=f"{paths.RAW}/xmd17/xmd17_{{target}}.json",
-        record=f"{paths.RECORDS}/xmd17/{{target}}.json",
+        npz=f"{paths.RAW}/{{dataset}}/{{trajectory}}.npz",
+        provenance=f"{paths.RAW}/{{dataset}}/{{trajectory}}.json",
+        record=f"{paths.RECORDS}/xtb/{{dataset}}/{{trajectory}}.json",
     log:
-        "logs/xmd17/{target}.log",
+        "logs/xtb/{dataset}/{trajectory}.log",
+    wildcard_constraints:
+        trajectory=values.computed_names(),
     conda:
         ENVIRONMENT
     resources:
         **limits.cpu_job(2000, minutes=240),
     params:
-        simulation=values.simulation("xmd17"),
-        code=code_digest("xmd17"),
+        simulation=of(values.simulation),
+        code=code_digest("xtb"),
     script:
-        "../workflow/scripts/xmd17.py"
+        "../workflow/scripts/xtb.py"
 
 
 rule preprocess:

@@ -1,4 +1,4 @@
-# test predictions to errors; encoders to smoothness estimates
+# test predictions to errors; encoders to smoothness estimates; force models to dynamics at constant energy
 
 
 rule evaluate:
@@ -44,3 +44,26 @@ rule smoothness:
         settings=of(experiments.runs.smoothness_settings),
     script:
         "../workflow/scripts/smoothness.py"
+
+
+rule nve:
+    input:
+        model=f"{FINETUNE}/model.safetensors",
+        store=of(values.finetune_store, "{}/manifest.json"),
+        split=of(experiments.data.split),
+    output:
+        metrics=f"{NVE}/metrics.json",
+        curve=f"{NVE}/curve.csv",
+        run=f"{NVE}/run.json",
+    log:
+        f"{LOGS}/nve/{{part}}/{{target}}/{{method}}/seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/nve/{{part}}/{{target}}/{{method}}/seed{{seed}}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        **limits.gpu_job(minutes=240),
+    params:
+        settings=of(experiments.runs.nve_settings),
+    script:
+        "../workflow/scripts/nve.py"

@@ -27,7 +27,7 @@ rule figure:
         edition=EDITION,
         spec=of(partial(figure_spec, experiments)),
         notebook=of(partial(notebook_digest, NOTEBOOKS)),
-        code=code_digest("figure", "georecon.reporting.figures.draw"),
+        code=code_digest("figure", "georecon.reporting.figures.shared"),
     script:
         "../workflow/scripts/figure.py"
 

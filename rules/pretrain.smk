@@ -23,3 +23,23 @@ rule pretrain:
         state=here(paths.STATE),
     script:
         "../workflow/scripts/pretrain.py"
+
+
+# an encoder that was pre-trained elsewhere, for all seeds
+rule import_encoder:
+    input:
+        raw=of(experiments.runs.encoder_raw),
+    output:
+        encoder=f"{ENCODER}/encoder.safetensors",
+        run=f"{ENCODER}/run.json",
+    log:
+        f"{LOGS}/import_encoder/{{method}}.log",
+    priority: 10
+    conda:
+        ENVIRONMENT
+    resources:
+        **limits.small_job(4000, minutes=15),
+    params:
+        settings=of(experiments.runs.encoder_settings),
+    script:
+        "../workflow/scripts/import_encoder.py"

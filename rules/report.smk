@@ -67,7 +67,7 @@ rule site:
     resources:
         **limits.small_job(3000, minutes=30),
     params:
-        plan=of(partial(site_plan, experiments, FIGURES)),
+        plan=of(partial(site_plan, experiments, FIGURES, PUBLISHED)),
         expected=EXPECTED,
         code=code_digest("site"),
     script:
@@ -81,7 +81,7 @@ rule web:
     conda:
         ENVIRONMENT
     params:
-        plan=of(partial(site_plan, experiments, FIGURES)),
+        plan=of(partial(site_plan, experiments, FIGURES, PUBLISHED)),
         expected=EXPECTED,
         page=f"{REPORT}/state.html",
     message:

@@ -5,6 +5,7 @@ rule table:
     input:
         files=of(experiments.tables.files),
         leaks=of(experiments.tables.leaks),
+        trajectories=of(experiments.tables.trajectories),
     output:
         csv=shown(
             f"{TABLE}.csv",
@@ -25,6 +26,7 @@ rule table:
         **limits.small_job(2000, minutes=15),
     params:
         spec=of(experiments.tables.spec),
+        published=of(partial(published_json, experiments, PUBLISHED)),
         code=code_digest("table"),
     script:
         "../workflow/scripts/table.py"

@@ -134,6 +134,25 @@ def test_is_independent_across_axis_atom_and_molecule() -> None:
     assert abs(correlation(molecules[:-1], molecules[1:])) < limit
 
 
+def test_uniform_numbers_of_atoms_are_uniform_and_of_the_atom_alone() -> None:
+    graph = atoms(COUNT)
+    x = NoiseSource(1, 0).uniform_of_atoms(graph, "mask", 2)
+    assert x.shape == (COUNT, 2)
+    for column in x.T:
+        ordered = column.sort().values.numpy()
+        distance = np.abs(ordered - (np.arange(COUNT) + 0.5) / COUNT).max()
+        assert distance < 1.95 / np.sqrt(COUNT)  # Kolmogorov-Smirnov, 0.1 % level
+    assert abs(correlation(x[:, 0], x[:, 1])) < 4.5 / np.sqrt(COUNT)
+    assert abs(correlation(x[:-1, 0], x[1:, 0])) < 4.5 / np.sqrt(COUNT)
+    more = NoiseSource(1, 0).uniform_of_atoms(graph, "mask", 3)
+    assert torch.equal(more[:, :2], x)
+    parts = [NoiseSource(1, 0).uniform_of_atoms(one, "mask", 2) for one in singles(atoms(50))]
+    assert torch.equal(torch.cat(parts), x[:50])
+    for other in (NoiseSource(2, 0), NoiseSource(1, 1)):
+        assert abs(correlation(x, other.uniform_of_atoms(graph, "mask", 2))) < 0.02
+    assert abs(correlation(x, NoiseSource(1, 0).uniform_of_atoms(graph, "move", 2))) < 0.02
+
+
 def test_does_not_depend_on_the_batch() -> None:
     graph = random_batch(1, sizes=(7, 3, 11, 1))
     source = NoiseSource(5, 17)

@@ -15,7 +15,8 @@ import pyarrow.parquet
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.sections import Finetune
 from georecon.files import write_json
-from georecon.reporting.figures.inputs import figure_files, figure_names, figure_spec
+from georecon.reporting.figures.inputs import figure_names, figure_spec
+from georecon.reporting.published_rows import published_json
 from georecon.reporting.tables import build, write_table
 from georecon.stages.evaluate import errors, prediction_table
 
@@ -141,19 +142,31 @@ def _smoothness(path: Path, experiments: Experiments) -> None:
         "scale_free_isomers",
         "unconverged",
     )
-    write_json(path, {"molecules": 4, "estimates": {
-        f"{which}/{size}": {name: float(random.uniform(0.3, 2.0)) for name in names}
-        | {"unconverged": 0}
-        for which in section.maps for size in section.displacements
-    }})  # fmt: skip
+    places = [f"{which}/{size}" for which in section.maps for size in section.displacements]
+    estimates = {
+        place: {name: float(random.uniform(0.3, 2.0)) for name in names} | {"unconverged": 0}
+        for place in places
+    }
+    norms = {place: random.lognormal(0.0, 0.3, 16).tolist() for place in places}
+    write_json(path, {"molecules": 4, "estimates": estimates, "norms": norms})
+
+
+def _dynamics(folder: Path) -> None:
+    random = _random(folder.as_posix()[-40:])
+    names = ("drift", "fluctuation", "stable_fs", "stable")
+    measures = {name: float(random.uniform(0.3, 1.0)) for name in names}
+    write_json(folder / "metrics.json", {"starts": 1, "atoms": 9, **measures})
+    lines = ["start,time_fs,energy_meV_per_atom,kelvin"]
+    lines += [f"0,{5 * k},{random.normal():.4f},{300 + random.normal():.1f}" for k in range(20)]
+    (folder / "curve.csv").write_text("\n".join(lines) + "\n")
 
 
 def write_results(experiments: Experiments, molecules: int = 40) -> None:
     """Write everything that figures and summary read, below the current folder."""
     files = [file for table in experiments.config.tables
              for file in experiments.tables.files(table)]  # fmt: skip
-    for figure in figure_names(NOTEBOOKS):
-        files += figure_files(figure_spec(experiments, figure))
+    for figure in figure_names(experiments, NOTEBOOKS):
+        files += figure_spec(experiments, figure).files()
     for path in dict.fromkeys(Path(file).parent for file in files):
         stage, *rest = path.parts[2:]
         if stage == "tables":
@@ -167,7 +180,10 @@ def write_results(experiments: Experiments, molecules: int = 40) -> None:
             _pretrained(path, rest[0])
         elif stage == "smoothness":
             _smoothness(path / "metrics.json", experiments)
+        elif stage == "nve":
+            _dynamics(path)
         write_json(path / "run.json", _record(path / "run.json"))
     for name in experiments.config.tables:
-        table = build(experiments.tables.spec(name), [])
+        published = published_json(experiments, ROOT / "reports" / "published", name)
+        table = build(experiments.tables.spec(name), [], published=published)
         write_table(table, Path(f"results/{experiments.edition}/tables/{name}"))

@@ -310,7 +310,7 @@ def _read(annotation: Any, key: Key, value: object, place: str, lines: list[str]
         if value is None and types.NoneType in get_args(annotation):
             return None
         rest = [p for p in get_args(annotation) if p is not types.NoneType]
-        (annotation,) = (part for part in rest if get_origin(part) is not Literal)
+        annotation = _of_kind([part for part in rest if get_origin(part) is not Literal], value)
     if annotation is object:  # read later, by the class that it is for
         return value
     if get_origin(annotation) is tuple:
@@ -327,6 +327,13 @@ def _read(annotation: Any, key: Key, value: object, place: str, lines: list[str]
         int(k) if whole else k: _read(kind, mark, v, f"{place}.{k}", lines)
         for k, v in value.items()
     }
+
+
+def _of_kind(parts: list[Any], value: object) -> Any:
+    """Of several classes the one whose key ``kind`` has the value's; else the first."""
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    kinds = ((part, key_hints(part).get("kind")) for part in parts[1:])
+    return next((part for part, hint in kinds if hint and kind in hint[1].choices), parts[0])
 
 
 def _read_list(of: tuple[Any, ...], value: object, place: str, lines: list[str]) -> Any:

@@ -1,4 +1,4 @@
-"""Gaussian noise as a pure function of (seed, step, stream, molecule id, atom, axis).
+"""Random numbers as a pure function of (seed, step, stream, molecule id, atom, axis).
 
 Nothing is drawn from a shared generator: each number is a hash of its own coordinates. So the
 noise a molecule gets at a step does not depend on the batch it is in, on the order of atoms of
@@ -67,10 +67,7 @@ class NoiseSource(NamedTuple):
             graph: batch; only ids and the index of each atom in its molecule enter.
             stream: name of the use ("denoise", "reconstruct", …): different names are independent.
         """
-        per_molecule = self._per_molecule(graph, stream)
-        per_atom = mix(per_molecule[graph.batch] ^ graph.atom_index)  # (N,)
-        axis = torch.arange(3, device=graph.pos.device)
-        first = mix(per_atom[:, None] ^ axis)  # (N, 3)
+        first = self._per_atom(graph, stream, 3)
         second = mix(first)
         radius = (-2.0 * _uniform(first).log()).sqrt()
         return (radius * (2.0 * math.pi * _uniform(second)).cos()).to(graph.pos.dtype)
@@ -83,6 +80,22 @@ class NoiseSource(NamedTuple):
             stream: name of the use, as of :meth:`normal`.
         """
         return _uniform(self._per_molecule(graph, stream))
+
+    def uniform_of_atoms(self, graph: MolGraph, stream: str, numbers: int) -> Tensor:
+        """Numbers in (0, 1) for every atom, (N, numbers) float64.
+
+        Args:
+            graph: batch; only ids and the index of each atom in its molecule enter.
+            stream: name of the use, as of :meth:`normal`.
+            numbers: of each atom.
+        """
+        return _uniform(self._per_atom(graph, stream, numbers))
+
+    def _per_atom(self, graph: MolGraph, stream: str, numbers: int) -> Tensor:
+        """Keys of each atom, (N, numbers) int64."""
+        per_molecule = self._per_molecule(graph, stream)
+        per_atom = mix(per_molecule[graph.batch] ^ graph.atom_index)  # (N,)
+        return mix(per_atom[:, None] ^ torch.arange(numbers, device=graph.pos.device))
 
     def _per_molecule(self, graph: MolGraph, stream: str) -> Tensor:
         """Key of each molecule, (B,) int64."""

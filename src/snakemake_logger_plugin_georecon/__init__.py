@@ -86,9 +86,9 @@ def tail(path: str | Path, lines: int = 20) -> list[str]:
 
 
 WEIGHTS = {
-    "fetch": 2, "xmd17": 17, "preprocess": 2, "preprocess_target": 2, "split": 2, "leak": 4,
-    "pretrain": 20, "finetune": 5, "evaluate": 2, "smoothness": 3, "table": 2, "figure": 8,
-    "summary": 2, "site": 2,
+    "fetch": 2, "xtb": 17, "preprocess": 2, "preprocess_target": 2, "split": 2, "leak": 4,
+    "pretrain": 20, "finetune": 5, "evaluate": 2, "smoothness": 3, "nve": 4, "table": 2,
+    "figure": 8, "summary": 2, "site": 2,
 }  # fmt: skip
 """Seconds of a job of each rule, its start included, in a laptop run on two cores; until a rule's
 first job has ended, their proportions to those that have stand for it.

@@ -35,6 +35,7 @@ from tests.projects import ROOT, Project
 RESULTS = "results/tiny"
 FINETUNE = f"{RESULTS}/finetune/property/homo"
 NOTEBOOKS = ROOT / "reports" / "notebooks"
+PUBLISHED = ROOT / "reports" / "published"
 PICTURE = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
     "gg=="
@@ -190,7 +191,8 @@ def write_zip(
 
 def add_pages(folder: Path) -> None:
     """Figures that hold nothing, and the summary and web report of them, each with its record."""
-    e, names = _experiments(folder), figure_names(NOTEBOOKS)
+    e = _experiments(folder)
+    names = figure_names(e, NOTEBOOKS)
     for name in names:
         stem = e.runs.folder(paths.FIGURE, figure=name)
         for suffix in ("png", "pdf"):
@@ -211,7 +213,8 @@ def add_pages(folder: Path) -> None:
 
 def write_pages(folder: Path) -> None:
     """Summary and web report of what there is now."""
-    e, names = _experiments(folder), figure_names(NOTEBOOKS)
+    e = _experiments(folder)
+    names = figure_names(e, NOTEBOOKS)
     wanted = shown_records(e, EXPECTED, NOTEBOOKS)
     inputs = wanted[f"{RESULTS}/records/summary/summary.json"].inputs
     with pytest.MonkeyPatch.context() as patch:
@@ -225,7 +228,7 @@ def write_pages(folder: Path) -> None:
             folder=Path(RESULTS, "report"),
         )
         page = Path(RESULTS, "report", "index.html")
-        write_site(site_plan(e, names), EXPECTED, page, root=Path(), live=False)
+        write_site(site_plan(e, names, PUBLISHED), EXPECTED, page, root=Path(), live=False)
 
 
 def _experiments(folder: Path) -> Experiments:

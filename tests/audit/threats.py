@@ -21,10 +21,19 @@ from georecon.data.store import Store
 from georecon.errors import DataError
 from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, sha256_file, sha256_json, write_json
+from georecon.reporting.published_rows import published_json
 from georecon.reporting.tables import build, write_table
 from georecon.stages.evaluate import evaluate
 from tests.audit import tamper
-from tests.audit.tamper import FINETUNE, RESULTS, edit_json, edit_text, flip_bit, replace_bytes
+from tests.audit.tamper import (
+    FINETUNE,
+    PUBLISHED,
+    RESULTS,
+    edit_json,
+    edit_text,
+    flip_bit,
+    replace_bytes,
+)
 
 RUN, OTHER = f"{FINETUNE}/coord/seed1", f"{FINETUNE}/georecon/seed1"
 ENCODER = f"{RESULTS}/pretrain/coord/seed1/encoder.safetensors"
@@ -80,7 +89,8 @@ def remake_tables(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for table in e.config.tables:
-            made = build(e.tables.spec(table), e.tables.leaks(table))
+            published = published_json(e, PUBLISHED, table)
+            made = build(e.tables.spec(table), e.tables.leaks(table), published=published)
             write_table(made, Path(f"{RESULTS}/tables/{table}"))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from georecon.data.cards import computed_files
 from georecon.errors import ConfigError
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.tables import predictions
@@ -79,7 +80,7 @@ def test_equal_compute_trains_longer_and_warms_up_in_proportion() -> None:
 
 def test_an_edition_switches_a_method_or_table_off_with_null(laptop: Experiments) -> None:
     assert laptop.methods.names() == ["scratch", "coord", "coord_long", "georecon"]
-    assert "choices" not in laptop.config.tables
+    assert "choices" not in experiments("tiny").config.tables
     assert {"frad", "coord_long"} < set(experiments("paper").methods.names())
     more = experiments(tables={"unimol": None})
     assert set(laptop.config.tables) - set(more.config.tables) == {"unimol"}
@@ -104,18 +105,67 @@ def test_a_new_method_becomes_a_row_of_every_table_of_all_methods(laptop: Experi
         ), table
 
 
-def test_missing_set_gives_its_reason_and_no_files(laptop: Experiments) -> None:
-    spec = laptop.tables.spec("md22").as_json()
+def without_md22() -> Experiments:
+    return experiments(sets={"large_force": {"missing": "not here"}})
+
+
+def test_missing_set_gives_its_reason_and_no_files() -> None:
+    found = without_md22()
+    spec = found.tables.spec("md22").as_json()
     assert spec["cells"]
-    reason = laptop.config.sets["large_force"].missing
-    assert {cell.get("reason") for cell in spec["cells"]} == {reason}
-    assert laptop.tables.files("md22") == []
-    assert laptop.tables.leaks("md22") == []
+    assert {cell.get("reason") for cell in spec["cells"]} == {"not here"}
+    assert found.tables.files("md22") == []
+    assert found.tables.leaks("md22") == []
+    assert found.tables.trajectories("md22") == []
 
 
-def test_missing_table_gives_its_reason(laptop: Experiments) -> None:
-    cells = laptop.tables.spec("unimol").as_json()["cells"]
-    assert {cell["reason"] for cell in cells} == {laptop.config.tables["unimol"].missing}
+def test_a_missing_file_empties_its_column_alone(laptop: Experiments) -> None:
+    cells = laptop.tables.spec("md22").cells
+    files = laptop.data.card("xmd22").sources["computed"].files
+    for cell in cells:
+        assert cell.reason == files[cell.column].missing
+        assert (cell.reason is None) == (cell.column == "Ac-Ala3-NHMe")
+    assert laptop.data.tested("xmd22") == ["Ac-Ala3-NHMe"]
+    evidence = experiments("evidence")
+    assert evidence.data.tested("xmd22") == ["Ac-Ala3-NHMe", "DHA"]
+    assert all("Ac-Ala3-NHMe" in file for file in laptop.tables.files("md22"))
+    assert len(laptop.tables.leaks("md22")) == 1
+
+
+@pytest.mark.parametrize("edition", ["laptop", "evidence", "tiny"])
+def test_computed_sets_are_never_named_official(edition: str) -> None:
+    """Twin: the paper edition has no computed file, and its names have no x."""
+    found = experiments(edition)
+    for table, name in (("3bpa", "x3bpa"), ("md22", "xmd22"), ("md17", "xmd17")):
+        spec = found.tables.spec(table)
+        assert spec.title.startswith(f"{name}:")
+        assert "GFN2-xTB" in spec.caption
+        assert found.tables.trajectories(table)
+        assert all(f"/{name}/" in file for file in found.tables.trajectories(table))
+    paper = experiments("paper")
+    for table in ("3bpa", "md22", "md17"):
+        assert paper.tables.trajectories(table) == []
+        assert not paper.tables.spec(table).title.startswith("x")
+
+
+def test_test_trajectories_have_seeds_of_their_own(laptop: Experiments) -> None:
+    made = computed_files(laptop.data.card("x3bpa"))
+    dynamics = {name: one for name, one in made.items() if one.scan is None}
+    assert len({one.seed for one in dynamics.values()}) == len(dynamics) == 4
+    assert {one.conformer_seed for one in made.values()} == {1}
+    assert {name.rpartition("_")[2]: one.temperature_K for name, one in dynamics.items()} == {
+        "300K": 300.0, "600K": 600.0, "1200K": 1200.0,
+    }  # fmt: skip
+    (scan,) = (one.scan for one in made.values() if one.scan)
+    assert sorted(len(one.degrees) for one in scan.dihedrals) == [1, 3, 18]
+    assert (120.0, 150.0, 180.0) in [one.degrees for one in scan.dihedrals]
+
+
+def test_missing_table_gives_its_reason() -> None:
+    found = experiments(tables={"unimol": {"missing": "not today"}})
+    cells = found.tables.spec("unimol").as_json()["cells"]
+    assert {cell["reason"] for cell in cells} == {"not today"}
+    assert found.tables.files("unimol") == []
 
 
 @pytest.mark.parametrize("edition", ["laptop", "paper", "tiny"])
@@ -243,8 +293,8 @@ def test_caption_has_edition_data_steps_and_seeds(table: str, laptop: Experiment
         assert laptop.tables.spec(table).as_json()["title"].startswith(title.split(",")[0])
 
 
-def test_caption_of_an_empty_table_names_no_runs(laptop: Experiments) -> None:
-    assert "Fine-tuning" not in laptop.tables.spec("md22").as_json()["caption"]
+def test_caption_of_an_empty_table_names_no_runs() -> None:
+    assert "Fine-tuning" not in without_md22().tables.spec("md22").as_json()["caption"]
 
 
 def test_settings_hold_what_numbers_depend_on(laptop: Experiments) -> None:
@@ -280,9 +330,10 @@ def test_exclude_leaks_looks_at_every_test_set() -> None:
     assert plan["exclude_leaks"] is True
     splits = {entry["split"]: entry["same"] for entry in plan["tests"]}
     expected = {found.data.test_split("property", "homo"): True}
-    expected |= {
-        found.data.test_split("force", name): False for name in found.data.targets("xmd17")
-    }
+    for part, dataset in (("force", "xmd17"), ("large_force", "xmd22")):
+        names = found.data.tested(dataset)
+        expected |= {found.data.test_split(part, name): False for name in names}
+    expected |= {found.data.test_split("out_of_distribution", "3bpa"): False}
     assert splits == expected
     assert "removed from pre-training" in found.tables.spec("qm9").as_json()["caption"]
     assert "removed from pre-training" not in experiments().tables.spec("qm9").caption
@@ -306,6 +357,49 @@ def test_md22_has_the_sizes_of_its_protocol() -> None:
         assert plan["test"] is None
         file = paper.data.card("md22").sources["official"].files[name]
         assert file.expected_molecules == frames
+
+
+def test_md22_has_energies_per_atom_beside_those_per_molecule() -> None:
+    spec = experiments("paper").tables.spec("md22")
+    units = {row.key: row.unit for row in spec.rows}
+    assert units["energy_coord"] == "kcal/mol"
+    assert units["energy_per_atom_coord"] == "meV"
+    keys = {cell.row: cell.key for cell in spec.cells}
+    assert keys["energy_coord"] == ("property", "mae")
+    assert keys["energy_per_atom_coord"] == ("property", "mae_per_atom")
+    assert keys["energy_per_atom_naive"] == ("property", "naive_mae_per_atom")
+    assert keys["force_coord"] == ("force", "mae")
+
+
+def test_rmd17_has_the_split_of_each_seed_and_units_of_its_table() -> None:
+    paper = experiments("paper")
+    plans = [paper.data.split_plan("rmd17", f"ethanol_official_draw{seed}") for seed in (1, 2, 3)]
+    assert [plan.number for plan in plans] == [1, 2, 3]
+    for seed, plan in enumerate(plans, 1):
+        assert plan.draw is None
+        assert (plan.train, plan.val, plan.test) == (950, 50, None)
+        for part, rows in plan.indices.items():
+            assert rows.member == f"rmd17/splits/index_{part}_0{seed}.csv"
+    spec = paper.tables.spec("rmd17")
+    assert {row.unit for row in spec.rows} == {"meV", "meV/Å"}
+    assert {cell.unit for cell in spec.cells} == {"kcal/mol", "kcal/mol/Å"}
+    assert "950 training, 50 validation, published rows test" in spec.caption
+    assert {row.unit for row in paper.tables.rows("md17")} == {"kcal/mol", "kcal/mol/Å"}
+    five = experiments("paper", tables={"rmd17": {"seeds": [1, 2, 3, 4, 5]}})
+    assert five.data.split_plan("rmd17", "ethanol_official_draw5").number == 5
+
+
+def test_md17_has_both_published_sizes() -> None:
+    paper = experiments("paper")
+    for part, name, sizes in (
+        ("force", "random950", (950, 50)),
+        ("force_9500", "random9500", (9500, 500)),
+    ):
+        plan = paper.data.split_plan("md17", f"aspirin_{name}")
+        assert (plan.train, plan.val, plan.test) == (*sizes, None)
+        assert paper.data.dataset_of(part) == "md17"
+    few, many = (paper.tables.files(table) for table in ("md17", "md17_9500"))
+    assert not set(few) & set(many)
 
 
 def test_3bpa_has_a_column_for_each_test_part_and_measure() -> None:

@@ -125,6 +125,52 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"tables": {"unimol": {"rows": {"methods": ["scratch", "geo"]}}}},
         ["tables.unimol.rows", "'geo'", "coord, coord_long, georecon,", "scratch"],
     ),
+    "encoder that there is not": (
+        {"methods": {"unimol": {"encoder": "unimo"}}},
+        ["methods.unimol.encoder: is 'unimo'; allowed: unimol (did you mean 'unimol'?)"],
+    ),
+    "encoder switched off that a table's rows name": (
+        {"methods": {"mine": {"label": "Mine", "encoder": "schnet"}},
+         "tables": {"qm9": {"rows": {"methods": ["mine"], "compare": []}}}},
+        ["methods.mine.encoder: is 'schnet'; allowed: unimol"],
+    ),
+    "architecture that there is not": (
+        {"encoders": {"unimol": {"encoder": {"kind": "schnet"}}}},
+        ["encoders.unimol.encoder.kind: is 'schnet'; allowed: unimol"],
+    ),
+    "size of another architecture": (
+        {"encoders": {"unimol": {"encoder": {"cutoff": 5.0}}}},
+        ["encoders.unimol.encoder.cutoff: unknown key"],
+    ),
+    "another architecture's channels and heads": (
+        {"encoders": {"unimol": {"encoder": {"channels": 30}}}},
+        ["encoders.unimol.encoder.channels: is 30; must be a multiple of "
+         "encoders.unimol.encoder.heads (8)"],
+    ),
+    "objective of another architecture": (
+        {"methods": {"unimol": {"objective": "denoise", "params": {"sigma": 0.1}}}},
+        ["methods.unimol"],
+    ),
+    "objective of another architecture, alone": (
+        {"methods": {"mine": {"label": "Mine", "encoder": "unimol", "objective": "denoise",
+                              "params": {"sigma": 0.1}}}},
+        ["methods.mine.objective: is 'denoise'; allowed: unimol (encoder: unimol)"],
+    ),
+    "Uni-Mol's objective for the equivariant transformer": (
+        {"methods": {"unimol": {"encoder": None}}},
+        ["methods.unimol.objective: is 'unimol'; allowed: conditioned, denoise, frad, reconstruct",
+         "the equivariant transformer"],
+    ),
+    "forces of an encoder without a head for them": (
+        {"tables": {"md17": {"rows": {"methods": ["unimol"], "compare": []}}}},
+        ["sets.force.dataset: is 'xmd17'; encoder unimol has no head for forces",
+         "(method unimol)"],
+    ),
+    "forces of a variant whose encoder has no head for them": (
+        {"methods": {"mine": {"label": "Mine", "of": "unimol", "params": {"noise": 0.5}}},
+         "tables": {"md17": {"rows": {"methods": ["coord", "mine"], "compare": []}}}},
+        ["sets.force.dataset: is 'xmd17'; encoder unimol has no head for forces", "(method mine)"],
+    ),
     "unknown set in a table": (
         {"tables": {"unimol": {"columns": [{"source": "finetune", "set": "props"}]}}},
         ["tables.unimol.columns.0.set", "'props'", "property"],
@@ -328,10 +374,16 @@ def test_missing_key_is_named(folder: Path) -> None:
     assert "encoder.cutoff: missing" in refused(folder)
 
 
-def test_set_without_fine_tuning_settings_is_named() -> None:
-    sets = {"large_force": {"dataset": "md22"}}
-    config = load_config(CONFIG, {"edition": "laptop", "sets": sets})
-    assert config.sets["large_force"].missing  # a merge does not take the reason away
+def test_a_reason_for_no_data_goes_with_its_dataset(folder: Path) -> None:
+    path = folder / "editions" / "laptop.yaml"
+    replace(path, "{dataset: xmd22, label", "{dataset: xmd22, missing: not here, label")
+
+    def missing(dataset: str) -> str | None:
+        sets = {"large_force": {"dataset": dataset}}
+        return load_config(folder, {"edition": "laptop", "sets": sets}).sets["large_force"].missing
+
+    assert missing("xmd22") == "not here"  # a merge does not take the reason away
+    assert missing("md22") is None
 
 
 def test_duplicate_key_names_file_and_line(folder: Path) -> None:

@@ -12,7 +12,6 @@ from georecon.experiments.config import config_json, load_config, merge
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.plan import trainings
 from georecon.reporting.figures.inputs import figure_spec
-from georecon.reporting.figures.specs import FinetuningSpec
 from georecon.reporting.summary import banner
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -75,7 +74,9 @@ def both() -> Experiments:
 
 
 def test_each_set_has_its_split_recipe_and_table(both: Experiments) -> None:
-    assert both.data.finetune_parts() == ["property", "force", "revised", "polymers"]
+    assert both.data.finetune_parts() == [
+        *("property", "force", "large_force", "out_of_distribution", "revised", "polymers")
+    ]
     few = both.data.split_plan("rmd17", "ethanol_few")
     assert (few.train, few.val, few.test, few.seed) == (40, 10, 20, 4)
     assert both.data.split_plan("polymers", "few").train == 30
@@ -103,15 +104,14 @@ def test_reports_call_them_by_their_names(both: Experiments) -> None:
     assert "- revised forces: rMD17" in text
     assert "- polymers: polymers" in text
     spec = figure_spec(both, "predictions")
-    assert isinstance(spec, FinetuningSpec)
-    assert {group.set for group in spec.groups} == {"property", "polymers"}
+    assert {run.path.split("/")[3] for run in spec.runs} == {"property", "polymers"}
 
 
 def test_pretraining_looks_at_every_test_set() -> None:
     found = Experiments.load(CONFIG, given(pretrain={"exclude_leaks": True}))
     plan = found.data.split_plan("qm9", "pretrain_tiny")
     assert {test.split.split("/")[2] for test in plan.tests} == {
-        "qm9", "xmd17", "rmd17", "polymers"
+        "qm9", "xmd17", "xmd22", "x3bpa", "rmd17", "polymers"
     }  # fmt: skip
 
 
@@ -145,14 +145,28 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "draws of published lists": (
         {"finetune": {"revised": {"split": {
             "rule": "index", "number": 1, "test": None, "draws": True}}}},
-        ["finetune.revised.split.draws: is true", "number of training molecules"],
+        ["finetune.revised.split.number: is 1; draws take the seed's own: write null"],
+    ),
+    "a seed that no published split has": (
+        {"finetune": {"seeds": [1, 6], "revised": {"split": {
+            "rule": "index", "test": None, "draws": True}}}},
+        ["finetune.revised.split.draws: is true; seed 6 is the number of no published split: 1 to"],
+    ),
+    "a unit of another quantity": (
+        {"tables": {"rmd17": {"units": {"force": "meV"}}}},
+        ["tables.rmd17.units.force: is 'meV'; allowed: eV/Å, meV/Å"],
+    ),
+    "validation errors per atom": (
+        {"tables": {"rmd17": {"rows": {"quantities": ["energy_per_atom"]}, "columns": [
+            {"source": "finetune", "set": "revised", "metric": "validation"}]}}},
+        ["tables.rmd17.columns.0.metric: is 'validation'; energy_per_atom has test errors only"],
     ),
     "comparison with a method that has no row": (
         {"tables": {"rmd17": {"rows": {"compare": ["cord"]}}}},
         ["tables.rmd17.rows.compare.0: is 'cord'", "did you mean 'coord'?"],
     ),
     "part without a section": (
-        {"sets": {"large_force": {"missing": None}}}, ["finetune.large_force: missing"]
+        {"sets": {"spare": {"dataset": "rmd17"}}}, ["finetune.spare: missing"]
     ),
     "forces of a property set": (
         {"tables": {"polymers": {"rows": {"quantities": ["energy", "force"]}}}},
@@ -164,7 +178,34 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["tables.polymers.columns.0.targets.0: is 'gab'", "did you mean 'gap'?"],
     ),
     "smoothness on a part without data": (
-        {"smoothness": {"set": "large_force"}}, ["smoothness.set: is 'large_force'", "polymers"]
+        {"smoothness": {"set": "large_force"}, "sets": {"large_force": {"missing": "not here"}}},
+        ["smoothness.set: is 'large_force'", "polymers"]
+    ),
+    "dynamics of no part": (
+        {"nve": {"set": "forse"}}, ["nve.set: is 'forse'; allowed: ", "did you mean 'force'?"]
+    ),
+    "dynamics of no molecule": (
+        {"nve": {"target": "ethanal"}}, ["nve.target: is 'ethanal'", "did you mean 'ethanol'?"]
+    ),
+    "a number that dynamics do not have": (
+        {"tables": {"physics": {"columns": [{"source": "nve", "metric": "drft", "label": "x"}]}}},
+        ["tables.physics.columns.0.metric: is 'drft'", "did you mean 'drift'?"],
+    ),
+    "a test part of no dataset": (
+        {"tables": {"physics": {"columns": [{"source": "finetune", "set": "out_of_distribution",
+            "parts": ["dihedral"], "quantity": "energy", "metric": "relative"}]}}},
+        ["tables.physics.columns.0.parts.0: is 'dihedral'", "did you mean 'dihedrals'?"],
+    ),
+    "relative forces": (
+        {"tables": {"rmd17": {"columns": [
+            {"source": "finetune", "set": "revised", "metric": "relative"}]}}},
+        ["tables.rmd17.columns.0.metric: is 'relative'; needs quantity energy"],
+    ),
+    "two computed files of one seed": (
+        {"datasets": {"x3bpa": {"sources": {"short": {"files": {"short_test_300K": {
+            "simulation": {"seed": 1}}}}}}}},
+        ["datasets.x3bpa.sources.short.files.short_test_300K.simulation: has the molecule, ",
+         "the same trajectory; give it another seed"],
     ),
     "a split called as pre-training's": (
         {"finetune": {"property": {"split": {"name": "pretrain_tiny"}}}},

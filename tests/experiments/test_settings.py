@@ -32,7 +32,7 @@ def through_text(settings: Any, kind: type) -> Any:
 
 
 def test_settings_are_the_same_after_json(paper: Experiments) -> None:
-    for method in ("coord", "georecon", "georecon__noclean", "coord_long"):
+    for method in ("coord", "georecon", "georecon__noclean", "coord_long", "unimol_georecon"):
         settings = paper.runs.pretrain_settings(method, 3)
         assert through_text(settings, PretrainSettings) == settings
     for part in ("property", "force", "out_of_distribution"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -148,7 +149,19 @@ def imported(text: str) -> set[str]:
 @cache
 def imports_of(*folders: str) -> set[str]:
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    return set().union(*(imported(path.read_text()) for path in files))
+    return set().union(*(imported(path.read_text()) for path in files), notebook_imports())
+
+
+@cache
+def notebook_imports() -> set[str]:
+    """What the cells of the figures' notebooks import."""
+    found = set()
+    for path in (ROOT / "reports" / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        found |= imported(
+            "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        )
+    return found
 
 
 def module_of(package: str) -> str:
@@ -176,3 +189,4 @@ def test_what_src_imports_is_named() -> None:
     own = {"georecon", "snakemake_logger_plugin_georecon"}
     known = own | OPTIONAL | set(sys.stdlib_module_names) | {module_of(name) for name in NAMED}
     assert imports_of("src") - known == set()
+    assert {"seaborn", "georecon"} <= notebook_imports()

@@ -129,7 +129,7 @@ def test_time_left_weighs_rules_by_their_own_mean_and_parallel_jobs() -> None:
 
 
 LAPTOP = {
-    "fetch": 3, "xmd17": 8, "preprocess": 1, "preprocess_target": 8, "split": 10, "leak": 9,
+    "fetch": 3, "xtb": 8, "preprocess": 1, "preprocess_target": 8, "split": 10, "leak": 9,
     "pretrain": 9, "finetune": 148, "evaluate": 148, "smoothness": 10, "table": 8, "figure": 6,
     "summary": 1, "site": 1, "all": 1, "total": 371,
 }  # fmt: skip

@@ -20,7 +20,7 @@ RUN = {"method": "coord", "seed": "1"}
 TUNED = {"part": "property", "target": "homo", **RUN}
 JOBS: dict[str, dict[str, str]] = {
     "fetch": {"dataset": "qm9", "file": "qm9_part1.csv"},
-    "xmd17": {"target": "ethanol"},
+    "xtb": {"dataset": "xmd17", "trajectory": "xmd17_ethanol"},
     "preprocess": {"dataset": "qm9"},
     "preprocess_target": {"dataset": "xmd17", "target": "ethanol"},
     "split": {"dataset": "qm9", "split": "pvd_tiny_draw1"},
@@ -29,6 +29,7 @@ JOBS: dict[str, dict[str, str]] = {
     "finetune": TUNED,
     "evaluate": TUNED,
     "smoothness": RUN,
+    "nve": {"part": "force", "target": "ethanol", **RUN},
     "table": {"table": "qm9"},
     "figure": {"figure": "smoothness"},
     **{name: {} for name in ("summary", "site", "web", "audit", "bundle", "verify_bundle")},

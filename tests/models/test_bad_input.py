@@ -99,7 +99,7 @@ def test_finetuning_names_the_molecule(store: Store, force_weight: float) -> Non
                     force_weight=force_weight)  # fmt: skip
     batches = ShuffledBatches(store, store.ids, batch_size=24, seed=1, label="energy")
     validation = in_order(store, store.ids, 24, "energy")
-    task = FinetuneTask(FinetuneModel(model, 16), recipe, batches, validation, seed=1)
+    task = FinetuneTask(FinetuneModel(model), recipe, batches, validation, seed=1)
     for run in (lambda: task.loss(0), task.validate):
         with pytest.raises(DataError, match="record 103"):
             run()

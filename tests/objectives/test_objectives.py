@@ -368,4 +368,4 @@ def test_wrong_parameters_are_refused(name: str, params: dict[str, Any], words: 
 
 
 def test_files_of_the_folder_are_the_objectives() -> None:
-    assert objectives.available() == ["conditioned", "denoise", "frad", "reconstruct"]
+    assert objectives.available() == ["conditioned", "denoise", "frad", "reconstruct", "unimol"]

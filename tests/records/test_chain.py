@@ -65,7 +65,7 @@ def test_links_come_before_what_they_were_made_from(graph: Graph) -> None:
 def test_runs_say_what_a_reviewer_asks(graph: Graph) -> None:
     records = graph.records.values()
     assert {record.stage for record in records} >= {
-        "fetch", "xmd17", "preprocess", "split", "leak", "pretrain", "finetune", "evaluate",
+        "fetch", "xtb", "preprocess", "split", "leak", "pretrain", "finetune", "evaluate",
         "smoothness", "table",
     }  # fmt: skip
     for record in records:

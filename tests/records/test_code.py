@@ -14,7 +14,10 @@ from georecon.records import code
 from tests.projects import ROOT
 
 STAGES = sorted(path.stem for path in (ROOT / "workflow" / "scripts").glob("*.py"))
-COMPUTE = ("preprocess", "split", "leak", "xmd17", "pretrain", "finetune", "evaluate", "smoothness")
+COMPUTE = (
+    *("preprocess", "split", "leak", "xtb", "pretrain", "finetune", "evaluate", "smoothness"),
+    "nve",
+)
 OBJECTIVE = "georecon.objectives.reconstruct"
 
 

@@ -19,7 +19,7 @@ from georecon.files import sha256_file, write_json
 from georecon.reporting.latex import latex
 from georecon.reporting.latex_text import latex_escape, latex_unit
 from georecon.reporting.layout import shown_cells
-from georecon.reporting.tables import build, lookup, write_table
+from georecon.reporting.tables import build, lookup, trajectory_sentences, write_table
 from georecon.reporting.texts import csv_text, markdown
 from georecon.units import EV_TO_KCAL_MOL
 
@@ -257,3 +257,27 @@ def test_csv_says_every_cell_where_rows_and_columns_share_a_label() -> None:
         "a,50%,y,mu,,1.0,0.25,0.5,1.5,3,,",
         "a,50%,x,mu,,1e-07,,,,1,,",
     ]
+
+
+MADE = {"dataset": "x3bpa", "name": "x3bpa_test_600K", "theory": "GFN2-xTB", "frames": 60,
+        "independent_frames": 11.7, "broken": ["seed 3: it broke"]}  # fmt: skip
+
+
+def test_captions_say_how_many_frames_are_independent(tmp_path: Path) -> None:
+    scan = MADE | {"name": "x3bpa_test_dih", "independent_frames": None, "broken": []}
+    other = MADE | {"dataset": "xmd17", "name": "xmd17_ethanol", "frames": 400, "broken": []}
+    files = [tmp_path / f"{number}.json" for number in range(3)]
+    for file, made in zip(files, (MADE, scan, other), strict=True):
+        write_json(file, made)
+    first, broken, second = trajectory_sentences([str(file) for file in files])
+    assert first.startswith("x3bpa is computed with GFN2-xTB")
+    assert first.endswith(": test_600K 12 of 60.")
+    assert broken == "Trajectories and scan points of x3bpa that broke, left out: 1."
+    assert second.endswith(": ethanol 12 of 400.")
+    assert trajectory_sentences([]) == []
+
+
+def test_a_description_that_lacks_something_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {name: MADE[name] for name in MADE if name != "broken"})
+    with pytest.raises(DataError, match=r"a\.json: lacks one of .*broken; rerun the job"):
+        trajectory_sentences([str(tmp_path / "a.json")])

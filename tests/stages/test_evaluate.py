@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from georecon.data.split import Split, write_split
 from georecon.files import read_json
+from georecon.reporting.comparison import read_predictions, single_errors
 from georecon.stages.evaluate import errors, evaluate, prediction_table
 
 
@@ -134,3 +135,38 @@ def test_non_finite_predictions_are_not_written_as_numbers(tmp_path: Path) -> No
             unit="eV",
         )
     assert not (tmp_path / "m.json").exists()
+
+
+def test_energies_per_atom_are_those_per_molecule_over_its_atoms() -> None:
+    """A molecule's error over its own atoms, not the mean error over the mean number of atoms."""
+    given = outputs(True)
+    found = errors(prediction_table(given))
+    for name in ("prediction", "baseline", "naive"):
+        prefix = "" if name == "prediction" else f"{name}_"
+        each = (given[name] - given["label"]) / np.array([2, 1, 3])
+        entry = found["property"]
+        assert entry[f"{prefix}mae_per_atom"] == pytest.approx(np.abs(each).mean(), rel=1e-14)
+        assert entry[f"{prefix}rmse_per_atom"] == pytest.approx(np.sqrt((each**2).mean()))
+        assert entry[f"{prefix}mae_per_atom"] != pytest.approx(entry[f"{prefix}mae"] / 2)
+    assert not [key for key in found["force"] if "per_atom" in key]
+
+
+def test_properties_and_molecules_without_forces_have_none_per_atom() -> None:
+    assert "mae_per_atom" not in errors(prediction_table(outputs(False)))["property"]
+    given = outputs(True)
+    given["force_label"][:2] = np.nan  # of the first molecule
+    assert "mae_per_atom" not in errors(prediction_table(given))["property"]
+
+
+def test_single_errors_per_atom_average_to_the_metric(tmp_path: Path) -> None:
+    """What a table compares by molecule is what it shows; the twin is off by the atoms."""
+    given = outputs(True)
+    save_file(given, tmp_path / "outputs.safetensors")
+    path = tmp_path / "predictions.parquet"
+    files = (tmp_path / "outputs.safetensors", whole(given, tmp_path), path, tmp_path / "m.json")
+    evaluate(*files, unit="eV")
+    read, metrics = read_predictions(path, "p"), read_json(tmp_path / "m.json")["property"]
+    for metric in ("mae", "mae_per_atom", "rmse", "rmse_per_atom"):
+        found = single_errors(read, "property", metric, "p").errors.mean()
+        assert found == pytest.approx(metrics[metric], rel=1e-12)
+    assert metrics["mae"] != pytest.approx(metrics["mae_per_atom"], rel=0.1)

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from georecon.data.cards import READER_KEYS, Card, source_files
+from georecon.data.cards import (
+    READER_KEYS,
+    Card,
+    computed_files,
+    reading_json,
+    source_files,
+    store_roles,
+)
 from georecon.data.manifest import Counts
 from georecon.data.raw.fetch import fetch
 from georecon.data.readers.qm9_package import LABELS
@@ -18,8 +25,13 @@ from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError
 from georecon.keys import as_json, from_json
 from georecon.stages.preprocess import READERS, preprocess
-from georecon.stages.xmd17 import MOLECULES, Settings
 from georecon.units import UNIT_LATEX, quantity_of
+
+COMPUTED = ("xmd17", "x3bpa", "xmd22")
+MOLECULES = (
+    *("aspirin", "benzene", "ethanol", "malonaldehyde"),
+    *("naphthalene", "salicylic", "toluene", "uracil"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +40,7 @@ def typed(cards: dict[str, Any]) -> dict[str, Card]:
 
 
 def test_cards_say_the_same_things(typed: dict[str, Card]) -> None:
-    assert set(typed) == {"qm9", "xmd17", "md17", "rmd17", "md22", "3bpa", "pcqm4mv2"}
+    assert set(typed) == {*COMPUTED, "qm9", "md17", "rmd17", "md22", "3bpa", "pcqm4mv2"}
     for name, card in typed.items():
         for key in ("title", "citation", "doi", "licence", "id", "traps", "units", "ranges"):
             assert getattr(card, key), (name, key)
@@ -55,15 +67,36 @@ def test_targets_have_recipes(typed: dict[str, Card]) -> None:
     for name in ("xmd17", "md17", "rmd17"):
         assert tuple(typed[name].targets or {}) == MOLECULES
         assert set(source_files(typed[name], "benzene")) == {"benzene"}
-    for name in ("xmd17", "md17", "rmd17", "md22", "3bpa"):
+    for name in (*COMPUTED, "md17", "rmd17", "md22", "3bpa"):
         for target in typed[name].targets or {}:
             recipe = typed[name].target(target)
             assert (recipe.energy_weight, recipe.force_weight) == (0.2, 0.8)
             assert recipe.unit == typed[name].units["energy"]
 
 
-def test_simulation_settings_are_usable(cards: dict[str, Any]) -> None:
-    Settings(**cards["xmd17"].get("simulation", {}))
+@pytest.mark.parametrize("name", COMPUTED)
+def test_computed_sets_say_how_and_that_they_are_no_official_ones(
+    typed: dict[str, Card], name: str
+) -> None:
+    card = typed[name]
+    made = computed_files(card)
+    assert made
+    assert all(one.smiles for one in made.values())
+    assert card.theory == "GFN2-xTB"
+    assert "GFN2-xTB" in card.title
+    assert card.title.startswith(name)
+    assert tuple(card.targets or {}) == tuple(typed[name[1:].replace("xmd", "md")].targets or {})
+
+
+def test_a_store_depends_on_its_own_files_alone(typed: dict[str, Card]) -> None:
+    md22, x3bpa = typed["xmd22"], typed["x3bpa"]
+    recipes = {"Ac-Ala3-NHMe": as_json(md22.target("Ac-Ala3-NHMe"))}
+    gone = from_json(Card, as_json(md22) | {"targets": recipes})
+    assert reading_json(gone, "Ac-Ala3-NHMe") == reading_json(md22, "Ac-Ala3-NHMe")
+    assert reading_json(md22, "DHA") != reading_json(md22, "Ac-Ala3-NHMe")
+    (source,) = reading_json(x3bpa, "3bpa")["sources"].values()  # type: ignore[attr-defined]
+    assert len(source["files"]) == 5
+    assert store_roles(md22, "all") == ["Ac-Ala3-NHMe"]  # DHA: in another edition
 
 
 def make(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -117,7 +118,8 @@ def test_scale_free_estimate_ignores_the_size_of_the_code(
     settings = asked(maps=("mean",), displacements=(0.01,), iterations=8)
     graphs = [molecules(0), molecules(20)]
     found = [
-        measure(Scaled(encoder, s), graphs, settings, graphs)["mean/0.01"] for s in (1.0, 50.0)
+        measure(Scaled(encoder, s), graphs, settings, graphs).estimates["mean/0.01"]
+        for s in (1.0, 50.0)
     ]  # type: ignore[arg-type]
     assert found[1]["spectral_mean"] == pytest.approx(50 * found[0]["spectral_mean"], rel=1e-9)
     assert found[1]["scale_free"] == pytest.approx(found[0]["scale_free"], rel=1e-9)
@@ -177,10 +179,10 @@ def test_spread_within_isomers_is_about_each_compositions_mean(
 
 def test_without_isomers_there_is_no_estimate(encoder: EquivariantTransformer) -> None:
     settings = asked(maps=("mean", "node"), displacements=(0.01,), iterations=2)
-    found = measure(encoder, [molecules()], settings, [molecules()])
+    found = measure(encoder, [molecules()], settings, [molecules()]).estimates
     assert found["mean/0.01"]["scale_free_isomers"] is None
     both = [molecules(), isomers_of(molecules(), 0.3)]
-    found = measure(encoder, [molecules()], settings, both)
+    found = measure(encoder, [molecules()], settings, both).estimates
     entry = found["mean/0.01"]
     ratio = entry["spectral_mean"] / entry["spread_isomers"]
     assert entry["scale_free_isomers"] == pytest.approx(ratio)
@@ -189,12 +191,25 @@ def test_without_isomers_there_is_no_estimate(encoder: EquivariantTransformer) -
 
 def test_measure_reports_every_map_and_displacement(encoder: EquivariantTransformer) -> None:
     settings = asked(maps=("mean", "node"), displacements=(0.01, 0.1), iterations=3)
-    found = measure(encoder, [molecules()], settings, [molecules()])
+    found = measure(encoder, [molecules()], settings, [molecules()]).estimates
     assert set(found) == {f"{m}/{d}" for m in ("mean", "node") for d in (0.01, 0.1)}
     for entry in found.values():
         assert 0 < entry["spectral_mean"] <= entry["spectral_max"]
         assert 0 < entry["difference_mean"] <= entry["spectral_max"] * 2
-    assert measure(encoder, [molecules()], settings, [molecules()]) == found
+    assert measure(encoder, [molecules()], settings, [molecules()]).estimates == found
+
+
+def test_the_norms_of_single_molecules_are_those_behind_mean_and_maximum(
+    encoder: EquivariantTransformer,
+) -> None:
+    settings = asked(maps=("mean", "node"), displacements=(0.01, 0.1), iterations=3)
+    found = measure(encoder, [molecules(), molecules(20)], settings, [molecules()])
+    assert found.norms.keys() == found.estimates.keys()
+    for place, norms in found.norms.items():
+        assert len(norms) == 6
+        mean, largest = (found.estimates[place][f"spectral_{name}"] for name in ("mean", "max"))
+        assert np.mean(norms) == pytest.approx(mean, rel=1e-5)
+        assert max(norms) == pytest.approx(largest, rel=1e-5)
 
 
 def test_encoder_of_zero_smoothness() -> None:
@@ -230,10 +245,10 @@ def test_a_power_iteration_that_is_too_short_says_so(
 
 def test_measure_counts_molecules_that_have_not_converged(encoder: EquivariantTransformer) -> None:
     settings = asked(maps=("mean",), displacements=(0.01,), iterations=1)
-    few = measure(encoder, [molecules()], settings, [molecules()])["mean/0.01"]
-    many = measure(encoder, [molecules()], replace(settings, iterations=100), [molecules()])[
-        "mean/0.01"
-    ]
+    few = measure(encoder, [molecules()], settings, [molecules()]).estimates["mean/0.01"]
+    many = measure(
+        encoder, [molecules()], replace(settings, iterations=100), [molecules()]
+    ).estimates["mean/0.01"]
     assert few["unconverged"] == 3
     assert many["unconverged"] == 0
     assert many["spectral_mean"] > few["spectral_mean"]

@@ -15,8 +15,6 @@ import torch
 
 from georecon import objectives
 from georecon.errors import ConfigError
-from georecon.experiments.settings import EncoderSettings
-from georecon.models.encoder import EquivariantTransformer
 from georecon.noise import NoiseSource
 from georecon.training.batches import Share
 from georecon.training.loop import EXIT_INTERRUPTED
@@ -25,7 +23,7 @@ from tests.toy_graphs import random_batch, singles
 from tests.training import toy_world
 from tests.training.test_resume import last, wait_for
 from tests.training.toy_run import Interposed
-from tests.training.toy_world import PARAMS, SIZES, curve, finish, make, start, train
+from tests.training.toy_world import PARAMS, curve, encoder_for, finish, make, start, train
 
 KINDS = ("denoise", "reconstruct", "force")
 TOLERANCE = 1e-6
@@ -117,9 +115,8 @@ def test_more_processes_than_molecules_are_refused(toy_store: Path) -> None:
 @pytest.mark.parametrize("name", objectives.available())
 def test_an_objective_says_what_its_losses_are_means_over(name: str) -> None:
     """For every file in objectives/: the loss of a batch is the weighted mean of its molecules'."""
-    sizes = EncoderSettings(**SIZES)
     torch.manual_seed(0)
-    objective = objectives.build(name, EquivariantTransformer(sizes), PARAMS[name]).double()
+    objective = objectives.build(name, encoder_for(name), PARAMS[name]).double()
     graph = random_batch(3, sizes=(5, 11, 8))
     noise = NoiseSource(1, 2)
     whole = objective(graph, noise)

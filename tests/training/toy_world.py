@@ -18,8 +18,9 @@ import yaml
 from georecon import objectives
 from georecon.data.store import Store
 from georecon.errors import GeoreconError
-from georecon.experiments.settings import EncoderSettings, Recipe
-from georecon.models.encoder import EquivariantTransformer
+from georecon.experiments.objective_keys import declared, kind_of
+from georecon.experiments.settings import EncoderSettings, Recipe, UnimolSettings
+from georecon.models.encoders import Encoder, build_encoder
 from georecon.models.potential import PropertyModel
 from georecon.stages.finetune import FinetuneModel, FinetuneTask
 from georecon.stages.pretrain import PretrainTask
@@ -36,7 +37,9 @@ PARAMS: dict[str, dict[str, Any]] = {
     entry["objective"]: entry["params"] for entry in METHODS.values() if "objective" in entry
 }
 READINGS = yaml.safe_load((ROOT / "config/editions/readings.yaml").read_text(encoding="utf-8"))
+PARAMS["unimol"] = METHODS["unimol_georecon"]["params"]
 PARAMS["conditioned"] = READINGS["methods"]["jp"]["params"]
+UNIMOL = {"kind": "unimol", "channels": 8, "layers": 2, "heads": 2, "kernels": 8, "max_z": 20}
 RECIPE = Recipe(
     head="scalar",
     loss="mse",
@@ -48,6 +51,13 @@ RECIPE = Recipe(
     energy_weight=0.2,
     force_weight=0.8,
 )
+
+
+def encoder_for(objective: str) -> Encoder:
+    """A small encoder of the architecture that an objective trains."""
+    if kind_of(declared(objective)) == "unimol":
+        return build_encoder(UnimolSettings(**UNIMOL))  # type: ignore[arg-type]
+    return build_encoder(EncoderSettings(**SIZES))
 
 
 def make(
@@ -62,13 +72,13 @@ def make(
         store, ids[:18], batch_size=9, seed=1, label=label, world=world, part_atoms=part_atoms
     )
     validation = in_order(store, ids[18:], 2, label)
-    sizes = EncoderSettings(**SIZES)
     if kind == "force":
+        sizes = EncoderSettings(**SIZES)
         zeros = torch.zeros(sizes.max_z)
         model = PropertyModel(sizes, "scalar", scale=1.0, shift=0.0, atomref=zeros)
-        whole = FinetuneModel(model, sizes.channels)
+        whole = FinetuneModel(model)
         return FinetuneTask(whole, RECIPE, batches, validation, seed=1)
-    objective = objectives.build(kind, EquivariantTransformer(sizes), PARAMS[kind])
+    objective = objectives.build(kind, encoder_for(kind), PARAMS[kind])
     return PretrainTask(objective, batches, validation, seed=1)
 
 

@@ -20,6 +20,7 @@ SMALL = """
 edition: tiny
 sets:
   force: {dataset: md17, missing: left out of this test}
+  revised: {dataset: rmd17, missing: left out of this test}
 pretrain: {validation: 32}
 finetune:
   seeds: [1]
@@ -32,16 +33,17 @@ finetune:
 
 
 def test_it_plans_only_what_the_mirror_has(bare: Project) -> None:
-    tables = ("table_qm9", "table_md17", "table_3bpa")
+    tables = ("table_qm9", "table_md17", "table_rmd17", "table_3bpa")
     text = bare.snakemake(*EXAMPLE, "-n", "--nolock", "--", *tables, edition=None).stdout
     counts = Counter(rule for rule, _ in jobs_of(text))
-    # two files of QM9, eight of MD17, three of 3BPA: no missing test file is asked for
-    assert counts["fetch"] == 2 + 8 + 3
+    # two files of QM9, eight of MD17, two for each of rMD17, three of 3BPA: no missing test file
+    # is asked for
+    assert counts["fetch"] == 2 + 8 + 16 + 3
     config = load_config(bare.folder / "config", {"edition": "laptop"})
     runs = len(Methods(config).names()) * len(config.finetune.seeds)
-    assert counts["finetune"] == (12 + 8 + 1) * runs
+    assert counts["finetune"] == (12 + 8 + 8 + 1) * runs
     assert "test_dih" not in text
-    assert "xmd17" not in text
+    assert not counts["xtb"]  # real frames and computed ones are never mixed
 
 
 def test_rmd17_example_plans_official_splits(bare: Project) -> None:
@@ -49,6 +51,42 @@ def test_rmd17_example_plans_official_splits(bare: Project) -> None:
     jobs = jobs_of(bare.snakemake(*chosen, edition=None).stdout)
     splits = {wildcards for rule, wildcards in jobs if rule == "split"}
     assert "dataset=rmd17, split=uracil_official1" in splits
+
+
+REVISED = """
+edition: tiny
+sets:
+  force: {dataset: md17, missing: left out of this test}
+  out_of_distribution: {dataset: 3bpa, missing: left out of this test}
+pretrain: {validation: 32, exclude_leaks: false}
+finetune:
+  seeds: [1]
+  property:
+    split: {train: 100, val: 20, test: 50}
+  revised:
+    train: {steps: 10, evaluations: 1}
+tables:
+  rmd17:
+    rows: {methods: [scratch, coord]}
+    columns: [{source: finetune, set: revised, targets: [ethanol]}]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_rmd17_from_the_mirror(mirror: Path, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    (project.folder / "small.yaml").write_text(REVISED)
+    chosen = (*EXAMPLE, "small.yaml", "--config", f"mirror={mirror}", "--", "table_rmd17")
+    project.launch(*chosen, edition=None)
+    table = json.loads((project.folder / "results/tiny/tables/rmd17.json").read_text())
+    assert table["title"].startswith("rMD17")
+    assert {row["unit"] for row in table["rows"]} == {"meV", "meV/Å"}
+    values = {cell["row"]: cell["value"] for cell in table["cells"]}
+    with np.load(mirror / "rmd17/rmd17-npz/rmd17_ethanol_test_01.npz") as test:
+        forces = float(np.abs(test["forces"]).mean())  # kcal/mol/Å
+    assert values["force_baseline"] == pytest.approx(forces / 23.060547830619 * 1000, rel=1e-3)
+    assert "of 1000 rmd17 test entries" in table["caption"]
 
 
 @pytest.mark.slow

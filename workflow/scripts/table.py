@@ -13,7 +13,8 @@ with job(snakemake.log[0]):
     files, output, params = snakemake.input, snakemake.output, snakemake.params
     settings = {"table": snakemake.wildcards.table, "spec": sha256_json(params.spec)}
     record = RunRecord("table", settings | {"code": params.code}, {path: path for path in files})
-    table = build(TableSpec.from_json(params.spec), list(files.leaks))
+    spec = TableSpec.from_json(params.spec)
+    table = build(spec, list(files.leaks), list(files.trajectories), params.published)
     write_table(table, Path(output.json).with_suffix(""))
     mark_outdated(Path(output.json).parents[1])
     record.write(output.record, {n: path for n, path in output.items() if n != "record"})

@@ -163,17 +163,14 @@ def _model_cards(
 def _model_card(folder: Path, e: Experiments, record: Record) -> str:
     settings, encoder = record.settings, folder / "encoder.safetensors"
     numbers = sum(array.size for array in read_safetensors(encoder).values())
-    title = e.data.card(e.data.dataset_of(PRETRAIN)).title
+    seed = "" if record.seed is None else f", seed {record.seed}"
     lines = [
-        f"# Encoder {settings['method']}, seed {settings['seed']}, edition {e.edition}",
+        f"# Encoder {settings['method']}{seed}, edition {e.edition}",
         "",
         f"Equivariant transformer ({json.dumps(settings['encoder'], sort_keys=True)}), "
         f"{numbers} numbers in `encoder.safetensors` (sha256 {sha256_file(encoder)}).",
         "",
-        f"- pre-training: {title}, objective `{settings['objective']}` with "
-        f"{json.dumps(settings['params'], sort_keys=True)}, "
-        f"{record.training.steps} steps of {settings['train']['batch_size']}",
-        f"- measures at its best step: {json.dumps(record.final, sort_keys=True)}",
+        *_origin(e, record),
         f"- made by commit {record.code.commit} on {record.compute.name} in "
         f"{record.seconds} s; `run.json` beside it says all",
         "- input: atomic numbers and positions [Å] of a molecule; no charges, no cells",
@@ -183,6 +180,23 @@ def _model_card(folder: Path, e: Experiments, record: Record) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _origin(e: Experiments, record: Record) -> list[str]:
+    """Where the weights come from: a pre-training here, or a file of somebody else."""
+    settings = record.settings
+    if record.stage == "import_encoder":
+        file = record.inputs["raw"]
+        return [
+            f"- weights of others, read from `{file.path}` (sha256 {file.sha256}); their licence"
+        ]
+    title = e.data.card(e.data.dataset_of(PRETRAIN)).title
+    return [
+        f"- pre-training: {title}, objective `{settings['objective']}` with "
+        f"{json.dumps(settings['params'], sort_keys=True)}, "
+        f"{record.training.steps} steps of {settings['train']['batch_size']}",
+        f"- measures at its best step: {json.dumps(record.final, sort_keys=True)}",
+    ]
 
 
 def _crate(

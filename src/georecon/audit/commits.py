@@ -34,7 +34,7 @@ def digest_modules(record: Record) -> tuple[str, ...] | None:
         named = isinstance(objective, str) and objective.isidentifier()
         return (f"georecon.objectives.{objective}",) if named else None
     if record.stage == "figure":  # its notebook draws; as the rule says
-        return ("georecon.reporting.figures.draw",)
+        return ("georecon.reporting.figures.shared",)
     return ()
 
 

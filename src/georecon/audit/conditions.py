@@ -16,7 +16,7 @@ from georecon.records.read import Record
 
 _OWN = ("name", "method", "seed", "code", "objective", "params")
 """Settings in which the runs of a column may differ."""
-_TRAINED = ("pretrain", "finetune", "smoothness")
+_TRAINED = ("pretrain", "finetune", "smoothness", "nve")
 
 
 def check_columns(context: Context, table: str) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from georecon import paths
-from georecon.data.cards import ALL
+from georecon.data.cards import ALL, computed_files
 from georecon.data.raw.lock import identity
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.specs import Column, Row
@@ -17,12 +17,7 @@ from georecon.files import sha256_json
 from georecon.keys import as_json
 from georecon.records.code import code_digest
 from georecon.reporting.expected import Expected, expected_digest
-from georecon.reporting.figures.inputs import (
-    figure_files,
-    figure_names,
-    figure_spec,
-    notebook_digest,
-)
+from georecon.reporting.figures.inputs import figure_names, figure_spec, notebook_digest
 from georecon.reporting.summary import banner
 from georecon.reporting.web.plan import site_plan
 
@@ -53,14 +48,14 @@ def shown_records(
         expected: the paper's public numbers.
         notebooks: folder of the figures' notebooks.
     """
-    names = figure_names(notebooks)
+    names = figure_names(e, notebooks)
     tables = [f"{e.runs.folder(paths.TABLE, table=name)}.json" for name in e.tables.names()]
     pictures = [f"{e.runs.folder(paths.FIGURE, figure=name)}.png" for name in names]
     files = [file for name in e.tables.names() for file in e.tables.files(name)]
     runs = [f"{file.rsplit('/', 1)[0]}/run.json" for file in files]
     inputs = {path: path for path in (*tables, *pictures, *runs)}
     digest = expected_digest(expected)
-    plan = sha256_json(site_plan(e, names))
+    plan = sha256_json(site_plan(e, names, notebooks.parent / "published"))
     settings: dict[str, dict[str, Any]] = {
         "summary": {"expected": digest, "banner": banner(e)},
         "site": {"plan": plan, "expected": digest},
@@ -77,18 +72,19 @@ def shown_records(
             "figure": name,
             "spec": spec.as_json(),
             "notebook": notebook_digest(notebooks, name),
-            "code": code_digest("figure", "georecon.reporting.figures.draw"),
+            "code": code_digest("figure", "georecon.reporting.figures.shared"),
         }
         path = f"{e.runs.folder(paths.RESULT_RECORD, stage='figure')}/{name}.json"
-        found[path] = Wanted(one, {file: file for file in figure_files(spec)})
+        found[path] = Wanted(one, {file: file for file in spec.files()})
     return found
 
 
 def cell_records(e: Experiments, table: str, row: Row, column: Column) -> dict[str, Wanted]:
     """Records of all jobs behind a cell of a table that has data, by path."""
     source = column.source
-    if source == "finetune":
-        return _finetune_records(e, table, row.method, column)
+    if source in ("finetune", "nve"):
+        tuned = _finetune_records(e, table, row.method, column)
+        return tuned | (_nve_records(e, table, row.method, column) if source == "nve" else {})
     methods = [row.method] if source == "pretrain" else []
     if source == "smoothness":
         methods = list(dict.fromkeys([row.method, column.ratio_to or row.method]))
@@ -120,12 +116,21 @@ def _finetune_records(e: Experiments, table: str, method: str, column: Column) -
 
 
 def _encoder(e: Experiments, method: str, seed: int) -> dict[str, str]:
-    if not e.methods.is_pretrained(method):
-        return {}
-    return {"encoder": f"{e.runs.pretrain_folder(method, seed)}/encoder.safetensors"}
+    file = e.runs.encoder_path(method, seed)
+    return {} if file is None else {"encoder": file}
 
 
 def _pretrain_records(e: Experiments, method: str, seed: int) -> dict[str, Wanted]:
+    if (file := e.methods.encoder_file(method)) is not None:
+        settings = e.runs.encoder_settings(method).as_json()
+        name = f"{paths.ENCODER_FILES}/{file.name}"
+        card = e.data.card_file(paths.ENCODER_FILES, str(file.name))
+        fetched = {"dataset": paths.ENCODER_FILES, "file": identity(card)}
+        run = f"{e.runs.encoder_folder(method)}/run.json"
+        return {
+            run: Wanted(settings, {"raw": e.runs.encoder_raw(method)}),
+            f"{paths.RECORD.format(stage='fetch')}/{name}.json": Wanted(fetched),
+        }
     if not e.methods.is_pretrained(method):
         return {}
     inputs = {"store": f"{e.data.pretrain_store()}/manifest.json", "split": e.data.pretrain_split()}
@@ -145,6 +150,21 @@ def _smoothness_records(e: Experiments, method: str, seed: int) -> dict[str, Wan
     path = f"{e.runs.folder(paths.SMOOTHNESS, method=method, seed=seed)}/run.json"
     found = {path: Wanted(e.runs.smoothness_settings(method, seed).as_json(), inputs)}
     return found | _store_records(e, dataset, target) | _split_record(e, split)
+
+
+def _nve_records(e: Experiments, table: str, method: str, column: Column) -> dict[str, Wanted]:
+    found = {}
+    for seed in e.tables.seeds(table):
+        place = {"part": column.part, "target": column.target, "method": method}
+        tuned = e.runs.folder(paths.FINETUNE, **place, seed=seed)
+        inputs = {
+            "model": f"{tuned}/model.safetensors",
+            "store": _manifest(e, e.data.dataset_of(column.part), column.target),
+            "split": e.data.split(column.part, column.target, seed),
+        }
+        settings = e.runs.nve_settings(column.part, column.target, method, seed).as_json()
+        found[f"{e.runs.folder(paths.NVE, **place, seed=seed)}/run.json"] = Wanted(settings, inputs)
+    return found
 
 
 def data_records(e: Experiments, part: str, target: str, seed: int) -> dict[str, Wanted]:
@@ -174,20 +194,21 @@ def _manifest(e: Experiments, dataset: str, target: str) -> str:
 def _store_records(e: Experiments, dataset: str, of: str) -> dict[str, Wanted]:
     folder = paths.RECORD.format(stage="preprocess")
     target = of if e.data.card(dataset).store_per_file else None
-    settings = {"card": e.data.reading_card(dataset), "target": target}
+    settings = {"card": e.data.reading_card(dataset, target), "target": target}
     names = e.data.raw_names(dataset, target)
     inputs = {name: f"{paths.RAW}/{dataset}/{name}" for name in names}
     path = f"{folder}/{dataset}/{target}.json" if target else f"{folder}/{dataset}.json"
     found = {path: Wanted(settings | {"code": code_digest("preprocess")}, inputs)}
-    if dataset == "xmd17" and target in e.data.targets(dataset):
-        path = f"{paths.RECORD.format(stage='xmd17')}/{target}.json"
-        simulation = as_json(e.data.card("xmd17").simulation)
-        made = {"dataset": "xmd17", "target": target, "simulation": simulation}
-        return found | {path: Wanted(made | {"code": code_digest("xmd17")})}
-    folder = paths.RECORD.format(stage="fetch")
+    made = computed_files(e.data.card(dataset))
     for name in names:
-        card = {"dataset": dataset, "file": identity(e.data.card_file(dataset, name))}
-        found[f"{folder}/{dataset}/{name}.json"] = Wanted(card)
+        stem = name.removesuffix(".npz")
+        if stem in made:
+            path = f"{paths.RECORD.format(stage='xtb')}/{dataset}/{stem}.json"
+            simulated = {"dataset": dataset, "name": stem, "simulation": as_json(made[stem])}
+            found[path] = Wanted(simulated | {"code": code_digest("xtb")})
+        else:
+            card = {"dataset": dataset, "file": identity(e.data.card_file(dataset, name))}
+            found[f"{paths.RECORD.format(stage='fetch')}/{dataset}/{name}.json"] = Wanted(card)
     return found
 
 

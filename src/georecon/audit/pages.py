@@ -88,9 +88,9 @@ def _check_site(context: Context, _: Record) -> Iterator[Finding]:
     path = f"{context.experiments.runs.folder(paths.REPORT)}/index.html"
     if not (context.root / path).is_file():
         return  # said by the check of files
-    names = figure_names(CODE / "reports" / "notebooks")
+    names = figure_names(context.experiments, CODE / "reports" / "notebooks")
     text = Path(context.root, path).read_text(encoding="utf-8")
-    plan = site_plan(context.experiments, names)
+    plan = site_plan(context.experiments, names, CODE / "reports" / "published")
     try:
         difference = unlike(text, plan, context.expected, context.root)
     except TemplateError as error:  # of records of another form

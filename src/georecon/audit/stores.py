@@ -13,12 +13,12 @@ import numpy as np
 from georecon import paths, units
 from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.data.manifest import Manifest
+from georecon.data.raw.xtb import Surface
 from georecon.records.read import Record
 from georecon.stages.preprocess import preprocess
-from georecon.stages.xmd17 import Surface
 
 _FRAMES = 5  # of each computed file, spread over it
-_ACCURACY = 0.1  # of recorded frames (georecon.stages.xmd17)
+_ACCURACY = 0.1  # of recorded frames (georecon.data.raw.xtb)
 LABELS = 1e-5
 """Largest difference of a computed energy [Ha] or force [Ha/a0], whatever the machine: frames
 start from other wave functions here, converged to the same accuracy."""
@@ -97,7 +97,7 @@ def _check_store(context: Context, record: Record) -> str | None:
 
 def _check_computed(context: Context) -> Iterator[Finding]:
     """Energies and forces of some frames of each simulated molecule, by the method named."""
-    for record in context.runs("xmd17"):
+    for record in context.runs("xtb"):
         claim = record.outputs.get("raw")
         if claim is None or not (context.root / claim.path).is_file():
             context.cannot(f"labels of {record.path}: its file is not here")

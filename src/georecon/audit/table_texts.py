@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from georecon import paths
-from georecon.audit.findings import Context, Finding
+from georecon.audit.findings import CODE, Context, Finding
 from georecon.audit.records import difference
 from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec
 from georecon.reporting.latex import latex
-from georecon.reporting.tables import leak_sentences
+from georecon.reporting.published_rows import published_json
+from georecon.reporting.tables import caption
 from georecon.reporting.texts import csv_text, markdown
 
 TEXTS = {".csv": csv_text, ".md": markdown, ".tex": latex}
@@ -55,10 +57,14 @@ def check_table(context: Context, table: str) -> Iterator[Finding]:
 def _frame(context: Context, table: str) -> Mapping[str, object]:
     """All of a table's JSON but its cells, as the configuration has it."""
     spec = context.experiments.tables.spec(table)
-    leaks = [str(context.root / path) for path in context.experiments.tables.leaks(table)]
-    caption = " ".join([spec.caption, *leak_sentences(leaks)])
+    tables, root = context.experiments.tables, context.root
+    leaks, made = tables.leaks(table), tables.trajectories(table)
+    said_of_data = ([str(root / path) for path in files] for files in (leaks, made))
+    whole = caption(spec, *said_of_data)
     names, said = ("table", "edition", "title", "rows", "columns", "compare"), spec.as_json()
-    return {name: said[name] for name in names} | {"caption": caption}
+    published = published_json(context.experiments, CODE / "reports" / "published", table)
+    others = json.loads(json.dumps({"caption": whole, "published": published}))
+    return {name: said[name] for name in names} | others
 
 
 def _other_cells(context: Context, table: str) -> Iterator[tuple[str, str]]:

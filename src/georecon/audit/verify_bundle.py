@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,7 @@ def verify_bundle(path: Path, *, depth: Depth = _RECORDS, raw: Path | None = Non
         DataError: not a bundle, damaged, or hostile: it cannot be unpacked safely or its
             configuration cannot be used.
     """
-    names = _look_through(path)
-    with tempfile.TemporaryDirectory(prefix="georecon-verify-") as folder:
-        root = Path(folder).resolve()
-        _unpack(path, root)
+    with unpacked_bundle(path) as (root, names):
         listed = list(_compare_list(root, names))
         for name in names:
             if name.endswith(".npz"):
@@ -81,6 +78,20 @@ def verify_bundle(path: Path, *, depth: Depth = _RECORDS, raw: Path | None = Non
             raise DataError(path, None, f"cannot be audited: {error!r:.200}") from None
     status = BROKEN if listed else found.status
     return replace(found, findings=[*listed, *found.findings], status=status)
+
+
+@contextmanager
+def unpacked_bundle(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A bundle's files in a temporary folder, and their names, once its list has been checked.
+
+    Raises:
+        DataError: not a bundle, damaged, or hostile.
+    """
+    names = _look_through(path)
+    with tempfile.TemporaryDirectory(prefix="georecon-verify-") as folder:
+        root = Path(folder).resolve()
+        _unpack(path, root)
+        yield root, names
 
 
 def _bring_raw_files(root: Path, experiments: Experiments, raw: Path | None) -> None:
@@ -211,7 +222,7 @@ def _experiments(root: Path) -> Experiments:
         for table in tables.names():
             relative_path(experiments.runs.folder(paths.TABLE, table=table), CONFIG)
             experiments.tables.spec(table)
-            for name in (*experiments.tables.files(table), *experiments.tables.leaks(table)):
+            for name in (*tables.files(table), *tables.leaks(table), *tables.trajectories(table)):
                 relative_path(name, CONFIG)
     except GeoreconError as error:
         raise DataError(CONFIG, None, f"is no usable configuration: {str(error)[:300]}") from None

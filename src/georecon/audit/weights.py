@@ -11,9 +11,11 @@ sums are rounded in another order, and the tolerances below hold.
 from __future__ import annotations
 
 import errno
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +37,7 @@ from georecon.records.read import Record
 from georecon.records.record import compute_device, versions
 from georecon.records.untrusted import read_safetensors, read_strict_json
 from georecon.stages.finetune import isolated_atoms, predict, unlearned
+from georecon.stages.nve import nve
 from georecon.stages.smoothness import smoothness
 from georecon.training.batches import in_order
 from georecon.training.world import World
@@ -63,6 +66,9 @@ def check_weights(
     chosen = _chosen(context, depth)
     yield from _each(context, "predictions", chosen.of("finetune"), _check_run, device, say)
     yield from _each(context, "smoothness", chosen.of("smoothness"), _check_smoothness, device, say)
+    # trajectories of another machine part from these within a picosecond: only alike ones compare
+    dynamics = [record for record in chosen.of("nve") if alike(record)]
+    yield from _each(context, "dynamics", dynamics, _check_dynamics, device, say)
     starts = [*chosen.of("finetune"), *chosen.of("pretrain")]
     if depth.sample is None:
         starts = [
@@ -118,7 +124,11 @@ def _each(
     say: Callable[[str], None] | None,
 ) -> Iterator[Finding]:
     """Check every run; what cannot be computed for want of a file is noted."""
-    kinds = {"predictions": "weights differ", "smoothness": "estimates differ"}
+    kinds = {
+        "predictions": "weights differ",
+        "smoothness": "estimates differ",
+        "dynamics": "estimates differ",
+    }
     done, bitwise, said = 0, 0, time.monotonic()
     records, missing = list(records), list[str]()
     for record in records:
@@ -236,4 +246,29 @@ def _check_smoothness(context: Context, record: Record, device: str) -> str | No
                 now is not None and not abs(was - now) <= limit * abs(now)
             ):
                 return f"{name}: {key} is {was!r:.30}, its encoder gives {now!r:.30}"
+    for name, norms in again["norms"].items():
+        was = np.array(stored.get("norms", {}).get(name, []))
+        if was.shape != (len(norms),) or (abs(was - norms) > limit * np.array(norms)).any():
+            return f"{name}: norms of single molecules are not those that its encoder gives"
+    return None
+
+
+# ---- dynamics ----------------------------------------------------------------------------------
+
+
+def _check_dynamics(context: Context, record: Record, device: str) -> str | None:
+    """What of a run's dynamics its fine-tuned model does not give; None if it gives all."""
+    inputs, root = record.inputs, context.root
+    model = root / inputs["model"].path
+    if not model.is_file():
+        raise FileNotFoundError(errno.ENOENT, "not there", str(model))
+    store, split = folder_of(root, inputs["store"].path), root / inputs["split"].path
+    with tempfile.TemporaryDirectory() as place:
+        curve = Path(place) / "curve.csv"
+        again: Any = nve(record.settings, store, split, model, curve, device=device)
+    claim = record.outputs["metrics"]
+    stored: Any = read_strict_json(root / claim.path, claim.path)
+    for key, now in again.items():
+        if stored.get(key) != now:
+            return f"{key} is {stored.get(key)!r:.30}, its model gives {now!r:.30}"
     return None

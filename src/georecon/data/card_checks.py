@@ -15,8 +15,10 @@ from georecon.data.cards import (
     File,
     Source,
     Target,
+    computed_files,
     quantities,
 )
+from georecon.data.simulation import FileSimulation, Simulation, alike
 from georecon.errors import ConfigError
 from georecon.keys import choice
 from georecon.units import allowed_units, quantity_of, unit_name
@@ -42,7 +44,10 @@ def complete(name: str, card: Card) -> Card:
     Raises:
         ConfigError: a unit is unknown; names its dotted key.
     """
-    sources = {key: _complete_source(name, key, entry) for key, entry in card.sources.items()}
+    sources = {
+        key: _complete_source(name, key, entry, card.simulation)
+        for key, entry in card.sources.items()
+    }
     filled = replace(
         card,
         name=name,
@@ -64,21 +69,32 @@ def _outliers(card: Card) -> dict[str, float]:
     return dict.fromkeys(names, _DEFAULT_OUTLIERS)
 
 
-def _complete_source(dataset: str, name: str, source: Source) -> Source:
-    files = {role: _named(file) for role, file in source.files.items()}
+def _complete_source(dataset: str, name: str, source: Source, shared: Simulation | None) -> Source:
+    files = {
+        role: _heated(named(file, f"{dataset}_{role}.npz"), shared)
+        for role, file in source.files.items()
+    }
     lists = source.indices
     if lists is not None:
-        lists = replace(lists, train=_named(lists.train), test=_named(lists.test))
+        lists = replace(lists, train=named(lists.train), test=named(lists.test))
     where = f"datasets.{dataset}.sources.{name}.raw_units"
     units = {key: _known_unit(unit, f"{where}.{key}") for key, unit in source.raw_units.items()}
     return replace(source, files=files, raw_units=units, indices=lists)
 
 
-def _named(file: File) -> File:
-    """A file of the user's own is called as at its place."""
-    if file.name is not None or not file.local:
+def named(file: File, computed: str = "") -> File:
+    """A file of the user's own is called as at its place; a computed one by dataset and role."""
+    if file.name is not None or not (file.local or (computed and file.computed)):
         return file
-    return replace(file, name=Path(file.local).name)
+    return replace(file, name=Path(file.local).name if file.local else computed)
+
+
+def _heated(file: File, shared: Simulation | None) -> File:
+    """A computed trajectory says its temperature."""
+    if shared is None or not file.computed or file.temperature_K is not None:
+        return file
+    made = (file.simulation or FileSimulation()).over(shared)
+    return file if made.scan else replace(file, temperature_K=made.temperature_K)
 
 
 def _known_unit(unit: str, where: str) -> str:
@@ -165,7 +181,40 @@ def findings(card: Card) -> list[str]:
     for name, (low, high) in (card.ranges or {}).items():
         if low > high:
             lines.append(f"{base}.ranges.{name}: is [{low}, {high}]; must be lowest, highest")
-    return lines + _target_findings(card, base)
+    return lines + _target_findings(card, base) + _simulation_findings(card, base)
+
+
+def _simulation_findings(card: Card, base: str) -> list[str]:
+    """Computed files that nothing says how to make, or that would be the same trajectory."""
+    if card.default_source not in card.sources:
+        return []
+    where = f"{base}.sources.{card.default_source}.files"
+    files = card.sources[card.default_source].files
+    lines = [
+        f"{where}.{role}.computed: needs {base}.simulation"
+        if file.computed
+        else f"{where}.{role}.simulation: only a file with `computed: true` is simulated"
+        for role, file in files.items()
+        if (file.computed and card.simulation is None)
+        or (file.simulation is not None and not file.computed)
+    ]
+    lines += [
+        f"{where}.{role}.name: is {file.name!r}; a computed file must end in .npz"
+        for role, file in files.items()
+        if file.computed and not str(file.name).endswith(".npz")
+    ]
+    made = computed_files(card)
+    roles = {str(file.name).removesuffix(".npz"): role for role, file in files.items()}
+    lines += [
+        f"{where}.{roles[name]}.simulation.smiles: missing"
+        for name, one in made.items()
+        if not one.smiles
+    ]
+    return lines + [
+        f"{where}.{roles[two]}.simulation: has the molecule, temperature and seed of {roles[one]}: "
+        "the same trajectory; give it another seed"
+        for one, two in alike(made)
+    ]
 
 
 def _source_findings(card: Card, source: Source, where: str) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
+from georecon.data.simulation import FileSimulation, Simulation
 from georecon.errors import ConfigError
 from georecon.keys import Json, Key, as_json, choice
 
@@ -78,6 +79,12 @@ class File:
     local: Annotated[str | None, Key("path of a file of your own")] = None
     member: Annotated[str | None, Key("the file inside a tar archive")] = None
     computed: Annotated[bool, Key("whether a rule makes it")] = False
+    simulation: Annotated[
+        FileSimulation | None, Key("how it is computed, in place of what the card's says")
+    ] = None
+    temperature_K: Annotated[  # noqa: N815 - kelvin
+        float | None, Key("of its dynamics: hotter files must have higher energies", "K", above=0)
+    ] = None
     expected_molecules: Annotated[int | None, Key("any other count is refused", at_least=1)] = None
     missing: Annotated[str | None, Key("why it is not to be had: its cells stay empty")] = None
     no_forces: Annotated[
@@ -158,19 +165,6 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Simulation:
-    """How a trajectory of xmd17 is made."""
-
-    frames: Annotated[int, Key("frames to record", at_least=1)]
-    spacing: Annotated[int, Key("steps between two frames", at_least=1)]
-    equilibration: Annotated[int, Key("steps before the first frame's spacing", at_least=0)]
-    temperature_K: Annotated[float, Key("of the bath", "K", above=0)]  # noqa: N815 - kelvin
-    timestep_fs: Annotated[float, Key("of the integrator", "fs", above=0)]
-    friction: Annotated[float, Key("of the bath", "1/fs", above=0)]
-    seed: Annotated[int, Key("of start, velocities and bath", at_least=0, at_most=2**32 - 1)]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
     """A dataset: what it is, where it is had, what is trained on."""
 
@@ -206,7 +200,8 @@ class Card:
             "every label, `energy`, `force_rms`"
         ),
     ] = field(default_factory=dict)
-    simulation: Annotated[Simulation | None, Key("how it is computed: xmd17 only")] = None
+    theory: Annotated[str, Key("level of theory; a file that names another is refused")] = ""
+    simulation: Annotated[Simulation | None, Key("how its computed files are made")] = None
     default_source: Annotated[str, Key("which source is read; the first")] = ""
     atomrefs: Annotated[
         Mapping[Text, Mapping[Text, Number]],
@@ -240,25 +235,55 @@ def quantities(card: Card) -> list[str]:
     return ["pos", *dict.fromkeys((t and t.label) or name for name, t in targets)]
 
 
-def reading_json(card: Card) -> Json:
-    """The part of a card that its store depends on: no recipes, titles or addresses."""
+def reading_json(card: Card, target: str | None = None) -> Json:
+    """The part of a card that a store depends on: no recipes, titles, addresses or other stores.
+
+    Args:
+        card: a completed card.
+        target: whose store, of a card with ``store_per_file``.
+    """
     name, source = card_source(card)
-    files = {role: replace(file, urls=()) for role, file in sorted(source.files.items())}
-    targets = {key: Target(label=card.target(key).label) for key in card.targets or {}}
+    alone = target if card.store_per_file and target != ALL else None
+    split = source.parts.get(alone or "")
+    own = [alone] if split is None else [split.train, *split.test.values()]
+    kept = [role for role in sorted(source.files) if alone is None or role in own]
+    files = {role: replace(source.files[role], urls=(), simulation=None) for role in kept}
+    chosen = [key for key in card.targets or {} if alone in (None, key)]
     reading = Card(
         kind=card.kind,
-        sources={name: replace(source, files=files)},
+        sources={
+            name: replace(
+                source,
+                files=files,
+                parts={key: one for key, one in source.parts.items() if alone in (None, key)},
+            )
+        },
         name=card.name,
         store_per_file=card.store_per_file,
         expected_molecules=card.expected_molecules,
         units=card.units,
         ranges=card.ranges,
         outliers=card.outliers,
+        theory=card.theory,
         default_source=card.default_source,
-        targets=targets,
+        targets={key: Target(label=card.target(key).label) for key in chosen},
     )
     found: Json = as_json(reading)
     return found
+
+
+def computed_files(card: Card) -> dict[str, Simulation]:
+    """Files of the card's source that a rule makes, by name without ``.npz``, and how."""
+    _, source = card_source(card)
+    if card.simulation is None:
+        return {}
+    return {
+        str(file.name).removesuffix(".npz"): (file.simulation or FileSimulation()).over(
+            card.simulation
+        )
+        for file in source.files.values()
+        if file.computed and not (file.missing or file.local)
+    }
 
 
 # ---- which files make a store ------------------------------------------------------------------
@@ -288,6 +313,14 @@ def missing_file(card: Card, role: str, source: str | None = None) -> str | None
     return entry.files[role].missing
 
 
+def missing_target(card: Card, target: str) -> str | None:
+    """Why a target of a card with one store a file has no data, or None."""
+    _, entry = card_source(card)
+    if not card.store_per_file or target in entry.parts or target not in entry.files:
+        return None
+    return entry.files[target].missing
+
+
 def store_roles(card: Card, target: str | None = None, source: str | None = None) -> list[str]:
     """Roles of the raw files behind a store; missing ones left out.
 
@@ -306,7 +339,8 @@ def store_roles(card: Card, target: str | None = None, source: str | None = None
     if not card.store_per_file:
         return sorted(entry.files)
     if target == ALL:
-        each = (store_roles(card, name, source) for name in sorted(card.targets or {}))
+        there = [name for name in sorted(card.targets or {}) if not missing_target(card, name)]
+        each = (store_roles(card, name, source) for name in there)
         return list(dict.fromkeys(role for roles in each for role in roles))
     split = entry.parts.get(target) if target else None
     if split is None and target not in entry.files:

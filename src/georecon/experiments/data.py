@@ -11,17 +11,21 @@ from georecon.data.cards import (
     Card,
     File,
     card_source,
+    computed_files,
     missing_file,
+    missing_target,
     parts,
     reading_json,
     source_files,
 )
 from georecon.data.raw.lock import download_words
+from georecon.data.simulation import Simulation
 from georecon.errors import ConfigError
+from georecon.experiments.methods import Methods
 from georecon.experiments.references import PRETRAIN
-from georecon.experiments.sections import Config
+from georecon.experiments.sections import Config, Split
 from georecon.experiments.settings import FileParts, Rows, SplitPlan, TestSet
-from georecon.keys import Json, as_json
+from georecon.keys import Json, as_json, choice
 
 
 class _Sizes(NamedTuple):
@@ -73,6 +77,13 @@ class Data:
         no_train = missing_file(card, split.train)
         return {name: no_train or missing_file(card, role) for name, role in split.test.items()}
 
+    def missing(self, dataset: str, target: str, part: str | None) -> str | None:
+        """Why a target, or a test part of it, has no data, or None."""
+        if part is not None:
+            name = self.card(dataset).title.split(",")[0]
+            return self.parts(dataset, target).get(part, f"{name} has no test part {part}")
+        return missing_target(self.card(dataset), target)
+
     def no_forces(self, dataset: str, target: str, part: str) -> str | None:
         """Why a test part of a target has energies only, or None."""
         card = self.card(dataset)
@@ -86,14 +97,15 @@ class Data:
         return [
             target
             for target in self.targets(dataset)
-            if not (found := self.parts(dataset, target)) or not all(found.values())
+            if not missing_target(self.card(dataset), target)
+            and (not (found := self.parts(dataset, target)) or not all(found.values()))
         ]
 
     # ---- raw files and stores ----------------------------------------------------------------
 
-    def reading_card(self, dataset: str) -> Json:
-        """The part of a card that its store depends on, for a rule's parameters."""
-        return reading_json(self.card(dataset))
+    def reading_card(self, dataset: str, target: str | None) -> Json:
+        """The part of a card that a store depends on, for a rule's parameters."""
+        return reading_json(self.card(dataset), target)
 
     def raw_names(self, dataset: str, target: str | None) -> list[str]:
         """Names of the raw files that a store is made from."""
@@ -101,15 +113,17 @@ class Data:
         return list(dict.fromkeys(str(file.name) for file in files.values()))
 
     def raw_file(self, dataset: str, name: str) -> File:
-        """A raw file of a card by its name.
+        """A raw file of a card, or of an encoder, by its name.
 
         Raises:
-            ConfigError: the card has no such file; lists those it has.
+            ConfigError: there is no such file; lists those there are.
         """
+        if dataset == paths.ENCODER_FILES:
+            return self._encoder_file(name)
         _, source = card_source(self.card(dataset))
         sections = self.config.finetune.sets
         own = [p for p in self.finetune_parts() if self.dataset_of(p) == dataset and p in sections]
-        numbers = [sections[part].split.number or 1 for part in own] or [1]
+        numbers = [n for part in own for n in self._numbers(sections[part].split)] or [1]
         lists = [file for n in numbers for file in self._lists(dataset, n).values()]
         files = [*source.files.values(), *lists]
         for file in files:
@@ -117,6 +131,31 @@ class Data:
                 return file
         names = ", ".join(dict.fromkeys(str(file.name) for file in files))
         raise ConfigError(f"dataset {dataset} has no raw file {name!r}; allowed: {names}")
+
+    def _encoder_file(self, name: str) -> File:
+        methods = Methods(self.config)
+        files = {file.name: file for one in methods.names() if (file := methods.encoder_file(one))}
+        if name not in files:
+            allowed = ", ".join(map(str, files)) or "none"
+            raise ConfigError(f"no method has an encoder_file {name!r}; allowed: {allowed}")
+        return files[name]
+
+    def simulation(self, dataset: str, name: str) -> Simulation:
+        """How a computed file is made, by its name without ``.npz``.
+
+        Raises:
+            ConfigError: the card has no such file; lists those it has.
+        """
+        found = computed_files(self.card(dataset))
+        if name not in found:
+            raise ConfigError(f"dataset {dataset}: computed file {choice(name, found)}")
+        return found[name]
+
+    def trajectories(self, dataset: str, target: str) -> list[str]:
+        """Descriptions of the computed files behind a target; none where none is computed."""
+        made = computed_files(self.card(dataset))
+        names = [name.removesuffix(".npz") for name in self.raw_names(dataset, target)]
+        return [f"{paths.RAW}/{dataset}/{name}.json" for name in names if name in made]
 
     def card_file(self, dataset: str, name: str) -> Json:
         """The same as plain JSON, for a rule's parameters."""
@@ -185,21 +224,25 @@ class Data:
             present = {name: role for name, role in own.test.items() if not gone[name]}
             files = FileParts(train=own.train, test=present)
         if split.rule == "index":
-            lists = self._lists(dataset, split.number or 1)
+            lists = self._lists(dataset, seed if split.draws else split.number or 1)
             indices = {p: Rows(name=str(f.name), member=f.member) for p, f in lists.items()}
         return SplitPlan(
             rule=split.rule,
             store=self.store(dataset, target),
             seed=split.seed,
             name=split.name,
-            number=split.number,
+            number=seed if split.draws and split.rule == "index" else split.number,
             train=train,
             val=val,
             test=split.test,
-            draw=seed if split.draws else None,
+            draw=seed if split.draws and split.rule != "index" else None,
             files=files,
             indices=indices,
         )
+
+    def _numbers(self, split: Split) -> list[int]:
+        """Numbers of the published splits that a part has."""
+        return self.seeds() if split.draws and split.rule == "index" else [split.number or 1]
 
     def _lists(self, dataset: str, number: int) -> dict[str, File]:
         """Published lists of rows by part, those of one split; a source may have none."""

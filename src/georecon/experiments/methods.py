@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from georecon.data.card_checks import named
+from georecon.data.cards import File
 from georecon.errors import ConfigError
-from georecon.experiments.sections import Config, Method, Sweep
+from georecon.experiments.sections import Config, Method, OtherEncoder, Sweep
+from georecon.keys import choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,11 @@ class Methods:
     config: Config
 
     def names(self) -> list[str]:
-        """Methods that get a row in tables of all methods, in the order of methods.yaml."""
-        return [name for name, entry in self.config.methods.items() if entry.of is None]
+        """Methods that get a row in tables of all methods, in the order of methods.yaml: those of
+        the section ``encoder`` that are no variants.
+        """
+        methods = self.config.methods.items()
+        return [name for name, one in methods if one.of is None and one.encoder is None]
 
     def variants(self) -> dict[str, Variant]:
         """Variants of sweeps by name, ``<method>__<sweep><value>``, and what they change."""
@@ -63,6 +69,7 @@ class Methods:
             entry = replace(
                 entry,
                 objective=parent.objective,
+                encoder=entry.encoder or parent.encoder,
                 params=_merged(parent.params, entry.params),
                 steps_factor=entry.steps_factor or parent.steps_factor,
             )
@@ -70,9 +77,46 @@ class Methods:
             return entry
         return replace(entry, params={**entry.params, variant.parameter: variant.value})
 
+    def other_encoder(self, name: str) -> OtherEncoder | None:
+        """The encoder of another architecture that a method names, or None.
+
+        Raises:
+            ConfigError: there is no such method, or no such encoder.
+        """
+        wanted, encoders = self.entry(name).encoder, self.config.encoders
+        if wanted is None:
+            return None
+        if wanted not in encoders:
+            raise ConfigError(f"methods.{name}.encoder: {choice(wanted, sorted(encoders))}")
+        return encoders[wanted]
+
     def is_pretrained(self, name: str) -> bool:
-        """Whether the method has a pre-trained encoder."""
+        """Whether the method has an encoder that is pre-trained here."""
         return self.entry(name).objective is not None
+
+    def encoder_file(self, name: str) -> File | None:
+        """File that the method's encoder comes from, called as at its place; None without one."""
+        file = self.entry(name).encoder_file
+        return None if file is None else named(file)
+
+    def missing(self, name: str) -> str | None:
+        """Why the method has no numbers here: its encoder's file is not to be had; or None."""
+        file = self.entry(name).encoder_file
+        return None if file is None else file.missing
+
+
+def part_fault(config: Config, encoder: str | None, part: str) -> str | None:
+    """Why an encoder of ``encoders`` cannot be fine-tuned on a part, or None.
+
+    One line with its dotted key: encoders of other architectures than the equivariant transformer
+    have no head for forces.
+    """
+    dataset = config.sets[part].dataset
+    card = config.datasets.get(dataset)
+    if encoder is None or card is None or not card.forces:
+        return None
+    what = f"encoder {encoder} has no head for forces: needs a dataset of properties"
+    return f"sets.{part}.dataset: is {dataset!r}; {what}"
 
 
 def _merged(base: Mapping[str, object], over: Mapping[str, object]) -> dict[str, object]:

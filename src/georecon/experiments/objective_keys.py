@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from georecon.errors import ConfigError
+from georecon.experiments.settings import ET
 from georecon.files import read_json
 from georecon.keys import Json, Key, choice, from_json, key_hints, scalar_kinds
 from georecon.records.code import meaning_digest
@@ -42,8 +43,13 @@ def parameters(name: str) -> type:
         raise ConfigError(f"objective: {choice(name, objective_names())}")
     known = _descriptions().get(name)
     if known is not None and known["code"] == code_of(name):
-        return _class(known["parameters"])
+        return _class(known["parameters"], known.get("encoder", ET))
     return declared(name)
+
+
+def kind_of(declaration: type) -> str:
+    """Architecture of the encoder that an objective trains, from its class of parameters."""
+    return str(getattr(declaration, "encoder", ET))
 
 
 def declared(name: str) -> type:
@@ -105,7 +111,7 @@ def _descriptions() -> Any:
         return {}  # each is imported then
 
 
-def _class(description: Mapping[str, Any]) -> type:
+def _class(description: Mapping[str, Any], encoder: str = ET) -> type:
     fields: list[Any] = []
     for name, entry in description.items():
         if entry["type"] == "group":
@@ -119,4 +125,7 @@ def _class(description: Mapping[str, Any]) -> type:
         annotation = Annotated[kind, Key(**marks)]
         default = {"default": entry["default"]} if "default" in entry else {}
         fields.append((name, annotation, dataclasses.field(**default)))
-    return dataclasses.make_dataclass("Parameters", fields, frozen=True, kw_only=True)
+    names = {"encoder": encoder}
+    return dataclasses.make_dataclass(
+        "Parameters", fields, frozen=True, kw_only=True, namespace=names
+    )

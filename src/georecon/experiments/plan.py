@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from georecon.commands import python_command, relative
-from georecon.data.cards import card_source
+from georecon.data.cards import File, card_source
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.rates import Rate, read_rates
 from georecon.experiments.references import PRETRAIN
@@ -22,6 +22,7 @@ from georecon.experiments.sections import Config
 from georecon.experiments.settings import FinetuneSettings, PretrainSettings
 from georecon.files import sha256_json
 from georecon.keys import as_json
+from georecon.paths import ENCODER_FILES
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,8 @@ def downloads(config: Config, root: Path) -> tuple[int, int]:
 
 def _downloads(experiments: Experiments, root: Path) -> tuple[list[str], int, int]:
     lines, total, unknown = [], 0, 0
-    sets = {role.dataset for role in experiments.config.sets.values() if role.missing is None}
-    for dataset in sorted(sets):
-        _, source = card_source(experiments.data.card(dataset))
-        for file in source.files.values():
+    for dataset, files in _raw_files(experiments).items():
+        for file in files:
             place = root / "resources/raw" / dataset / str(file.name)
             if not file.urls or place.exists():
                 continue
@@ -131,6 +130,16 @@ def _downloads(experiments: Experiments, root: Path) -> tuple[list[str], int, in
             size = "size unknown" if file.bytes is None else f"{file.bytes:,} bytes"
             lines.append(f"  {dataset}/{file.name}: {size}")
     return lines, total, unknown
+
+
+def _raw_files(experiments: Experiments) -> dict[str, list[File]]:
+    """Raw files that an edition may fetch, by their folder."""
+    sets = {role.dataset for role in experiments.config.sets.values() if role.missing is None}
+    cards = {name: experiments.data.card(name) for name in sorted(sets)}
+    found = {name: [*card_source(card)[1].files.values()] for name, card in cards.items()}
+    methods = experiments.methods
+    encoders = (methods.encoder_file(name) for name in methods.names())
+    return found | {ENCODER_FILES: [file for file in encoders if file and not file.missing]}
 
 
 def plan(experiments: Experiments, root: Path, results: Path) -> list[str]:

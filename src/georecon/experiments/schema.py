@@ -20,12 +20,21 @@ from typing import Any, get_args, get_origin
 import yaml
 
 from georecon.data.cards import Card, File, Indices, Parts, Source, Target
+from georecon.data.simulation import Dihedral, Scan, Simulation
 from georecon.experiments.config import adapter
-from georecon.experiments.objective_keys import code_of, declared, describe, objective_names
+from georecon.experiments.objective_keys import (
+    code_of,
+    declared,
+    describe,
+    kind_of,
+    objective_names,
+)
 from georecon.experiments.sections import (
     Config,
     FinetuneSet,
     Method,
+    Nve,
+    OtherEncoder,
     Pretrain,
     Role,
     Smoothness,
@@ -35,7 +44,7 @@ from georecon.experiments.sections import (
     TableColumn,
     TableRows,
 )
-from georecon.experiments.settings import EncoderSettings, TrainSettings
+from georecon.experiments.settings import ET, EncoderSettings, TrainSettings, UnimolSettings
 from georecon.files import write_text
 from georecon.keys import Json, key_hints, scalar_kinds
 
@@ -49,11 +58,14 @@ _TABLES: dict[str, type] = {
     "config": Config,
     "role": Role,
     "encoder": EncoderSettings,
+    "encoders": OtherEncoder,
+    "unimol_sizes": UnimolSettings,
     "pretrain": Pretrain,
     "finetune": FinetuneSet,
     "split": Split,
     "train": TrainSettings,
     "smoothness": Smoothness,
+    "nve": Nve,
     "method": Method,
     "table": Table,
     "rows": TableRows,
@@ -65,6 +77,9 @@ _TABLES: dict[str, type] = {
     "parts": Parts,
     "indices": Indices,
     "target": Target,
+    "simulation": Simulation,
+    "scan": Scan,
+    "dihedral": Dihedral,
 }
 
 
@@ -91,17 +106,19 @@ def schema() -> Json:
 
 
 def objectives() -> Json:
-    """All objectives: parameters, what they measure, and the digest of their file's code."""
+    """All objectives: parameters, what they measure, and the digest of their file's code.
+
+    One of another architecture than the equivariant transformer says its kind.
+    """
     # as a name, since planning imports this folder's modules and no torch
     measures = importlib.import_module("georecon.objectives._measures").measures
-    return {
-        name: {
-            "code": code_of(name),
-            "measures": measures(name),
-            "parameters": describe(declared(name)),
-        }
-        for name in objective_names()
-    }
+    found: dict[str, Json] = {}
+    for name in objective_names():
+        kind = kind_of(declared(name))
+        encoder: Json = {} if kind == ET else {"encoder": kind}
+        parameters = {"measures": measures(name), "parameters": describe(declared(name))}
+        found[name] = {"code": code_of(name), **encoder, **parameters}
+    return dict(found)
 
 
 def key_table(kind: type) -> str:

@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
-from georecon.data.cards import Card, Text
-from georecon.experiments.settings import MAPS, EncoderSettings, TrainSettings
+from georecon.data.cards import Card, File, Text
+from georecon.experiments.settings import (
+    MAPS,
+    EncoderSettings,
+    TrainSettings,
+    UnimolSettings,
+)
 from georecon.keys import Key, KeysError
 
 _FOLDER = "letters, digits and _"
@@ -19,7 +24,11 @@ Name = Annotated[str, Key("", pattern="[A-Za-z0-9_]+", words=_FOLDER)]
 MethodName = Annotated[str, Key("", pattern="[a-z0-9_]+", words="lower-case letters, digits and _")]
 Seed = Annotated[int, Key("", at_least=0, at_most=2**63 - 1)]
 SizeKey = Key("molecules", at_least=1)
-QUANTITIES = ("energy", "force")
+SOURCES = ("finetune", "pretrain", "smoothness", "nve")
+NVE_METRICS = ("drift", "fluctuation", "stable_fs", "stable")
+QUANTITIES = ("energy", "energy_per_atom", "force")
+GRADES = ("A", "B", "C")
+"""Of published values: the paper's own table, a transcript of it, extracted by a machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +58,15 @@ class Pretrain:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OtherEncoder:
+    """An encoder of another architecture, for the methods that name it."""
+
+    encoder: Annotated[UnimolSettings, Key("architecture and sizes")]
+    pretrain: Annotated[TrainSettings, Key("length and rates of its pre-training")]
+    finetune: Annotated[TrainSettings, Key("of its fine-tuning, on every part")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
     """Sizes of a fine-tuning split and how it is drawn."""
 
@@ -69,7 +87,7 @@ class Split:
         bool,
         Key(
             "draw the training molecules anew for each seed, from all that neither validate nor "
-            "test; not for rule `index`"
+            "test; for rule `index`: seed k has the published split k"
         ),
     ] = False
 
@@ -86,7 +104,9 @@ class Split:
             )
         if self.rule != "index" and self.number is not None:
             raise KeysError("number", f"is {self.number}; only rule index has numbers: write null")
-        if self.draws and (self.train is None or self.rule == "index"):
+        if self.draws and self.rule == "index" and self.number is not None:
+            raise KeysError("number", f"is {self.number}; draws take the seed's own: write null")
+        if self.draws and self.train is None:
             raise KeysError("draws", "is true; draws need a number of training molecules (train)")
         if self.draws and self.test is None and self.rule == "random":
             raise KeysError("draws", "is true; draws need a number of test molecules (test)")
@@ -148,15 +168,38 @@ class Smoothness:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Nve:
+    """Dynamics at constant energy with fine-tuned force models."""
+
+    set: Annotated[str, Key("part whose models run")]
+    target: Annotated[str, Key("molecule of its dataset")]
+    steps: Annotated[int, Key("steps of a run", at_least=10)]
+    timestep_fs: Annotated[float, Key("time step", "fs", above=0, at_most=2.0)]
+    temperature_K: Annotated[float, Key("of the first velocities", "K", above=0)]  # noqa: N815
+    starts: Annotated[int, Key("runs, each from a test frame of its own", at_least=1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Method:
-    """A pre-training method, or a variant of one."""
+    """A method: an objective to pre-train with, a variant of one, or an encoder from a file."""
 
     label: Annotated[str, Key("name in tables")]
     objective: Annotated[
         str | None, Key("a file of `src/georecon/objectives/`; none: from scratch")
     ] = None
+    encoder: Annotated[
+        str | None,
+        Key("a name in `encoders`, and no row of `methods: all`; none: the section `encoder`"),
+    ] = None
     of: Annotated[
         str | None, Key("method that this is a variant of: its entry with some keys changed")
+    ] = None
+    encoder_file: Annotated[
+        File | None,
+        Key(
+            "file that its encoder comes from, in place of pre-training: `name` and `urls`, or "
+            "`local`; see Encoders from files"
+        ),
     ] = None
     params: Annotated[Mapping[Text, object], Key("parameters of the objective")] = field(
         default_factory=dict
@@ -211,12 +254,15 @@ class TableRows:
 class TableColumn:
     """Columns of a table: where their numbers come from."""
 
-    source: Annotated[str, Key("stage of the runs", choices=("finetune", "pretrain", "smoothness"))]
+    source: Annotated[str, Key("stage of the runs", choices=SOURCES)]
     set: Annotated[str, Key("finetune: a part in `sets`")] = ""
     targets: Annotated[
         tuple[Text, ...] | Literal["all"],
         Key("finetune: targets of the part's dataset", word="all", filled=True),
     ] = "all"
+    parts: Annotated[
+        tuple[Text, ...], Key("finetune: test parts of a target that has several; all")
+    ] = ()
     quantity: Annotated[
         str | None, Key("finetune, force sets without rows of quantities", choices=QUANTITIES)
     ] = None
@@ -224,7 +270,8 @@ class TableColumn:
     metric: Annotated[
         str,
         Key(
-            "the number; finetune: `mae`, `rmse` or `validation`",
+            "the number; finetune: `mae`, `rmse`, `relative` (of energies: rmse about the mean "
+            "error) or `validation`; nve: `drift`, `fluctuation`, `stable_fs`, `stable`",
             pattern="[a-z0-9_]*",
             words="a name of a number",
         ),
@@ -245,9 +292,17 @@ class Table:
     rows: Annotated[TableRows, Key("rows")]
     columns: Annotated[tuple[TableColumn, ...], Key("columns", filled=True)]
     missing: Annotated[str | None, Key("why all its cells are empty")] = None
+    units: Annotated[
+        Mapping[Annotated[str, Key("", choices=QUANTITIES)], Text],
+        Key("unit of a quantity of force sets in this table, such as meV/Å; the targets' own"),
+    ] = field(default_factory=dict)
     seeds: Annotated[
         tuple[Seed, ...] | None, Key("of its runs; those of `finetune`", filled=True, unique=True)
     ] = None
+    published: Annotated[
+        tuple[Text, ...],
+        Key("files of `reports/published` whose values stand below the rows", unique=True),
+    ] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,12 +322,26 @@ class Config:
         Key("which dataset plays which part: `pretrain`, and parts under any other names"),
     ]
     encoder: Annotated[EncoderSettings, Key("sizes of the equivariant transformer")]
+    encoders: Annotated[
+        Mapping[Name, OtherEncoder], Key("encoders of other architectures, that methods name")
+    ] = field(default_factory=dict)
     pretrain: Annotated[Pretrain, Key("pre-training")]
     finetune: Annotated[Finetune, Key("fine-tuning")]
     smoothness: Annotated[Smoothness, Key("Lipschitz estimates")]
     methods: Annotated[Mapping[MethodName, Method], Key("pre-training methods", filled=True)]
     tables: Annotated[Mapping[Name, Table], Key("tables", filled=True)]
     datasets: Annotated[Mapping[Name, Card], Key("dataset cards", filled=True)]
+    published: Annotated[
+        tuple[Annotated[str, Key("", choices=GRADES)], ...],
+        Key(
+            "grades of published values that tables show: A the paper's own table, B a transcript "
+            "of it, C extracted by a machine; `[]`: none",
+            unique=True,
+        ),
+    ] = ("A", "B")
+    nve: Annotated[Nve | None, Key("dynamics with fine-tuned force models; none: no such run")] = (
+        None
+    )
     mirror: Annotated[
         str | None, Key("folder or base address with copies of raw files, tried first")
     ] = None

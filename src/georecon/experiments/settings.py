@@ -12,6 +12,7 @@ from typing import Annotated
 
 from georecon.keys import Json, Key, KeysError, as_json
 
+ET = "et"
 MAPS = ("mean", "mean_normalised", "sum", "node")
 ESTIMATES = (
     "spectral_mean", "spectral_max", "unconverged", "difference_mean", "spread", "scale_free",
@@ -42,13 +43,39 @@ class EncoderSettings:
     vector_cutoff: Annotated[bool, Key("whether vectors are smooth at the cutoff")] = False
 
     def __post_init__(self) -> None:
-        if self.channels % self.heads:
-            raise KeysError(
-                "channels",
-                f"is {self.channels}; must be a multiple of {{at}}heads ({self.heads})",
-            )
+        check_heads(self.channels, self.heads)
         if self.vector_norm not in ("whitened", "none"):
             raise KeysError("vector_norm", f"is {self.vector_norm!r}; allowed: whitened, none")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnimolSettings:
+    """Sizes of a Uni-Mol encoder; the paper's backbone is 512/15/64 with 128 kernels."""
+
+    kind: Annotated[str, Key("architecture", choices=("unimol",))]
+    channels: Annotated[int, Key("features of an atom, F", at_least=2)]
+    layers: Annotated[int, Key("transformer layers", at_least=1)]
+    heads: Annotated[int, Key("attention heads, H; a divisor of `channels`", at_least=1)]
+    kernels: Annotated[int, Key("Gaussian kernels of distances, K", at_least=2)]
+    max_z: Annotated[int, Key("atomic numbers are below", at_least=10, at_most=119)]
+
+    def __post_init__(self) -> None:
+        check_heads(self.channels, self.heads)
+
+
+AnyEncoder = EncoderSettings | UnimolSettings
+"""Settings of an encoder: the equivariant transformer's, or those of another ``kind``."""
+
+
+def check_heads(channels: int, heads: int) -> None:
+    """Refuse a width that attention heads cannot share out.
+
+    Raises:
+        KeysError: it is no multiple of their number.
+    """
+    if channels % heads:
+        text = f"is {channels}; must be a multiple of {{at}}heads ({heads})"
+        raise KeysError("channels", text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +148,7 @@ class _RunSettings:
     """What runs of all stages have in common."""
 
     __slots__ = ()
-    encoder: EncoderSettings
+    encoder: AnyEncoder
 
     def as_json(self) -> Json:
         """For the rule's parameters and the record: the encoder's defaults are written out too."""
@@ -136,8 +163,42 @@ class PretrainSettings(_RunSettings):
     method: str
     objective: str
     params: Params
-    encoder: EncoderSettings
+    encoder: AnyEncoder
     train: TrainSettings
+    seed: int
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderFileSettings(_RunSettings):
+    """An encoder that comes from a file; ``encoder`` is what it must be."""
+
+    name: str
+    method: str
+    encoder: EncoderSettings
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NveSettings(_RunSettings):
+    """Dynamics at constant energy with one fine-tuned force model.
+
+    Attributes:
+        unit: of the model's energies.
+    """
+
+    name: str
+    part: str
+    dataset: str
+    target: str
+    method: str
+    unit: str
+    head: str
+    encoder: AnyEncoder
+    steps: int
+    timestep_fs: float
+    temperature_K: float  # noqa: N815 - kelvin
+    starts: int
     seed: int
     code: str
 
@@ -153,7 +214,7 @@ class FinetuneSettings(_RunSettings):
     method: str
     label: str
     recipe: Recipe
-    encoder: EncoderSettings
+    encoder: AnyEncoder
     train: TrainSettings
     evaluation_batch: int
     seed: int
@@ -166,7 +227,7 @@ class SmoothnessSettings(_RunSettings):
 
     name: str
     method: str
-    encoder: EncoderSettings
+    encoder: AnyEncoder
     molecules: int
     maps: tuple[str, ...]
     displacements: tuple[float, ...]
@@ -175,9 +236,22 @@ class SmoothnessSettings(_RunSettings):
     code: str
 
 
-def encoder_json(encoder: EncoderSettings) -> Json:
+def encoder_json(encoder: AnyEncoder) -> Json:
     """All keys of an encoder."""
-    return {name: getattr(encoder, name) for name in EncoderSettings.__slots__}
+    return {name: getattr(encoder, name) for name in type(encoder).__slots__}
+
+
+def encoder_kind(encoder: AnyEncoder) -> str:
+    """Name of an encoder's architecture; the equivariant transformer's is "et"."""
+    return encoder.kind if isinstance(encoder, UnimolSettings) else ET
+
+
+def encoder_modules(encoder: AnyEncoder) -> tuple[str, ...]:
+    """Modules that a run imports for its encoder's sake; none for the equivariant transformer,
+    which every run imports.
+    """
+    kind = encoder_kind(encoder)
+    return () if kind == ET else (f"georecon.models.{kind}",)
 
 
 # ---- splits ------------------------------------------------------------------------------------

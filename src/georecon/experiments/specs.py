@@ -37,7 +37,7 @@ class Column:
 
     Attributes:
         key, label, unit: as the table shows it.
-        source: "finetune", "pretrain" or "smoothness": the stage of its runs.
+        source: "finetune", "pretrain", "smoothness" or "nve": the stage of its runs.
         metric: the number taken; "" is the stage's own.
         part, target, test_part: of fine-tuning: a part in ``sets``, a target of its dataset, and
             one of the target's test parts.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from georecon import paths
 from georecon.data.cards import Target
+from georecon.data.per_atom import PER_ATOM
 from georecon.errors import ConfigError
 from georecon.experiments.captions import conditions
 from georecon.experiments.data import Data
@@ -22,6 +23,9 @@ from georecon.experiments.specs import CellSpec, Column, Row, TableSpec
 
 VALIDATION = "validation"
 """Metric: the error on validation molecules at the step whose weights were kept."""
+
+
+_METRIC_WORDS = {VALIDATION: "validation MAE", "relative": "relative RMSE"}
 
 
 def predictions(metrics: str) -> str:
@@ -67,7 +71,8 @@ class Tables:
         for quantity in spec.quantities or (None,):
             prefix = f"{quantity}_" if quantity else ""
             unit = self._quantity_unit(entry, quantity) if quantity else ""
-            words = f"{quantity.capitalize()} [{unit}], " if quantity else ""
+            name = (quantity or "").replace("_", " ").capitalize()
+            words = f"{name} [{unit}], " if quantity else ""
             rows += [
                 Row(
                     key=f"{prefix}{kind}",
@@ -99,7 +104,7 @@ class Tables:
     def _quantity_unit(self, entry: Table, quantity: str) -> str:
         card = self.data.card(self.data.dataset_of(entry.columns[0].set))
         first = next(iter((card.targets or {}).values()), None) or Target()
-        return _unit(first, quantity, shown=True)
+        return entry.units.get(quantity) or _unit(first, quantity, shown=True)
 
     # ---- columns -----------------------------------------------------------------------------
 
@@ -113,9 +118,16 @@ class Tables:
                 sets = {one.set for one in entry.columns if one.set}
                 same = [name for name in sets if self.data.dataset_of(name) == dataset]
                 in_rows = bool(entry.rows.quantities)
-                found += self._target_columns(spec, in_rows=in_rows, of_several=len(same) > 1)
+                found += [
+                    replace(column, unit=entry.units.get(spec.quantity or "", column.unit))
+                    for column in self._target_columns(
+                        spec, in_rows=in_rows, of_several=len(same) > 1
+                    )
+                ]
             elif spec.source == "smoothness":
                 found += self._smoothness_columns(spec)
+            elif spec.source == "nve":
+                found.append(self._nve_column(spec))
             else:
                 found.append(
                     Column(
@@ -153,12 +165,13 @@ class Tables:
             unit = "" if in_rows else _unit(entry, spec.quantity or "energy", shown=True)
             title = entry.title or target
             parts = self.data.parts(dataset, target)
-            for part in parts or [None]:
+            wanted: list[str | None] = [*(spec.parts or parts)]
+            for part in wanted or [None]:
                 # A part says nothing where it is the only one, the target where it is.
                 names = [target] * (len(named) > 1 or len(parts) < 2) + [part] * (len(parts) > 1)
                 words = [title if name == target else str(name).replace("_", " ") for name in names]
                 key = (*part_key, *map(str, names), spec.quantity, spec.metric)
-                shown = spec.metric.upper() if spec.metric != VALIDATION else "validation MAE"
+                shown = _METRIC_WORDS.get(spec.metric, spec.metric.upper())
                 label = (*words, spec.quantity, shown, *(f"({name})" for name in part_words))
                 found.append(
                     Column(
@@ -199,6 +212,18 @@ class Tables:
             for size in sizes
         ]
 
+    def _nve_column(self, spec: TableColumn) -> Column:
+        section = self.config.nve
+        return Column(
+            key=spec.metric,
+            label=spec.label,
+            unit=spec.unit,
+            source=spec.source,
+            metric=spec.metric,
+            part=section.set if section else "",
+            target=section.target if section else "",
+        )
+
     def missing(self, table: str, column: Column) -> str | None:
         """Why a column has no data in this edition, or None."""
         reason = self.config.tables[table].missing
@@ -207,8 +232,10 @@ class Tables:
             dataset = self.data.dataset_of(column.part)
             if reason is None and column.target not in self.data.targets(dataset):
                 reason = f"{self.data.card(dataset).title.split(',')[0]} has no {column.target}"
-            elif reason is None and column.test_part is not None:
-                reason = self.data.parts(dataset, column.target)[column.test_part]
+            elif reason is None and column.source == "nve" and not self.data.has_forces(dataset):
+                reason = f"{self.data.card(dataset).title.split(',')[0]} has no forces"
+            elif reason is None:
+                reason = self.data.missing(dataset, column.target, column.test_part)
         return reason
 
     # ---- cells -------------------------------------------------------------------------------
@@ -235,16 +262,30 @@ class Tables:
     def cell(self, table: str, row: Row, column: Column) -> CellSpec:
         """What one cell is made of."""
         reason = self.missing(table, column)
-        if reason is None and column.test_part and "force" in (row.quantity, column.quantity):
+        by_forces = {"force", "energy_per_atom"} & {row.quantity, column.quantity}
+        if reason is None and column.test_part and by_forces:
             dataset = self.data.dataset_of(column.part)
             reason = self.data.no_forces(dataset, column.target, column.test_part)
+        reason = reason or self.methods.missing(row.method)
+        if reason is None and column.ratio_to is not None:
+            reason = self.methods.missing(column.ratio_to)
         if reason is None and column.source == "pretrain":
-            reason = None if self.methods.is_pretrained(row.method) else "not pre-trained"
+            reason = self._no_pretraining(row.method)
         if reason is not None:
             return CellSpec(row=row.key, column=column.key, reason=reason)
         if column.source == "finetune":
             return self._finetune_cell(table, row, column)
         seeds = self.seeds(table)
+        if column.source == "nve":
+            place = {"part": column.part, "target": column.target, "method": row.method}
+            folders = {k: self.runs.folder(paths.NVE, **place, seed=k) for k in seeds}
+            return CellSpec(
+                row=row.key,
+                column=column.key,
+                files={k: f"{folder}/metrics.json" for k, folder in folders.items()},
+                key=(column.metric,),
+                unit=column.unit,
+            )
         if column.source == "pretrain":
             return CellSpec(
                 row=row.key,
@@ -262,6 +303,14 @@ class Tables:
             unit=column.unit,
             divide_by={k: self.smoothness_file(other, k) for k in seeds} if other else {},
         )
+
+    def _no_pretraining(self, method: str) -> str | None:
+        """Why a method has no losses of pre-training, or None."""
+        if self.methods.is_pretrained(method):
+            return None
+        if self.methods.encoder_file(method) is not None:
+            return "not pre-trained here, the encoder comes from a file"
+        return "not pre-trained"
 
     def seeds(self, table: str) -> tuple[int, ...]:
         """Seeds of a table's runs."""
@@ -285,6 +334,7 @@ class Tables:
             key = ("final", "val_force_mae" if kind == "force" else "val_mae")
             return CellSpec(row=row.key, column=column.key, files=runs, key=key, unit=unit)
         metric = column.metric or "mae"
+        metric += PER_ATOM if quantity == "energy_per_atom" else ""
         name = metric if row.kind == "method" else f"{row.kind}_{metric}"
         return CellSpec(
             row=row.key,
@@ -298,20 +348,26 @@ class Tables:
         """A whole table, ready to be filled: title, caption, rows, columns, cells."""
         entry = self.config.tables[table]
         rows, columns = self.rows(table), self.columns(table)
-        sets = [column.set for column in entry.columns if column.set]
-        title = self.data.card(self.data.dataset_of(sets[0])).title if sets else ""
         shown = self._shown_parts(table)
-        words = conditions(self.config, self.data, columns, shown, self.seeds(table))
+        methods = [self.methods.entry(name) for name in dict.fromkeys(row.method for row in rows)]
+        words = conditions(self.config, self.data, columns, shown, self.seeds(table), methods)
         return TableSpec(
             table=table,
             edition=self.config.edition,
-            title=entry.title.replace("{title}", title.split(",")[0]),
+            title=self.title(table),
             caption=f"{entry.caption} {words}",
             rows=tuple(rows),
             columns=tuple(columns),
             cells=tuple(self.cell(table, row, column) for row in rows for column in columns),
             compare=entry.rows.compare,
         )
+
+    def title(self, table: str) -> str:
+        """Title of a table, with that of its first column's dataset."""
+        entry = self.config.tables[table]
+        sets = [column.set for column in entry.columns if column.set]
+        title = self.data.card(self.data.dataset_of(sets[0])).title if sets else ""
+        return entry.title.replace("{title}", title.split(",")[0])
 
     def _shown_parts(self, table: str) -> list[str]:
         """Parts whose fine-tuned errors a table shows."""
@@ -340,6 +396,15 @@ class Tables:
         for column in self.columns(table):
             if column.source == "finetune" and not self.missing(table, column):
                 found.append(self.runs.leak(column.part, column.target))
+        return list(dict.fromkeys(found))
+
+    def trajectories(self, table: str) -> list[str]:
+        """Descriptions of computed trajectories behind a table: how many frames are independent."""
+        found = []
+        for column in self.columns(table):
+            if column.source == "finetune" and not self.missing(table, column):
+                dataset = self.data.dataset_of(column.part)
+                found += self.data.trajectories(dataset, column.target)
         return list(dict.fromkeys(found))
 
     def named_cell(self, name: str) -> tuple[CellSpec, str]:

@@ -22,7 +22,7 @@ from georecon.records.record import git_state
 
 OK, NOTE, FAILS = "ok", "note", "FAILS"
 PACKAGES = ("snakemake", "snakemake-executor-plugin-slurm", "torch")
-GPU_RULES = ("pretrain", "finetune", "smoothness")
+GPU_RULES = ("pretrain", "finetune", "smoothness", "nve")
 POLL = 180  # longest time between two looks of the plugin at the queue [s]
 
 

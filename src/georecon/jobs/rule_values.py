@@ -8,11 +8,12 @@ them.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from georecon import paths
-from georecon.data.cards import card_source
+from georecon.data.cards import card_source, computed_files
 from georecon.data.raw.lock import download_mb, identity, own_path
 from georecon.errors import ConfigError
 from georecon.experiments.experiments import Experiments
@@ -97,9 +98,15 @@ class RuleValues:
         _, source = card_source(self.experiments.data.card(dataset))
         return 2 if source.reader == "sdf" else 1
 
-    def simulation(self, dataset: str) -> Json | None:
-        """How a computed dataset is made."""
-        found: Json | None = as_json(self.experiments.data.card(dataset).simulation)
+    def computed_names(self) -> str:
+        """Regular expression of the names of all files that are computed."""
+        cards = self.experiments.config.datasets.values()
+        names = sorted({name for card in cards for name in computed_files(card)})
+        return "|".join(map(re.escape, names)) or "(?!)"
+
+    def simulation(self, dataset: str, trajectory: str) -> Json:
+        """How a computed file is made."""
+        found: Json = as_json(self.experiments.data.simulation(dataset, trajectory))
         return found
 
     def split_plan(self, dataset: str, split: str) -> SplitPlan:
@@ -122,10 +129,8 @@ class RuleValues:
 
     def encoder(self, method: str, seed: int) -> dict[str, str]:
         """The file ``encoder`` of its seed that a run starts from; nothing for one from scratch."""
-        if not self.experiments.methods.is_pretrained(method):
-            return {}
-        folder = self.experiments.runs.pretrain_folder(method, seed)
-        return {"encoder": f"{folder}/encoder.safetensors"}
+        file = self.experiments.runs.encoder_path(method, seed)
+        return {} if file is None else {"encoder": file}
 
     def finetune_store(self, part: str, target: str) -> str:
         """Folder of the store with a target's labels."""

@@ -11,6 +11,7 @@ from typing import Any
 from georecon.commands import remember, same_command
 from georecon.errors import GeoreconError
 from georecon.experiments.config import load_config, merge
+from georecon.experiments.encoder_files import with_absent_files
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.option_texts import read_texts
 from georecon.experiments.yaml_files import read_mapping
@@ -51,6 +52,12 @@ def prepare(
             read_mapping(file)  # Snakemake keeps the last of two keys and says nothing
         given.update(merge(given, read_texts(option or {})))
         config = load_config(root / "config", given, sound=not main)
+        config = with_absent_files(
+            config,
+            Path.cwd(),
+            mirror=config.mirror or os.environ.get("GEORECON_MIRROR") or None,
+            offline=_offline(config.offline),
+        )
         experiments = Experiments(config)
         if config.cell:
             experiments.tables.named_cell(config.cell)
@@ -64,6 +71,10 @@ def prepare(
     if config.offline is not None:
         os.environ["GEORECON_OFFLINE"] = "1" if config.offline else ""
     return experiments
+
+
+def _offline(configured: bool | None) -> bool:
+    return bool(os.environ.get("GEORECON_OFFLINE")) if configured is None else configured
 
 
 def refuse_unknown_targets(unknown: Iterable[tuple[str, list[str]]]) -> None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from georecon.errors import CheckpointError
-from georecon.experiments.settings import EncoderSettings
+from georecon.errors import CheckpointError, ConfigError
+from georecon.experiments.settings import ET, AnyEncoder, encoder_json, encoder_kind
 from georecon.files import atomic_path
-from georecon.models.encoder import EquivariantTransformer
+from georecon.keys import KeysError, from_json
+from georecon.models.encoders import Encoder, build_encoder
+from georecon.models.model_file import check_tensors, read_tensors
 
 ENCODER_FORMAT = "georecon-encoder-1"
 
 
-def save_encoder(path: Path, encoder: EquivariantTransformer, *, method: str) -> None:
+def save_encoder(path: Path, encoder: Encoder, *, method: str) -> None:
     """Write encoder weights with their sizes and method in the header."""
-    sizes = {name: getattr(encoder.settings, name) for name in EncoderSettings.__slots__}
+    sizes = encoder_json(encoder.settings)
     # One key: safetensors writes several in an order that changes from process to process.
     header = json.dumps({"format": ENCODER_FORMAT, "method": method, "settings": sizes})
     tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
@@ -26,31 +28,47 @@ def save_encoder(path: Path, encoder: EquivariantTransformer, *, method: str) ->
         save_file(tensors, temporary, metadata={"georecon": header})
 
 
-def load_encoder(path: Path, encoder: EquivariantTransformer) -> None:
+def load_encoder(path: Path, encoder: Encoder) -> None:
     """Load weights into an encoder of the same sizes.
 
     Raises:
-        CheckpointError: not an encoder file, or the first tensor that is missing or differs in
-            shape, or the first setting that differs.
+        CheckpointError: not an encoder file, one of another architecture, or the first tensor that
+            is missing or differs in shape, or the first setting that differs.
     """
-    try:
-        with safe_open(path, framework="pt") as handle:
-            header = json.loads((handle.metadata() or {}).get("georecon", "{}"))
-            found = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
+    header, found = read_tensors(path)
     if header.get("format") != ENCODER_FORMAT:
         raise CheckpointError(f"{path}: not an encoder written by this project")
-    expected = encoder.state_dict()
-    for name in [*expected, *found]:
-        if name not in found or name not in expected:
-            where = "missing from the file" if name not in found else "unknown to the model"
-            raise CheckpointError(f"{path}: tensor {name!r} is {where}")
-        if found[name].shape != expected[name].shape:
-            shapes = f"{tuple(found[name].shape)}, the model needs {tuple(expected[name].shape)}"
-            raise CheckpointError(f"{path}: tensor {name!r} is {shapes}")
+    kind, own_kind = header["settings"].get("kind", ET), encoder_kind(encoder.settings)
+    if kind != own_kind:
+        raise CheckpointError(f"{path}: an encoder of kind {kind}, the model is of kind {own_kind}")
+    check_tensors(path, found, encoder.state_dict())
     for name, value in header["settings"].items():  # those that no shape tells: heads, cutoff, …
         own = getattr(encoder.settings, name, None)
         if value != own:
             raise CheckpointError(f"{path}: encoder.{name} is {value}, the model has {own}")
     encoder.load_state_dict(found)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sizes:
+    """Settings of any kind of encoder."""
+
+    settings: AnyEncoder
+
+
+def read_encoder(path: Path) -> tuple[Encoder, str]:
+    """An encoder of the sizes that its file says, ready to use, and the method that made it.
+
+    Raises:
+        CheckpointError: as of :func:`load_encoder`.
+    """
+    header, _ = read_tensors(path)
+    if header.get("format") != ENCODER_FORMAT:
+        raise CheckpointError(f"{path}: not an encoder written by this project")
+    try:
+        settings = from_json(_Sizes, {"settings": header["settings"]}).settings
+    except (ConfigError, KeyError, KeysError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its header is not usable ({error})") from None
+    encoder = build_encoder(settings)
+    load_encoder(path, encoder)
+    return encoder.eval(), str(header.get("method"))

@@ -9,11 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from georecon.experiments.settings import EncoderSettings
+from georecon.experiments.settings import AnyEncoder
 from georecon.graph import MolGraph, scatter_sum
 from georecon.kernels.autograd import only
-from georecon.models.encoder import EquivariantTransformer
-from georecon.models.heads import PROPERTY_HEADS
+from georecon.models.encoders import build_encoder, property_head
 
 
 class PropertyModel(nn.Module):
@@ -32,13 +31,11 @@ class PropertyModel(nn.Module):
     atomref: Tensor
 
     def __init__(
-        self, settings: EncoderSettings, head: str, *, scale: float, shift: float, atomref: Tensor
+        self, settings: AnyEncoder, head: str, *, scale: float, shift: float, atomref: Tensor
     ) -> None:
         super().__init__()
-        if head not in PROPERTY_HEADS:
-            raise ValueError(f"head is {head!r}; allowed: {', '.join(PROPERTY_HEADS)}")
-        self.encoder = EquivariantTransformer(settings)
-        self.head = PROPERTY_HEADS[head](settings.channels)
+        self.encoder = build_encoder(settings)
+        self.head = property_head(settings, head)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float64))
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.float64))
         self.register_buffer("atomref", atomref.to(torch.float64))

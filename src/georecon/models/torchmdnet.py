@@ -153,12 +153,25 @@ def _vector_norm(state: Mapping[str, Tensor]) -> str:
     return "whitened" if whitened else "none"
 
 
-def _check_sizes(state: Mapping[str, Tensor], settings: EncoderSettings) -> None:
-    """Refuse hyper-parameters that are not those of the tensors, before any memory is taken."""
+def state_sizes(state: Mapping[str, Tensor]) -> dict[str, int | str]:
+    """Sizes of an encoder that its tensors tell, by the names of ``EncoderSettings``.
+
+    Raises:
+        KeyError: a tensor that every encoder has is not there.
+    """
     max_z, channels = state["embedding.weight"].shape
     layers = {name.split(".")[1] for name in state if name.startswith("attention_layers.")}
     rbf = state["neighbor_embedding.distance_proj.weight"].shape[1]
-    found = {"max_z": max_z, "channels": channels, "layers": len(layers), "rbf": rbf}
+    norm = _vector_norm(state)
+    return {
+        **{"max_z": max_z, "channels": channels, "layers": len(layers), "rbf": rbf},
+        "vector_norm": norm,
+    }
+
+
+def _check_sizes(state: Mapping[str, Tensor], settings: EncoderSettings) -> None:
+    """Refuse hyper-parameters that are not those of the tensors, before any memory is taken."""
+    found = state_sizes(state)
     for name, option in READ.items():
         size = found.get(option.setting)
         if size is not None and size != getattr(settings, option.setting):

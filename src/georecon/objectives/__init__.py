@@ -2,8 +2,10 @@
 
 An objective is a module with a class ``Parameters``, a frozen dataclass whose fields are
 ``Annotated[type, Key(sentence, unit, bounds)]``, and a class ``Objective(encoder, parameters)``, a
-:class:`PretrainingObjective`. A method entry in ``config/methods.yaml`` names the file and gives
-the parameters as ``params``; they are checked against ``Parameters`` before any job.
+:class:`PretrainingObjective`. An objective of another architecture than the equivariant transformer
+names its kind as ``encoder: ClassVar[str]`` in ``Parameters``. A method entry in
+``config/methods.yaml`` names the file and gives the parameters as ``params``; they are checked
+against ``Parameters`` before any job.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from georecon.errors import ConfigError
-from georecon.experiments.objective_keys import declared, objective_names
-from georecon.experiments.settings import Params
+from georecon.experiments.objective_keys import declared, kind_of, objective_names
+from georecon.experiments.settings import Params, encoder_kind
 from georecon.graph import MolGraph
 from georecon.keys import choice, from_json
-from georecon.models.encoder import EquivariantTransformer
+from georecon.models.encoders import Encoder
 from georecon.noise import NoiseSource
 
 
@@ -35,7 +37,9 @@ class PretrainingObjective(nn.Module):
 
     mean_over: ClassVar[str] = "atoms"
 
-    def __init__(self, encoder: EquivariantTransformer) -> None:
+    encoder: Encoder
+
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -53,14 +57,17 @@ def available() -> list[str]:
     return objective_names()
 
 
-def build(name: str, encoder: EquivariantTransformer, params: Params) -> PretrainingObjective:
+def build(name: str, encoder: Encoder, params: Params) -> PretrainingObjective:
     """Objective ``name`` on ``encoder``.
 
     Raises:
-        ConfigError: no such file, or a parameter it does not take.
+        ConfigError: no such file, an encoder of another kind, or a parameter it does not take.
     """
     if name not in available():
         raise ConfigError(f"objective {choice(name, available())}")
+    kind = encoder_kind(encoder.settings)
+    if kind != kind_of(declared(name)):
+        raise ConfigError(f"objective {name}: trains {kind_of(declared(name))}, not {kind}")
     parameters: object = from_json(declared(name), params, f"objective {name}")
     factory = importlib.import_module(f"{__name__}.{name}").Objective
     objective: PretrainingObjective = factory(encoder, parameters)

@@ -8,18 +8,24 @@ from typing import Any
 import torch
 
 from georecon import objectives
-from georecon.experiments.objective_keys import declared
-from georecon.experiments.settings import EncoderSettings
+from georecon.experiments.objective_keys import declared, kind_of
+from georecon.experiments.settings import AnyEncoder, EncoderSettings, UnimolSettings, encoder_kind
 from georecon.graph import make_graph
 from georecon.keys import Json, key_hints, scalar_kinds
-from georecon.models.encoder import EquivariantTransformer
+from georecon.models.encoders import build_encoder
 from georecon.noise import NoiseSource
+
+_SMALL: tuple[AnyEncoder, ...] = (
+    EncoderSettings(channels=8, layers=1, heads=2, rbf=4),
+    UnimolSettings(kind="unimol", channels=8, layers=1, heads=2, kernels=4, max_z=100),
+)
 
 
 def measures(name: str) -> list[str]:
     """Names that an objective's ``validate`` gives beside its loss, in order."""
-    encoder = EquivariantTransformer(EncoderSettings(channels=8, layers=1, heads=2, rbf=4))
-    objective = objectives.build(name, encoder, example(declared(name))).eval()
+    wanted = kind_of(declared(name))
+    settings = next(one for one in _SMALL if encoder_kind(one) == wanted)
+    objective = objectives.build(name, build_encoder(settings), example(declared(name))).eval()
     counts = torch.tensor([3, 3])
     pos = torch.eye(3).repeat(2, 1) * torch.tensor([1.0, 1.2]).repeat_interleave(3)[:, None]
     graph = make_graph(torch.tensor([8, 1, 1, 8, 1, 1]), pos, counts, torch.arange(2))

@@ -78,6 +78,8 @@ class Objective(PretrainingObjective):
         parameters: noise, passes and weights.
     """
 
+    encoder: EquivariantTransformer
+
     def __init__(self, encoder: EquivariantTransformer, parameters: Parameters) -> None:
         super().__init__(encoder)
         settings = encoder.settings

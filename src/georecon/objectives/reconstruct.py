@@ -109,6 +109,8 @@ class Objective(PretrainingObjective):
         parameters: noise, decoder and losses.
     """
 
+    encoder: EquivariantTransformer
+
     def __init__(self, encoder: EquivariantTransformer, parameters: Parameters) -> None:
         super().__init__(encoder)
         settings = encoder.settings

@@ -177,8 +177,10 @@ def record_files(root: Path, edition: str) -> list[str]:
     results = paths.RESULTS.format(edition=edition)
     patterns = (
         f"{results}/pretrain/**/run.json",
+        f"{results}/encoders/*/run.json",
         f"{results}/finetune/**/*run.json",
         f"{results}/smoothness/**/run.json",
+        f"{results}/nve/**/run.json",
         f"{paths.RESULT_RECORD.format(edition=edition, stage='*')}/**/*.json",
         f"{paths.RECORD.format(stage='*')}/**/*.json",
     )

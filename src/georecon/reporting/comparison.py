@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from georecon.data.per_atom import PER_ATOM, atoms_of
 from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec, Row, TableSpec
 from georecon.experiments.tables import predictions
@@ -163,7 +164,11 @@ def _groups(rows: Sequence[Row]) -> Iterator[list[Row]]:
 
 def comparable(cell: CellSpec) -> bool:
     """Whether a cell is an error, not a loss of pre-training, an estimate or a ratio."""
-    return cell.reason is None and not cell.divide_by and cell.key[-1].endswith(("mae", "rmse"))
+    return (
+        cell.reason is None
+        and not cell.divide_by
+        and cell.key[-1].removesuffix(PER_ATOM).endswith(("mae", "rmse"))
+    )
 
 
 def tested(cell: CellSpec) -> bool:
@@ -312,7 +317,7 @@ def single_errors(read: Predictions, kind: str, metric: str, name: str) -> Error
     Args:
         read: predictions of one run.
         kind: "property" or "force".
-        metric: "mae" or "rmse".
+        metric: "mae" or "rmse", of energies also with ``PER_ATOM`` at its end.
         name: of the file, for messages.
 
     Raises:
@@ -323,6 +328,12 @@ def single_errors(read: Predictions, kind: str, metric: str, name: str) -> Error
     rows = read.kind == read.kinds.index(kind)
     ids, label = read.id[rows], read.label[rows]
     error = np.abs(read.prediction[rows] - label)
+    if metric.endswith(PER_ATOM):
+        forces = read.kind == (read.kinds.index("force") if "force" in read.kinds else -1)
+        atoms = atoms_of(ids, read.id[forces])
+        if atoms is None:
+            raise DataError(name, None, "has molecules without forces: their atoms are not known")
+        error, metric = error / atoms, metric.removesuffix(PER_ATOM)
     starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
     counts = np.diff(np.r_[starts, len(ids)]).astype(np.float64)
     sums = np.add.reduceat(error if metric == "mae" else error**2, starts)

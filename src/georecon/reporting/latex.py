@@ -49,17 +49,28 @@ class _Piece:
 def latex(table: Mapping[str, Any]) -> str:
     """A table's JSON as ``table`` environments with booktabs rules."""
     found = layout(table)
-    pieces = [piece for block in (found.main, *found.differences) for piece in _pieces(block)]
+    blocks = (found.main, *filter(None, [found.published]), *found.differences)
+    pieces = [piece for block in blocks for piece in _pieces(block)]
     words = f"{found.title}. {' '.join(found.sentences)}"
     floats: list[list[_Piece]] = [[]]
     room = _HEIGHT - _LINE * width(words) * _CHARACTER / _WIDTH
     for piece in pieces:
-        if floats[-1] and room < piece.height:
+        # a caption too long for its table stands on a page alone
+        if room < piece.height and (floats[-1] or len(floats) == 1):
             floats.append([])
             room = _HEIGHT - 4 * _LINE
         floats[-1].append(piece)
         room -= piece.height
-    return "\n".join(_float(found, own, number) for number, own in enumerate(floats))
+    texts = [_float(found, own, number) for number, own in enumerate(floats)]
+    return "\n".join([*texts, *_sources(found)])
+
+
+def _sources(found: Layout) -> Iterator[str]:
+    """Where others' values are from: text that may break over pages, which no caption can."""
+    if found.sources:
+        words = latex_words(" ".join(found.sources), _LONGEST_IN_CAPTION)
+        label = f"tab:{latex_label(found.name)}"
+        yield f"{{\\footnotesize\\sloppy\\noindent Table~\\ref{{{label}}}. {words}\\par}}\n"
 
 
 def _float(found: Layout, pieces: Sequence[_Piece], number: int) -> str:

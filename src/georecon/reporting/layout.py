@@ -15,6 +15,8 @@ from georecon.reporting.numbers import difference_text, number_text
 EMPTY = "–"
 WORSE = "†"
 """Mark of a number that a prediction without learning beats."""
+PUBLISHED = "Published, not re-run"
+"""Head of others' values."""
 
 
 class Head(NamedTuple):
@@ -56,15 +58,19 @@ class Layout:
     Attributes:
         name, title: of the table.
         main: its cells.
+        published: others' values, under those of its columns that have some.
         differences: one block for each row that others are compared with.
         sentences: caption, how numbers and marks are to be read, why cells are empty.
+        sources: of others' values, and what differs there; empty without any.
     """
 
     name: str
     title: str
     main: Block
+    published: Block | None
     differences: list[Block]
     sentences: list[str]
+    sources: list[str]
 
 
 def layout(table: Mapping[str, Any]) -> Layout:
@@ -79,9 +85,58 @@ def layout(table: Mapping[str, Any]) -> Layout:
         name=table["table"],
         title=table["title"],
         main=Block(title="", heads=heads, lines=lines),
+        published=published_block(table),
         differences=list(_difference_blocks(table)),
-        sentences=[table["caption"], *reading_sentences(table), *empty_sentences(table)],
+        sentences=[
+            table["caption"],
+            *reading_sentences(table),
+            *empty_sentences(table),
+        ],
+        sources=published_sentences(table),
     )
+
+
+def published_block(table: Mapping[str, Any]) -> Block | None:
+    """Values of others, which no statistic of the table knows; None where there are none."""
+    rows = table.get("published") or []
+    if not rows:
+        return None
+    found = [{cell["column"]: cell for cell in row["cells"]} for row in rows]
+    columns = [c for c in table["columns"] if any(c["key"] in own for own in found)]
+    lines = []
+    for row, own in zip(rows, found, strict=True):
+        texts = [published_text(own.get(column["key"])) for column in columns]
+        lines.append(Line(row["label"], [Shown(text=text) for text in (*texts, row["grade"])]))
+    heads = [*(Head(column["label"], column["unit"]) for column in columns), Head("grade", "")]
+    return Block(title=PUBLISHED, heads=heads, lines=lines)
+
+
+def published_text(cell: Mapping[str, Any] | None) -> str:
+    """A published value, or a dash."""
+    if cell is None:
+        return EMPTY
+    return " ± ".join(f"{x:g}" for x in (cell["value"], cell["std"]) if x is not None)
+
+
+def published_sentences(table: Mapping[str, Any]) -> list[str]:
+    """Source and note of each published row, then what differs from ours; the same ones once."""
+    sources: dict[str, list[str]] = {}
+    settings: dict[str, list[str]] = {}
+    for row in table.get("published") or []:
+        note = f" {row['note']}" if row["note"] else ""
+        text = f"{row['source']}; read in: {row['read_where']}.{note}"
+        sources.setdefault(text, []).append(row["method"])
+        settings.setdefault(row["settings"], []).append(row["method"])
+    if not sources:
+        return []
+    whose = {text: ", ".join(dict.fromkeys(names)) for text, names in settings.items()}
+    whose = whose if len(whose) > 1 else dict.fromkeys(whose, "All published rows")
+    return [
+        f"{PUBLISHED}, and in no statistic here; grade A is the paper's own table, B a transcript "
+        "of it, C an extraction by a machine.",
+        *(f"{', '.join(dict.fromkeys(names))}: {text}" for text, names in sources.items()),
+        *(f"{names}: {text}" for text, names in whose.items()),
+    ]
 
 
 def comparison_of(table: Mapping[str, Any]) -> Comparison | None:

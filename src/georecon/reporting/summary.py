@@ -162,7 +162,7 @@ def report_texts(
     links = {Path(path).stem: f"../figures/{Path(path).name}" for path in figures}
     claims = claims_json(verdicts(expected, tables), tables[0]["edition"])
     text = summary(tables, links, expected=expected, banner=banner)
-    pictures = {link: folder / link for link in links.values()}
+    pictures = {link: folder.parent / link.removeprefix("../") for link in links.values()}
     pages = {
         f"tables/{table['table']}.html": page(
             table_section(table, expected.get(table["table"])), table["title"], {}

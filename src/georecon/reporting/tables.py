@@ -99,12 +99,20 @@ def fill_cell(cell: CellSpec, unit: str) -> Json:
     }
 
 
-def build(spec: TableSpec, leaks: list[str]) -> Json:
+def build(
+    spec: TableSpec,
+    leaks: list[str],
+    trajectories: Sequence[str] = (),
+    published: Sequence[Json] = (),
+) -> Json:
     """Fill a table specification.
 
     Args:
         spec: what the table is made of.
         leaks: leak reports of the test sets behind it; their counts join the caption.
+        trajectories: descriptions of the computed files behind it; how many of their frames are
+            independent joins the caption too.
+        published: rows of others' values from ``published_json``; no statistic knows them.
 
     Raises:
         DataError: a file lacks a number, or runs that are compared do not belong together.
@@ -113,10 +121,51 @@ def build(spec: TableSpec, leaks: list[str]) -> Json:
     return {
         "format_version": FORMAT_VERSION,
         **spec.as_json(),
-        "caption": " ".join([spec.caption, *leak_sentences(leaks)]),
+        "caption": caption(spec, leaks, trajectories),
         "cells": cells,
         "comparison": compare(spec, values_by_seed(cells)).as_json() if spec.compare else None,
+        "published": list(published),
     }
+
+
+def caption(spec: TableSpec, leaks: list[str], trajectories: Sequence[str]) -> str:
+    """A table's caption with what is known of its data only once they are there."""
+    return " ".join([spec.caption, *trajectory_sentences(trajectories), *leak_sentences(leaks)])
+
+
+def trajectory_sentences(files: Sequence[str]) -> list[str]:
+    """How many frames of computed trajectories are independent, and how many trajectories broke.
+
+    Raises:
+        DataError: a file is no such description.
+    """
+    made = [_description(file) for file in files]
+    found = []
+    for dataset in dict.fromkeys(one["dataset"] for one in made):
+        own = [one for one in made if one["dataset"] == dataset]
+        counts = [
+            f"{one['name'].removeprefix(dataset + '_')} {one['independent_frames']:.0f} of "
+            f"{one['frames']}"
+            for one in own
+            if one["independent_frames"] is not None
+        ]
+        found.append(
+            f"{dataset} is computed with {own[0]['theory']}; about so many of its frames are "
+            f"independent (autocorrelation of the energy): {', '.join(counts)}."
+        )
+        if broken := sum(len(one["broken"]) for one in own):
+            found.append(
+                f"Trajectories and scan points of {dataset} that broke, left out: {broken}."
+            )
+    return found
+
+
+def _description(file: str) -> Any:
+    found = _read_metrics(file)
+    names = ("dataset", "name", "theory", "frames", "independent_frames", "broken")
+    if not isinstance(found, dict) or any(name not in found for name in names):
+        raise DataError(file, None, f"lacks one of {', '.join(names)}; rerun the job of its file")
+    return found
 
 
 def values_by_seed(cells: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], dict[int, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from georecon.reporting.comparison import Best, Comparison
@@ -26,6 +26,9 @@ def markdown(table: Mapping[str, Any]) -> str:
     found = layout(table)
     caption, *sentences = found.sentences
     lines = [f"### {markdown_escape(found.title)}", "", *_grid(found.main)]
+    if found.published:
+        lines += ["", f"{found.published.title}:", "", *_grid(found.published), ""]
+        lines += [f"- {markdown_escape(source)}" for source in found.sources]
     for block in found.differences:
         lines += ["", f"{markdown_escape(block.title)}:", "", *_grid(block)]
     lines += ["", markdown_escape(" ".join([caption, *sentences]))]
@@ -54,6 +57,8 @@ def _cell(cell: Shown) -> str:
 def csv_text(table: Mapping[str, Any]) -> str:
     """CSV, one line a cell: row, column, unit, numbers, marks, reason; then how its row compares.
 
+    Published values come last, with their grade and source, which are empty for ours.
+
     Columns for each row that others are compared with come last: the difference in this column
     with its interval, and in how many columns the row is better (surely so) of how many.
     """
@@ -61,6 +66,8 @@ def csv_text(table: Mapping[str, Any]) -> str:
     references = dict.fromkeys(one.reference for one in compared.differences) if compared else ()
     names = [*_COLUMNS, *(["best", "mean_rank"] if compared else [])]
     names += [csv_field(f"{word}_{reference}") for reference in references for word in _COMPARED]
+    published = table.get("published") or []
+    names += _PUBLISHED if published else []
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
@@ -78,14 +85,31 @@ def csv_text(table: Mapping[str, Any]) -> str:
                 best = Best(row=row["key"], column=column["key"]) in compared.best
                 fields += ["yes" if best and place not in worse else ""]
                 fields += _compared_fields(compared, place, list(references))
-            writer.writerow(fields)
+            writer.writerow([*fields, "", ""] if published else fields)
+    for row in published:
+        writer.writerows(_published_fields(table, row, len(names) - len(_PUBLISHED)))
     return buffer.getvalue()
+
+
+def _published_fields(
+    table: Mapping[str, Any], row: Mapping[str, Any], width: int
+) -> Iterator[list[object]]:
+    """Lines of a published row, ``width`` fields before its source; statistics are empty."""
+    columns = {column["key"]: column for column in table["columns"]}
+    for cell in row["cells"]:
+        column = columns[cell["column"]]
+        texts = ("published", row["label"], column["key"], column["label"])
+        fields: list[object] = [*map(csv_field, (*texts, column["unit"] or row["unit"]))]
+        fields += [cell["value"], cell["std"]]
+        source = f"{row['source']}; read in: {row['read_where']}. {row['note']} {row['settings']}"
+        yield [*fields, *[""] * (width - len(fields)), row["grade"], csv_field(source)]
 
 
 _COLUMNS = (
     *("row", "row_label", "column", "column_label", "unit"),
     *("mean", "std", "low", "high", "n", "worse_than_naive", "reason"),
 )
+_PUBLISHED = ["published_grade", "published_source"]
 _COMPARED = (
     *("difference", "difference_low", "difference_high"),
     *("better", "surely_better", "worse", "surely_worse", "compared"),

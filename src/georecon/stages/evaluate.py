@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from georecon.data.per_atom import PER_ATOM, atoms_of
 from georecon.data.split import read_split
 from georecon.files import atomic_path, write_json
 
@@ -111,9 +112,13 @@ def errors(table: dict[str, np.ndarray]) -> dict[str, Any]:
 
     Returns:
         For "property" and, where present, "force": ``mae``, ``rmse``, both with ``baseline_`` (the
-        training mean) and ``naive_`` before them, and the number of values ``n``.
+        training mean) and ``naive_`` before them, and the number of values ``n``. Properties of
+        force sets, which are energies, also as ``mae_per_atom`` and ``rmse_per_atom``, and as
+        ``relative``: the root mean square about the mean error, for energies matter up to a
+        constant.
     """
     found: dict[str, Any] = {}
+    forces = table["id"][table["kind"] == "force"]
     for kind in dict.fromkeys(table["kind"].tolist()):
         rows = table["kind"] == kind
         label = table["label"][rows]
@@ -121,7 +126,17 @@ def errors(table: dict[str, np.ndarray]) -> dict[str, Any]:
         for name in ("prediction", "baseline", "naive"):
             prefix = "" if name == "prediction" else f"{name}_"
             difference = table[name][rows] - label
-            entry[f"{prefix}mae"] = float(np.abs(difference).mean())
-            entry[f"{prefix}rmse"] = float(np.sqrt((difference**2).mean()))
+            entry |= _means(difference, prefix, "")
+            if kind == "property" and len(forces):
+                entry[f"{prefix}relative"] = float(difference.std())
+            if kind == "property" and (atoms := atoms_of(table["id"][rows], forces)) is not None:
+                entry |= _means(difference / atoms, prefix, PER_ATOM)
         found[kind] = entry
     return found
+
+
+def _means(difference: np.ndarray, prefix: str, suffix: str) -> dict[str, float]:
+    return {
+        f"{prefix}mae{suffix}": float(np.abs(difference).mean()),
+        f"{prefix}rmse{suffix}": float(np.sqrt((difference**2).mean())),
+    }

@@ -21,9 +21,11 @@ from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError
 from georecon.experiments.settings import FinetuneSettings, Recipe
 from georecon.files import atomic_path, sha256_file, sha256_json
+from georecon.graph import MolGraph
 from georecon.keys import Json, as_json, from_json
 from georecon.models.encoder_file import load_encoder
-from georecon.models.heads import VectorHead
+from georecon.models.encoders import noise_head
+from georecon.models.model_file import ModelCard, save_model
 from georecon.models.potential import PropertyModel
 from georecon.noise import NoiseSource
 from georecon.training.batches import Batch, Share, ShuffledBatches, in_order
@@ -38,12 +40,20 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class FinetuneModel(nn.Module):
-    """Property model, and the head for the noise of Noisy Nodes, which is dropped later."""
+    """Property model, and the head for the noise of Noisy Nodes, which is dropped later.
 
-    def __init__(self, property_model: PropertyModel, channels: int) -> None:
+    An encoder without vectors has no such head: the configuration then has no such noise.
+    """
+
+    def __init__(self, property_model: PropertyModel) -> None:
         super().__init__()
         self.property_model = property_model
-        self.noise_head = VectorHead(channels)
+        self.noise_head = noise_head(property_model.encoder.settings)
+
+    def noise_loss(self, x: Tensor, vec: Tensor | None, graph: MolGraph, epsilon: Tensor) -> Tensor:
+        """Mean squared error of the noise read off features, in units of its σ."""
+        assert self.noise_head is not None, "no head for Noisy Nodes"
+        return functional.mse_loss(self.noise_head(x, vec, graph), epsilon)
 
 
 class FinetuneTask:
@@ -86,8 +96,7 @@ class FinetuneTask:
         loss = share.of("molecules", property_loss)
         parts = {"property": loss}
         if recipe.noise_sigma:
-            noise_loss = functional.mse_loss(self.model.noise_head(x, vec, graph), epsilon)
-            parts["noise"] = share.of("atoms", noise_loss)
+            parts["noise"] = share.of("atoms", self.model.noise_loss(x, vec, graph, epsilon))
             loss = loss + recipe.noise_weight * parts["noise"]
         return {"loss": loss, **parts}
 
@@ -110,8 +119,8 @@ class FinetuneTask:
         loss = recipe.energy_weight * parts["energy"] + recipe.force_weight * parts["force"]
         if recipe.noise_sigma:
             graph, epsilon = noise.displace(batch.graph, "noisy_nodes", recipe.noise_sigma)
-            predicted = self.model.noise_head(*model.encoder(graph), graph)
-            parts["noise"] = share.of("atoms", functional.mse_loss(predicted, epsilon))
+            noise_loss = self.model.noise_loss(*model.encoder(graph), graph, epsilon)
+            parts["noise"] = share.of("atoms", noise_loss)
             loss = loss + recipe.noise_weight * parts["noise"]
         return {"loss": loss, **parts}
 
@@ -254,7 +263,8 @@ def finetune(
         store_path: labelled store.
         split_path: split with train, val and test ids.
         encoder_path: pre-trained encoder, or None to start from scratch.
-        output: folder for the files.
+        output: folder for the files; from the project's root it is how the model's header calls the
+            run.
         state: folder of unfinished runs.
         world: the processes that train together; the first one writes the files.
         say: takes one progress line.
@@ -292,7 +302,9 @@ def finetune(
     if world.first:
         tested = store.gather(store.rows(split.test))
         outputs |= unlearned(molecules, tested, label, recipe)
-        _write(output, model, outputs, folder / "curve.csv")
+        card = _card(run, output, molecules, store.manifest.units[label])
+        save_model(output / "model.safetensors", model.property_model, card)
+        _write(output, outputs, folder / "curve.csv")
     return result
 
 
@@ -315,7 +327,7 @@ def _build_model(run: FinetuneSettings, train: Molecules) -> FinetuneModel:
         raise ConfigError(f"label {run.label!r} is the same for all training molecules")
     atomref = torch.from_numpy(references)
     model = PropertyModel(sizes, recipe.head, scale=scale, shift=shift, atomref=atomref)
-    return FinetuneModel(model, sizes.channels)
+    return FinetuneModel(model)
 
 
 def unlearned(train: Molecules, test: Molecules, label: str, recipe: Recipe) -> dict[str, Tensor]:
@@ -343,12 +355,28 @@ def unlearned(train: Molecules, test: Molecules, label: str, recipe: Recipe) -> 
     return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
-def _write(output: Path, model: FinetuneModel, outputs: dict[str, Tensor], curve: Path) -> None:
-    weights = {
-        n: t.detach().cpu().contiguous() for n, t in model.property_model.state_dict().items()
-    }
-    with atomic_path(output / "model.safetensors") as temporary:
-        save_file(weights, temporary)
+def _card(run: FinetuneSettings, output: Path, train: Molecules, unit: str) -> ModelCard:
+    """What the model is, for whoever uses its file."""
+    counts = train.n_atoms()
+    return ModelCard(
+        run=output.name if output.is_absolute() else output.as_posix(),
+        dataset=run.dataset,
+        target=run.target,
+        label=run.label,
+        unit=unit,
+        method=run.method,
+        seed=run.seed,
+        head=run.recipe.head,
+        forces=run.recipe.forces,
+        encoder=run.encoder,
+        batch=run.evaluation_batch,
+        elements=tuple(int(z) for z in np.unique(train.z)),
+        fewest_atoms=int(counts.min()),
+        most_atoms=int(counts.max()),
+    )
+
+
+def _write(output: Path, outputs: dict[str, Tensor], curve: Path) -> None:
     with atomic_path(output / "outputs.safetensors") as temporary:
         save_file({name: value.contiguous() for name, value in outputs.items()}, temporary)
     with atomic_path(output / "curve.csv") as temporary:

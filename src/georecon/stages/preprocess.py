@@ -21,13 +21,14 @@ from georecon.data.cards import (
     source_files,
 )
 from georecon.data.checks import refuse_outliers
+from georecon.data.heat import Heat
 from georecon.data.manifest import Manifest
 from georecon.data.manifest import Source as StoreSource
 from georecon.data.molecules import Molecules, Rejected
 from georecon.data.raw.lock import Checked
 from georecon.data.raw.unpack import unpacked
 from georecon.data.readers.extxyz import ISOLATED_ATOM, read_extxyz
-from georecon.data.readers.md17 import read_md17
+from georecon.data.readers.md17 import Origin, read_md17
 from georecon.data.readers.qm9_official import (
     UNCHARACTERIZED,
     read_gdb9,
@@ -104,7 +105,9 @@ def _frames(job: _Job) -> Parsed:
         "forces": job.wants_forces(),
     }
     if path.suffix.lower() == ".npz":
-        yield read_md17(path, **options)
+        (role,) = job.paths
+        origin = Origin(card.theory, job.source.files[role].temperature_K)
+        yield read_md17(path, **options, origin=origin)
         return
     isolated: list[Rejected] = []
     yield read_extxyz(path, on_reject=isolated.append, **options)
@@ -165,10 +168,14 @@ def _all_files(job: _Job, files: Mapping[str, File]) -> Parsed:
     if job.source.reader in READER_ROLES:
         yield from _checked(replace(job, expected=expected))
         return
+    heat = Heat(job.card.units)
     for place, (role, path) in enumerate(job.paths.items()):
         count = files[role].expected_molecules or expected
         for item in _checked(replace(job, paths={role: path}, expected=count)):
+            if not isinstance(item, Rejected):
+                heat.look(item, files[role].temperature_K, path)
             yield _shifted(item, place * FILE_STRIDE, path)
+    heat.check()
 
 
 def _shifted(item: Molecules | Rejected, shift: int, path: Path) -> Molecules | Rejected:

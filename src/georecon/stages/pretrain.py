@@ -15,8 +15,8 @@ from georecon.data.store import Store
 from georecon.experiments.settings import PretrainSettings
 from georecon.files import atomic_path, sha256_file, sha256_json
 from georecon.keys import Json, from_json
-from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import save_encoder
+from georecon.models.encoders import build_encoder
 from georecon.noise import NoiseSource
 from georecon.training.batches import Batch, ShuffledBatches, in_order
 from georecon.training.loop import FitResult, fit
@@ -114,7 +114,7 @@ def pretrain(
         {"settings": settings, "store": store.sha256, "split": sha256_file(split_path)}
     )
     torch.manual_seed(run.seed)
-    encoder = EquivariantTransformer(run.encoder)
+    encoder = build_encoder(run.encoder)
     objective = objectives.build(run.objective, encoder, run.params)
     batches = ShuffledBatches(
         store,

@@ -22,8 +22,8 @@ from georecon.data.store import Store
 from georecon.experiments.settings import SmoothnessSettings
 from georecon.graph import MolGraph, composition_keys, pool_mean, pool_sum, scatter_sum
 from georecon.keys import Json, from_json
-from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import load_encoder
+from georecon.models.encoders import Encoder, build_encoder
 from georecon.noise import NoiseSource
 from georecon.training.batches import in_order
 
@@ -37,7 +37,7 @@ ISOMERS_AMONG = 1000
 """Test molecules among which isomers are looked for, to know how far their codes lie apart."""
 
 
-def code_maps(encoder: EquivariantTransformer) -> dict[str, Map]:
+def code_maps(encoder: Encoder) -> dict[str, Map]:
     """Maps whose smoothness is measured: molecule → code, (B, F), or node features, (N, F)."""
 
     def normalised(graph: MolGraph) -> Tensor:
@@ -151,12 +151,19 @@ def spread_within_isomers(f: Map, graphs: list[MolGraph]) -> float:
     return float((squares / (count - 1).sum()).sqrt())
 
 
+class Measured(NamedTuple):
+    """Estimates, and norms of single molecules [1/Å]; both by ``"<map>/<σ_δ>"``."""
+
+    estimates: dict[str, dict[str, float | None]]
+    norms: dict[str, list[float]]
+
+
 def measure(
-    encoder: EquivariantTransformer,
+    encoder: Encoder,
     graphs: list[MolGraph],
     settings: SmoothnessSettings,
     wide: list[MolGraph],
-) -> dict[str, dict[str, float | None]]:
+) -> Measured:
     """All estimates of one encoder.
 
     Args:
@@ -166,13 +173,14 @@ def measure(
         wide: more molecules, for the spread within isomers.
 
     Returns:
-        By ``"<map>/<σ_δ>"``: mean and max of the spectral norm, the number of molecules
+        All by ``"<map>/<σ_δ>"``: mean and max of the spectral norm, the number of molecules
         whose power iteration has not converged, mean of the difference ratio, the
         spread of the map over molecules and within isomers, and the mean spectral norm divided by
-        each; within isomers null where there are none, or for the map to all nodes.
+        each; within isomers null where there are none, or for the map to all nodes. Beside
+        these the spectral norm of each molecule.
     """
     maps = code_maps(encoder)
-    found: dict[str, dict[str, float | None]] = {}
+    found = Measured({}, {})
     for name in settings.maps:
         f = maps[name]
         width = spread(f, graphs)
@@ -189,7 +197,8 @@ def measure(
                 growths.append(found_norms.growth)
                 ratios.append(difference_ratios(f, graph, moved))
             norm = torch.cat(norms).cpu().numpy().astype(np.float64)
-            found[f"{name}/{sigma}"] = {
+            found.norms[f"{name}/{sigma}"] = [float(f"{x:.6g}") for x in norm]
+            found.estimates[f"{name}/{sigma}"] = {
                 "spectral_mean": float(norm.mean()),
                 "spectral_max": float(norm.max()),
                 "unconverged": int((torch.cat(growths) > CONVERGED).sum()),
@@ -222,7 +231,7 @@ def smoothness(
     store, split = Store.open(store_path), read_split(split_path)
     run = from_json(SmoothnessSettings, settings)
     torch.manual_seed(run.seed)
-    encoder = EquivariantTransformer(run.encoder)
+    encoder = build_encoder(run.encoder)
     if encoder_path is not None:
         load_encoder(encoder_path, encoder)
     encoder = encoder.to(device).eval().requires_grad_(False)
@@ -230,4 +239,5 @@ def smoothness(
     graphs = [batch.graph.to(device) for batch in in_order(store, ids, 32, None)]
     more = in_order(store, split.test[:ISOMERS_AMONG], 100, None)
     wide = [batch.graph.to(device) for batch in more]
-    return {"molecules": len(ids), "estimates": measure(encoder, graphs, run, wide)}
+    found = measure(encoder, graphs, run, wide)
+    return {"molecules": len(ids), "estimates": found.estimates, "norms": found.norms}

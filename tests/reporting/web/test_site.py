@@ -249,3 +249,15 @@ def test_pictures_that_are_none_are_refused(tmp_path: Path) -> None:
 def test_short_titles_tell_tables_apart() -> None:
     titles = ["QM9: errors", "Ablation: noise", "Ablation: depth", "Transfer"]
     assert content.short_titles(titles) == ["QM9", "Noise", "Depth", "Transfer"]
+
+
+def test_published_values_stand_apart_below_the_table_with_their_sources(page: Path) -> None:
+    text = page.read_text()
+    start = text.index('id="table-md17"')
+    section = text[start : text.index("</article>", start)]
+    own, _, others = section.partition("<h4>Published, not re-run</h4>")
+    assert "NequIP" not in own
+    assert "NequIP" in others
+    assert "arXiv 2101.03164v3" in others[others.index("Sources of the published values") :]
+    assert "other data than this table" in others
+    assert "NequIP" not in page_data(text)["cells"].__repr__(), "no number of ours, no chain"

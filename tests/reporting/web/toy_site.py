@@ -15,12 +15,14 @@ from georecon.files import sha256_file, write_json, write_text
 from georecon.jobs.progress import COLUMNS, PROGRESS_FILE
 from georecon.records.record import RunRecord
 from georecon.reporting.expected import load_expected
+from georecon.reporting.published_rows import published_json
 from georecon.reporting.tables import build, write_table
 from georecon.reporting.web.plan import site_plan
 from georecon.reporting.web.site import write_site
 from tests import toy_results as toy
 
 EXPECTED = load_expected(toy.ROOT / "reports" / "expected")
+PUBLISHED = toy.ROOT / "reports" / "published"
 HOSTILE = "</script><script>window.broken = 1</script>"
 HOSTILE_LABEL = '"><img src=x onerror="window.broken=2">{{ 7*7 }}'
 HOSTILE_SET = "<svg/onload=window.broken=3> QM9 & co"
@@ -82,7 +84,12 @@ def write_runs(found: Experiments) -> None:
     seeds = found.config.finetune.seeds
     data = {
         (part, seed): write_data(found, part, target, seed)
-        for part, target in (("property", "homo"), ("force", "ethanol"))
+        for part, target in (
+            ("property", "homo"),
+            ("force", "ethanol"),
+            ("large_force", "Ac-Ala3-NHMe"),
+            ("out_of_distribution", "3bpa"),
+        )
         for seed in seeds
     }
     training = {"steps": 8, "best_step": 8, "best_score": 0.5}
@@ -106,9 +113,15 @@ def write_runs(found: Experiments) -> None:
         _, _, stage, *rest = Path(folder).parts
         method, seed = rest[-2], int(rest[-1].removeprefix("seed"))
         encoder = {"encoder": f"{found.runs.pretrain_folder(method, seed)}/encoder.safetensors"}
-        inputs = {**data[rest[0] if stage == "finetune" else "property", seed],
+        part = rest[0] if stage in ("finetune", "nve") else "property"
+        inputs = {**data[part, seed],
                   **(encoder if found.methods.is_pretrained(method) else {})}  # fmt: skip
-        if stage == "smoothness":
+        if stage == "nve":
+            tuned = folder.replace("/nve/", "/finetune/")
+            inputs = {**data[part, seed], "model": f"{tuned}/model.safetensors"}
+            outputs = {"metrics": f"{folder}/metrics.json", "curve": f"{folder}/curve.csv"}
+            record(stage, f"{folder}/run.json", inputs, outputs)
+        elif stage == "smoothness":
             outputs = {"metrics": f"{folder}/metrics.json"}
             record(stage, f"{folder}/run.json", inputs, outputs)
         elif stage == "finetune":
@@ -129,7 +142,8 @@ def write_tree(root: Path) -> Experiments:
         write_runs(found)
         for name in found.config.tables:
             stem = Path(found.runs.folder(paths.TABLE, table=name))
-            write_table(build(found.tables.spec(name), []), stem)
+            published = published_json(found, PUBLISHED, name)
+            write_table(build(found.tables.spec(name), [], published=published), stem)
         picture = Path("results/tiny/figures/errors_by_method.png")
         picture.parent.mkdir()
         picture.write_bytes(png(600, 300))
@@ -144,7 +158,7 @@ def write_page(root: Path, found: Experiments, *, live: bool = False) -> Path:
     before = Path.cwd()
     os.chdir(root)
     try:
-        plan = site_plan(found, ["errors_by_method", "not_made"])
+        plan = site_plan(found, ["errors_by_method", "not_made"], PUBLISHED)
         write_site(plan, EXPECTED, page, root=Path(), live=live)
     finally:
         os.chdir(before)

@@ -50,6 +50,7 @@ from georecon.data.raw.transfer import (
     WrongFileError,
 )
 from georecon.errors import DataError, FetchError
+from georecon.paths import ENCODER_FILES
 
 _PATIENCE = Patience()
 _log = logging.getLogger(__name__)
@@ -176,7 +177,16 @@ class _Job:
         return (
             f"could not fetch {self.wanted.key} ({self.wanted.words()}).\ntried:{tried}"
             f"\nTo supply it by hand: put it at {self.dest.absolute()}, or put it in a folder and "
-            "set `mirror:` to that folder."
+            f"set `mirror:` to that folder.{self._without_it()}"
+        )
+
+    def _without_it(self) -> str:
+        """An encoder can be done without."""
+        if self.dest.parent.name != ENCODER_FILES:
+            return ""
+        return (
+            "\nWithout it: `missing: <why>` in the method's encoder_file leaves its cells empty, "
+            "`<method>: null` leaves the row out."
         )
 
     def is_there(self) -> bool:

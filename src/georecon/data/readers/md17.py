@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,13 @@ _LAYOUTS: tuple[dict[str, str], ...] = (
 _CELLS = ("lattice", "cell", "unit_cell", "box")
 _UNIT_OF = {"r_unit": "pos", "e_unit": "energy"}
 """Arrays in which sGDML's files may name their units."""
+LEVELS = (
+    *("GFN2-xTB", "PBE+vdW-TS", "PBE/def2-SVP", "PBE+MBD", "wB97X/6-31G(d)"),
+    *("CCSD(T)", "Psi4: CCSD(T), cc-pVTZ"),
+)
+"""Levels of theory whose names are known: a file of one is refused as a file of another."""
+_RELABELLED = ("old_energies", "PBE/def2-SVP")
+"""An array that rMD17's files alone have, and their level of theory."""
 FORCE_UNITS = {"energy": "kcal/mol", "forces": "kcal/mol/Å", "pos": "Å"}
 
 
@@ -56,6 +63,13 @@ def _opened(file: str | Path) -> Iterator[np.lib.npyio.NpzFile]:
         raise DataError(file, None, f"not a usable .npz archive ({error})") from error
     except (zipfile.BadZipFile, zlib.error) as error:
         raise DataError(file, None, f"damaged or truncated .npz archive ({error})") from error
+
+
+class Origin(NamedTuple):
+    """Level of theory of a set, and temperature of a file's dynamics [K]; empty where unknown."""
+
+    theory: str = ""
+    kelvin: float | None = None
 
 
 def npz_names(file: str | Path) -> list[str]:
@@ -95,6 +109,7 @@ def read_md17(
     keys: Mapping[str, str] | None = None,
     labels: Sequence[str] = ("energy",),
     forces: bool = True,
+    origin: Origin | None = None,
 ) -> Molecules:
     """Read every frame of an MD17-like archive.
 
@@ -108,6 +123,7 @@ def read_md17(
             are not those of the two known layouts. Arrays that are not asked for are not read.
         labels: labels to read; none for geometries alone.
         forces: whether to read forces.
+        origin: what the card says of it; a file that says otherwise is refused.
 
     Returns:
         Frames with the labels and, if asked for, forces; all share the same atoms.
@@ -126,6 +142,7 @@ def read_md17(
     _check_arrays(data, layout, labels, forces, file)
     _refuse_periodic(file, names)
     _check_units(file, names, raw)
+    _check_origin(file, names, origin or Origin(), keys)
     z, pos = data[layout["z"]], data[layout["pos"]]
     frames, atoms = len(pos), z.size
     values = {name: data[layout[name]].reshape(-1) for name in labels}
@@ -238,6 +255,29 @@ def _check_units(file: Path, names: Sequence[str], raw: Mapping[str, str]) -> No
         if said != raw[quantity]:
             reason = f"{name} says {said}, the card {raw[quantity]}: sources.…raw_units.{quantity}"
             raise DataError(file, None, reason)
+
+
+def _check_origin(
+    file: Path,
+    names: Sequence[str],
+    origin: Origin,
+    keys: Mapping[str, str] | None,
+) -> None:
+    """Refuse a file that names another level of theory or temperature than the card does."""
+    theory, kelvin = origin
+    said = _RELABELLED[1] if _RELABELLED[0] in names and not keys else ""
+    if "theory" in names:
+        with suppress(DataError, IndexError, UnicodeDecodeError):
+            value = load_npz(file, ["theory"])["theory"].reshape(-1)[0]
+            said = value.decode() if isinstance(value, bytes) else str(value)
+    if theory and said in LEVELS and said != theory:
+        reason = f"its level of theory is {said}, the card's {theory}: never mix the two"
+        raise DataError(file, None, reason)
+    stated = _some(file, names, ("temperature_k",))
+    for name, array in stated.items():
+        if kelvin is not None and array.size and not np.allclose(array, kelvin):
+            reason = f"{name} is {array.reshape(-1)[0]:g} K, the card's {kelvin:g} K"
+            raise DataError(file, None, f"{reason}: is it the file of another temperature?")
 
 
 def _some(file: Path, names: Sequence[str], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:

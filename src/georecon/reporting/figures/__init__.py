@@ -1,1 +1,1 @@
-"""Figures: what each is drawn from, style, drawing."""
+"""Figures: what each is drawn from, and what the notebooks that draw them share."""

@@ -23,15 +23,18 @@ STATIONS = {
     "Errors on the test molecules": ("metrics",),
     "Prediction of every test molecule": ("predictions",),
     "Fine-tuned model": ("outputs", "model"),
-    "Run behind the number": ("run finetune", "run smoothness"),
+    "Run behind the number": ("run finetune", "run smoothness", "run nve"),
     "Pre-trained encoder": ("encoder",),
-    "Pre-training run": ("run pretrain",),
+    "Pre-training run": ("run pretrain", "run import_encoder"),
     "Split": ("split", "leak"),
     "Store of molecules": ("store",),
     "Raw files": ("raw",),
 }
 """Kinds of links at each station, from the number to the raw file."""
-STAGES = ("finetune", "smoothness", "pretrain", "evaluate", "leak", "split", "preprocess", "fetch")
+STAGES = (
+    *("nve", "finetune", "smoothness", "pretrain", "import_encoder", "evaluate", "leak", "split"),
+    *("preprocess", "xtb", "fetch"),
+)
 CURVE_POINTS = 40
 OTHER = "Further files and jobs of this chain"
 

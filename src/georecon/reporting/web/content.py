@@ -21,6 +21,8 @@ from georecon.reporting.layout import (
     Shown,
     empty_reasons,
     layout,
+    published_block,
+    published_sentences,
     reading_sentences,
     shown_cells,
 )
@@ -94,14 +96,14 @@ class TableLine(NamedTuple):
 
 
 class DifferenceLine(NamedTuple):
-    """A row of differences: label and texts."""
+    """A row of differences, or of published values: label and texts."""
 
     label: str
     cells: list[Shown]
 
 
 class Differences(NamedTuple):
-    """Differences of all rows to one of them."""
+    """Differences of all rows to one of them, or others' values."""
 
     title: str
     columns: list[Heading]
@@ -128,7 +130,8 @@ class FileLink(NamedTuple):
 class TableView:
     """A table as the template draws it; ``short`` is its title for the list of sections.
 
-    ``reading`` says how its numbers and marks are to be read.
+    ``reading`` says how its numbers and marks are to be read; ``published`` are others' values,
+    ``sources`` says where they are from.
     """
 
     name: str
@@ -137,6 +140,8 @@ class TableView:
     caption: str
     columns: list[Heading]
     rows: list[TableLine]
+    published: Differences | None
+    sources: list[str]
     differences: list[Differences]
     reading: list[str]
     reasons: list[str]
@@ -258,6 +263,8 @@ def table_view(
         caption=table["caption"],
         columns=across,
         rows=[TableLine(*head, own) for head, own in zip(down, grid, strict=True)],
+        published=_differences(block) if (block := published_block(table)) else None,
+        sources=published_sentences(table),
         differences=[_differences(block) for block in layout(table).differences],
         reading=reading_sentences(table),
         reasons=empty_reasons(table),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from georecon import paths
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.references import PRETRAIN
 from georecon.keys import Json
+from georecon.reporting.published_rows import published_json
 
 
 class MoleculeSet(NamedTuple):
@@ -36,7 +38,7 @@ class SitePlan(NamedTuple):
         edition: its name.
         seeds: of fine-tuning.
         sets: molecule sets.
-        tables: specifications, as JSON.
+        tables: specifications as JSON, each with others' values.
         figures: names.
     """
 
@@ -47,19 +49,26 @@ class SitePlan(NamedTuple):
     figures: tuple[str, ...]
 
 
-def site_plan(experiments: Experiments, figures: Iterable[str]) -> SitePlan:
+def site_plan(experiments: Experiments, figures: Iterable[str], published: Path) -> SitePlan:
     """What an edition is to have: its tables' specifications, molecule sets and figures.
 
     Args:
         experiments: of the resolved configuration.
         figures: names of the figures.
+        published: folder of others' values, ``reports/published``.
     """
     config = experiments.config
     return SitePlan(
         edition=experiments.edition,
         seeds=config.finetune.seeds,
         sets=tuple(_set(experiments, role) for role in config.sets),
-        tables=tuple(experiments.tables.spec(name).as_json() for name in config.tables),
+        tables=tuple(
+            {
+                **experiments.tables.spec(name).as_json(),
+                "published": published_json(experiments, published, name),
+            }
+            for name in config.tables
+        ),
         figures=tuple(figures),
     )
 
@@ -71,7 +80,7 @@ def _set(experiments: Experiments, role: str) -> MoleculeSet:
     stores = [paths.STORE.format(dataset=dataset)]
     if role != PRETRAIN:
         stores = [
-            experiments.data.store(dataset, name) for name in experiments.data.targets(dataset)
+            experiments.data.store(dataset, name) for name in experiments.data.tested(dataset)
         ]
     return MoleculeSet(
         role=entry.words(role),

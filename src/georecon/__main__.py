@@ -1,0 +1,41 @@
+"""``georecon COMMAND``: all commands of the package by one name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "launch": (
+        "georecon.jobs.launch",
+        "tables and figures: Snakemake with this project's settings",
+    ),
+    "doctor": ("georecon.jobs.launch", "can it run here? says what would fail"),
+    "plan": ("georecon.jobs.launch", "trainings left, their hours, downloads"),
+    "predict": ("georecon.library.command", "predictions of a fine-tuned model for a file"),
+    "watch": ("georecon.jobs.watch", "what trains now"),
+    "diff": ("georecon.audit.diff", "two results compared: cells that differ, and why"),
+    "verify": ("georecon.audit.verify_bundle", "check a bundle against itself"),
+}
+"""Command → module whose ``main`` it runs, and what it is for."""
+_TARGETS = ("doctor", "plan")  # of the workflow
+
+
+def main() -> int:
+    """Run the command that the first argument names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in COMMANDS:
+        if name not in ("", "-h", "--help"):
+            print(f"georecon: {name!r} is no command", file=sys.stderr)
+        print("usage: georecon COMMAND …, in the project's folder but for predict and verify\n")
+        for command, (_, purpose) in COMMANDS.items():
+            print(f"  {command:8} {purpose}")
+        return 0 if name in ("-h", "--help") else 2
+    rest = sys.argv[2:]
+    sys.argv = [f"georecon {name}", *([name] if name in _TARGETS else []), *rest]
+    code: int = importlib.import_module(COMMANDS[name][0]).main()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""Energies per atom: their metrics' names, and how many atoms a molecule has by its predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+PER_ATOM = "_per_atom"
+"""End of the name of a metric of energies that are divided by the number of atoms first."""
+
+
+def atoms_of(ids: NDArray[np.int64], forces: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Number of atoms of molecules, by their force components: three an atom.
+
+    Args:
+        ids: of the molecules, (M,).
+        forces: id of each force component, (3N,).
+
+    Returns:
+        Atoms of each molecule, (M,); None where one has no forces.
+    """
+    known, components = np.unique(forces, return_counts=True)
+    if not len(known) or not np.isin(ids, known).all():
+        return None
+    return np.asarray(components[np.searchsorted(known, ids)] / 3.0)
