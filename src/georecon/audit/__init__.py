@@ -96,15 +96,7 @@ def audit(
     known = KnownHashes(None if depth.full or bundle else folder / KNOWN)
     hashed = hash_files(root, claims_by_path(context), known, say)
     found, wanted = Recomputed(), wanted_records(context)
-    checks = _checks(context, hashed, found, wanted)
-    if depth.name != RECORDS:
-        from georecon.audit.weights import check_weights  # here: it imports torch
-
-        checks.append(check_weights(context, depth, say))
-    if depth.name == RERUN:
-        from georecon.audit.again import check_again
-
-        checks.append(check_again(context, depth))
+    checks = [*_checks(context, hashed, found, wanted), *_deeper(context, depth, say)]
     findings = [finding for check in checks for finding in _guarded(check)]
     findings = _placed(context, findings, wanted)
     missing = [name for name in experiments.config.tables if name not in graph.tables]
@@ -131,6 +123,18 @@ def audit(
         code=git_state(),
         versions=versions(),
     )
+
+
+def _deeper(context: Context, depth: Depth, say: Say | None) -> Iterator[Iterable[Finding]]:
+    """Checks of the other depths."""
+    if depth.name != RECORDS:
+        from georecon.audit.weights import check_weights  # here: it imports torch
+
+        yield check_weights(context, depth, say)
+    if depth.name == RERUN:
+        from georecon.audit.again import check_again
+
+        yield check_again(context, depth)
 
 
 def _checks(
