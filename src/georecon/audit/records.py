@@ -105,7 +105,9 @@ _READ = {
 }
 _WROTE = {
     "fetch": {"raw"},
-    "xmd17": {"raw", "provenance"},
+    "xtb": {"raw", "provenance"},
+    "nve": {"metrics", "curve"},
+    "import_encoder": {"encoder"},
     "preprocess": {"store"},
     "split": {"split", "sidecar"},
     "leak": {"leak"},
