@@ -69,6 +69,8 @@ def check_weights(
     # trajectories of another machine part from these within a picosecond: only alike ones compare
     dynamics = [record for record in chosen.of("nve") if alike(record)]
     yield from _each(context, "dynamics", dynamics, _check_dynamics, device, say)
+    if chosen.of("nve"):
+        context.cannot("dynamics (nve): not computed again at this depth")
     starts = [*chosen.of("finetune"), *chosen.of("pretrain")]
     if depth.sample is None:
         starts = [
