@@ -14,6 +14,7 @@ from georecon.data.cards import Target
 from georecon.data.per_atom import PER_ATOM
 from georecon.errors import ConfigError
 from georecon.experiments.captions import conditions
+from georecon.experiments.columns import measured_columns
 from georecon.experiments.data import Data
 from georecon.experiments.methods import Methods
 from georecon.experiments.runs import Runs
@@ -124,20 +125,8 @@ class Tables:
                         spec, in_rows=in_rows, of_several=len(same) > 1
                     )
                 ]
-            elif spec.source == "smoothness":
-                found += self._smoothness_columns(spec)
-            elif spec.source == "nve":
-                found.append(self._nve_column(spec))
             else:
-                found.append(
-                    Column(
-                        key=spec.metric,
-                        label=spec.label,
-                        unit=spec.unit,
-                        source=spec.source,
-                        metric=spec.metric,
-                    )
-                )
+                found += measured_columns(self.config, spec)
         return found
 
     def _target_columns(
@@ -187,42 +176,6 @@ class Tables:
                     )
                 )
         return found
-
-    def _smoothness_columns(self, spec: TableColumn) -> list[Column]:
-        """One column for each map (``map: all``) and displacement; labels say what varies."""
-        settings = self.config.smoothness
-        maps = settings.maps if spec.map == "all" else (spec.map,)
-        sizes = settings.displacements
-        return [
-            Column(
-                key=f"{spec.metric}{'' if spec.ratio_to is None else '_ratio'}"
-                f"{'' if name == 'mean' else '_' + name}_{size}",
-                label=spec.label
-                + ("" if len(maps) == 1 else f", {name.replace('_', ' ')}")
-                + ("" if len(sizes) == 1 else f" at {size} Å"),
-                unit=spec.unit,
-                source=spec.source,
-                metric=spec.metric,
-                map=name,
-                displacement=size,
-                ratio_to=spec.ratio_to,
-                title=spec.label,
-            )
-            for name in maps
-            for size in sizes
-        ]
-
-    def _nve_column(self, spec: TableColumn) -> Column:
-        section = self.config.nve
-        return Column(
-            key=spec.metric,
-            label=spec.label,
-            unit=spec.unit,
-            source=spec.source,
-            metric=spec.metric,
-            part=section.set if section else "",
-            target=section.target if section else "",
-        )
 
     def missing(self, table: str, column: Column) -> str | None:
         """Why a column has no data in this edition, or None."""

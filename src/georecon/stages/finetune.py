@@ -263,8 +263,7 @@ def finetune(
         store_path: labelled store.
         split_path: split with train, val and test ids.
         encoder_path: pre-trained encoder, or None to start from scratch.
-        output: folder for the files; from the project's root it is how the model's header calls the
-            run.
+        output: folder for the files; from the project's root, as the model's header calls the run.
         state: folder of unfinished runs.
         world: the processes that train together; the first one writes the files.
         say: takes one progress line.
@@ -273,11 +272,11 @@ def finetune(
     run = _with_isolated_atoms(from_json(FinetuneSettings, settings), store)
     recipe, train, label = run.recipe, run.train, run.label
     check_precision(train.precision, world.device)
-    encoder_sha = None if encoder_path is None else sha256_file(encoder_path)
-    data = {"store": store.sha256, "split": sha256_file(split_path), "encoder": encoder_sha}
+    files = {"split": split_path, "encoder": encoder_path}
+    data = {name: None if path is None else sha256_file(path) for name, path in files.items()}
     if recipe.isolated_atoms:
         data["isolated_atoms"] = sha256_json(as_json(recipe.atomref))
-    digest = sha256_json({"settings": settings, **data})
+    digest = sha256_json({"settings": settings, "store": store.sha256, **data})
     torch.manual_seed(run.seed)
     molecules = store.gather(store.rows(split.train))
     model = _build_model(run, molecules)
@@ -295,13 +294,12 @@ def finetune(
     )
     validation = in_order(store, split.val, run.evaluation_batch, label, most)
     task = FinetuneTask(model, recipe, batches, validation, seed=run.seed)
-    folder, name = state / digest[:24], run.name
-    result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
+    folder = state / digest[:24]
+    result = fit(task, train, folder=folder, digest=digest, name=run.name, say=say, world=world)
     test = in_order(store, split.test, run.evaluation_batch, label, most)
     outputs = predict(model.property_model, test, recipe, world)
     if world.first:
-        tested = store.gather(store.rows(split.test))
-        outputs |= unlearned(molecules, tested, label, recipe)
+        outputs |= unlearned(molecules, store.gather(store.rows(split.test)), label, recipe)
         card = _card(run, output, molecules, store.manifest.units[label])
         save_model(output / "model.safetensors", model.property_model, card)
         _write(output, outputs, folder / "curve.csv")
