@@ -283,17 +283,12 @@ def finetune(
     if encoder_path is not None:
         load_encoder(encoder_path, model.property_model.encoder)
     most = train.part_atoms
+    size, seed = train.batch_size, run.seed
     batches = ShuffledBatches(
-        store,
-        split.train,
-        batch_size=train.batch_size,
-        seed=run.seed,
-        label=label,
-        world=world,
-        part_atoms=most,
+        store, split.train, batch_size=size, seed=seed, label=label, world=world, part_atoms=most
     )
     validation = in_order(store, split.val, run.evaluation_batch, label, most)
-    task = FinetuneTask(model, recipe, batches, validation, seed=run.seed)
+    task = FinetuneTask(model, recipe, batches, validation, seed=seed)
     folder = state / digest[:24]
     result = fit(task, train, folder=folder, digest=digest, name=run.name, say=say, world=world)
     test = in_order(store, split.test, run.evaluation_batch, label, most)
