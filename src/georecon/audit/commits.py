@@ -24,6 +24,8 @@ from georecon.records.read import Record
 
 _LOCK = "envs/lock.txt"
 _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([\w.!-]+)", re.MULTILINE)
+_WITH_ENCODER = ("finetune", "smoothness", "nve")
+"""Stages whose code is also that of a second kind of encoder, as `encoder_modules` says."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -35,6 +37,11 @@ def digest_modules(record: Record) -> tuple[str, ...] | None:
         return (f"georecon.objectives.{objective}",) if named else None
     if record.stage == "figure":  # its notebook draws; as the rule says
         return ("georecon.reporting.figures.shared",)
+    encoder = record.settings.get("encoder")
+    if record.stage in _WITH_ENCODER and isinstance(encoder, dict) and "kind" in encoder:
+        kind = encoder["kind"]
+        named = isinstance(kind, str) and kind.isidentifier()
+        return (f"georecon.models.{kind}",) if named else None
     return ()
 
 
