@@ -114,7 +114,7 @@ def test_a_cell_that_is_none_is_refused_before_any_job(bare: Project) -> None:
         ("qm8/coord/homo", "no table 'qm8'; allowed: qm9"),
         ("qm9/coord/homos", "no column 'homos'; allowed: homo, alpha"),
         ("md22/scratch/DHA", "no row 'scratch'; allowed: energy_baseline"),
-        ("md22/energy_scratch/DHA", "is empty: MD22 comes with the paper edition"),
+        ("md22/energy_scratch/DHA", "is empty: computed in the evidence edition"),
     ],
 )
 def test_a_refused_cell_is_told_what_there_is(cell: str, words: str) -> None:

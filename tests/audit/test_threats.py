@@ -146,7 +146,8 @@ def test_a_later_commit_of_pages_changes_nothing(folder: Path) -> None:
     assert commits._git(folder, "add", "README.md") is not None
     assert commits._git(folder, *words) is not None
     assert commits._git(folder, "rev-parse", "HEAD") != before
-    assert (run_audit(folder).status, run_audit(folder).findings) == ("intact", [])
+    result = run_audit(folder)
+    assert (result.status, result.findings) == ("intact", []), kinds(result)
 
 
 @pytest.mark.parametrize("kernel", ["native", "reference"])

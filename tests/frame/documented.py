@@ -88,7 +88,11 @@ def all_commands() -> dict[str, list[str]]:
 def own_data() -> str:
     """The complete example of config/README.md for a set of one's own."""
     text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
-    (found,) = (b.text for b in blocks(text) if b.language == "yaml" and "mine:" in b.text)
+    (found,) = (
+        b.text
+        for b in blocks(text)
+        if b.language == "yaml" and "mine:" in b.text and "sources:" in b.text
+    )
     return found
 
 

@@ -78,7 +78,8 @@ def place(tmp_path: Path) -> Path:
 def test_these_are_all_rules_with_a_script(place: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         mock_snakemake("none", folder=place)
-    assert set(str(caught.value).partition("there are: ")[2].split(", ")) == set(JOBS)
+    rules = set(str(caught.value).partition("there are: ")[2].split(", "))
+    assert rules == {*JOBS, "import_encoder"}  # no method of the tiny edition has such a file
 
 
 @pytest.mark.parametrize("rule", JOBS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from georecon import paths, units
 from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.data.manifest import Manifest
 from georecon.data.raw.xtb import Surface
+from georecon.keys import Json
 from georecon.records.read import Record
 from georecon.stages.preprocess import preprocess
 
@@ -71,16 +74,12 @@ def _check_store(context: Context, record: Record) -> str | None:
     if missing:
         raise FileNotFoundError(errno.ENOENT, "not there", str(root / missing[0]))
     (raw_folder,) = raw
+    stored, target = Manifest.read(folder), record.settings.get("target")
+    card = _in_order(record.settings["card"], target, stored.source.roles)
     audits = root / context.experiments.runs.folder(paths.AUDIT)  # on the disk of the results
     audits.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="again-", dir=audits) as place:
-        again = preprocess(
-            record.settings["card"],
-            root / raw_folder,
-            Path(place) / "store",
-            record.settings.get("target"),
-        )
-        stored = Manifest.read(folder)
+        again = preprocess(card, root / raw_folder, Path(place) / "store", target)
         if again.as_json() != stored.as_json():
             names = [
                 name
@@ -93,6 +92,21 @@ def _check_store(context: Context, record: Record) -> str | None:
             for name in again.files:
                 shutil.move(Path(place) / "store" / name, folder / name)
     return None
+
+
+def _in_order(card: Any, target: Any, roles: tuple[str, ...]) -> Json:
+    """A recorded card with a target's test parts in the order of the store's files.
+
+    Ids follow that order, and a record has the keys of every mapping in alphabetical order.
+    """
+    place = {role: k for k, role in enumerate(roles)}
+    found: Json = copy.deepcopy(card)
+    for source in found["sources"].values():
+        parts = source.get("parts", {}).get(target)
+        if parts is not None:
+            ordered = sorted(parts["test"].items(), key=lambda pair: place.get(pair[1], len(place)))
+            parts["test"] = dict(ordered)
+    return found
 
 
 def _check_computed(context: Context) -> Iterator[Finding]:
