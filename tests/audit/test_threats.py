@@ -107,8 +107,8 @@ def folder(sound: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def kinds(result: Audit) -> list[tuple[str, str]]:
-    return [(finding.kind, finding.path) for finding in result.findings]
+def kinds(result: Audit) -> list[tuple[str, str, str]]:
+    return [(finding.kind, finding.path, finding.text) for finding in result.findings]
 
 
 def expect(result: Audit, words: str, path: str | None) -> Finding | None:
@@ -141,9 +141,9 @@ def test_a_later_commit_of_pages_changes_nothing(folder: Path) -> None:
     (folder / ".git").unlink()
     shutil.copytree(git, folder / ".git")
     before = commits._git(folder, "rev-parse", "HEAD")
-    (folder / "README.md").write_text("A page.\n")
-    words = ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "A page", "README.md")
-    assert commits._git(folder, "add", "README.md") is not None
+    (folder / "NOTES.md").write_text("A page.\n")
+    words = ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "A page", "NOTES.md")
+    assert commits._git(folder, "add", "NOTES.md") is not None
     assert commits._git(folder, *words) is not None
     assert commits._git(folder, "rev-parse", "HEAD") != before
     result = run_audit(folder)

@@ -101,7 +101,8 @@ def _in_order(card: Any, target: Any, roles: tuple[str, ...]) -> Json:
     """
     place = {role: k for k, role in enumerate(roles)}
     found: Json = copy.deepcopy(card)
-    for source in found["sources"].values():
+    sources: Any = found["sources"]
+    for source in sources.values():
         parts = source.get("parts", {}).get(target)
         if parts is not None:
             ordered = sorted(parts["test"].items(), key=lambda pair: place.get(pair[1], len(place)))
