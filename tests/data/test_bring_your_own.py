@@ -47,7 +47,7 @@ def store_of(
         fetch(
             found.data.card_file("mine", name), folder / "raw" / name, mirror=mirror, offline=True
         )
-    preprocess(found.data.reading_card("mine"), folder / "raw", folder / "store", target)
+    preprocess(found.data.reading_card("mine", target), folder / "raw", folder / "store", target)
     return Store.open(folder / "store", verify=True)
 
 
@@ -188,7 +188,9 @@ def test_qm9_layouts(reader: str, mirror: Path, tmp_path: Path) -> None:
     found = Experiments(config)
     for name in found.data.raw_names("qm9", None):
         fetch(found.data.card_file("qm9", name), tmp_path / "raw" / name, offline=True)
-    manifest = preprocess(found.data.reading_card("qm9"), tmp_path / "raw", tmp_path / "store")
+    manifest = preprocess(
+        found.data.reading_card("qm9", None), tmp_path / "raw", tmp_path / "store"
+    )
     assert (manifest.counts.molecules, manifest.counts.rejected) == (12_000, 0)
     store = Store.open(tmp_path / "store")
     methane = int(np.flatnonzero(store.ids == 1)[0])

@@ -12,7 +12,7 @@ from georecon import paths
 from tests.projects import ROOT
 
 FILES = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
-MEASURED = {"pretrain", "finetune", "evaluate", "smoothness", "figure"}
+MEASURED = {"pretrain", "finetune", "evaluate", "smoothness", "nve", "figure"}
 DISK = re.compile(r"\bos\.|\.exists\(|\.is_file\(|\.is_dir\(|\bglob\b|\bopen\(")
 
 

@@ -319,7 +319,7 @@ def test_all_of_it_by_keyboard(browser: Browser, page: Path) -> None:
     browser.keys(KEYS["enter"])
     assert browser.run("return document.activeElement.id") == "main"
     visible = "return getComputedStyle(document.activeElement).outlineStyle"
-    for _ in range(30):
+    for _ in range(60):
         browser.keys(KEYS["tab"])
         assert browser.run(visible) == "solid"
         if browser.run(FOCUSED) == "#/cell/qm9/georecon/homo":
