@@ -78,7 +78,7 @@ def as_scalar(outputs: Outputs) -> Tensor:
     return outputs.invariant.square().sum() + outputs.vectors.square().sum()
 
 
-def train(model: Model, steps: int) -> None:
+def train(model: nn.Module, steps: int) -> None:
     """Optimiser steps towards outputs of size one."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     graph = random_batch(99, next(model.parameters()).dtype)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from georecon.audit.depth import Depth
+from georecon.audit.depth import PACKAGES, Depth
 from georecon.audit.findings import Context, Finding
 from georecon.audit.rerun import result_file
 from georecon.errors import DataError
@@ -26,8 +26,6 @@ from georecon.records.untrusted import read_strict_json
 from georecon.reporting.comparison import read_predictions, single_errors, tested
 from georecon.reporting.significance import Errors, Interval, over_seeds, paired
 from georecon.reporting.tables import lookup
-
-_TRAINED = ("device", "name", "threads", "kernel", "instruction_set")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,9 +102,8 @@ def _alike(root: Path, old: CellSpec, new: CellSpec) -> bool:
     """Whether trainings of both were made on the same kind of machine with the same packages."""
     for pair in zip(old.all_files(), new.all_files(), strict=True):
         first, second = (_record(root, file) for file in pair)
-        machines = [[getattr(r.compute, name) for name in _TRAINED] for r in (first, second)]
-        packages = [[r.versions.get(name) for name in ("torch", "numpy")] for r in (first, second)]
-        if machines[0] != machines[1] or packages[0] != packages[1]:
+        packages = ((first.versions.get(name), second.versions.get(name)) for name in PACKAGES)
+        if first.compute != second.compute or any(one != other for one, other in packages):
             return False
     return True
 

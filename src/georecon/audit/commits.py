@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from georecon.audit.findings import CODE, Context, Finding
+from georecon.experiments.settings import ET, modules_of_kind
 from georecon.files import sha256_file
 from georecon.records.code import closure, code_digest, has_code, meaning_digest
 from georecon.records.read import Record
@@ -25,7 +26,7 @@ from georecon.records.read import Record
 _LOCK = "envs/lock.txt"
 _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([\w.!-]+)", re.MULTILINE)
 _WITH_ENCODER = ("finetune", "smoothness", "nve")
-"""Stages whose code is also that of a second kind of encoder, as `encoder_modules` says."""
+"""Stages whose code is also that of their kind of encoder (``georecon.experiments.runs``)."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -38,10 +39,9 @@ def digest_modules(record: Record) -> tuple[str, ...] | None:
     if record.stage == "figure":  # its notebook draws; as the rule says
         return ("georecon.reporting.figures.shared",)
     encoder = record.settings.get("encoder")
-    if record.stage in _WITH_ENCODER and isinstance(encoder, dict) and "kind" in encoder:
-        kind = encoder["kind"]
-        named = isinstance(kind, str) and kind.isidentifier()
-        return (f"georecon.models.{kind}",) if named else None
+    if record.stage in _WITH_ENCODER and isinstance(encoder, dict):
+        kind = encoder.get("kind", ET)
+        return modules_of_kind(kind) if isinstance(kind, str) and kind.isidentifier() else None
     return ()
 
 

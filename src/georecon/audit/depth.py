@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from georecon.experiments.sections import Config
 
 RECORDS, WEIGHTS, RERUN = "records", "weights", "rerun"
+PACKAGES = ("torch", "numpy")
+"""Packages that bits depend on: only runs of the same versions are compared to the bit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

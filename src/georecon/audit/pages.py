@@ -45,7 +45,7 @@ def check_pages(context: Context) -> Iterator[Finding]:
 def _check_summary(context: Context, record: Record) -> Iterator[Finding]:
     e, graph = context.experiments, context.graph
     read = {claim.path for claim in record.inputs.values()}
-    runs = [graph.records[path] for path in _run_records(context) if path in graph.records]
+    runs = [graph.records[path] for path in e.tables.run_records() if path in graph.records]
     tables = [graph.tables[name] for name in e.tables.names() if name in graph.tables]
     if len(tables) < len(e.tables.names()):
         return  # said by the check of files
@@ -58,13 +58,6 @@ def _check_summary(context: Context, record: Record) -> Iterator[Finding]:
         folder=context.root / e.runs.folder(paths.REPORT),
     )
     yield from _compare(context, texts, e.runs.folder(paths.REPORT))
-
-
-def _run_records(context: Context) -> list[str]:
-    """Records of all runs that the tables are made of, in their order."""
-    e = context.experiments
-    files = [file for name in e.tables.names() for file in e.tables.files(name)]
-    return list(dict.fromkeys(f"{file.rsplit('/', 1)[0]}/run.json" for file in files))
 
 
 def _compare(context: Context, texts: Mapping[str, str], folder: str) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from georecon import paths
 from georecon.audit.findings import STUMBLES, Context, Finding
-from georecon.data.split import Split, read_split
+from georecon.data.split import Split, count_leaks, read_split
 from georecon.data.store import Store
-from georecon.data.structure_key import KEY_RULE, structure_keys
+from georecon.data.structure_key import structure_keys
 from georecon.errors import ConfigError, GeoreconError
 from georecon.experiments.settings import SplitPlan
 from georecon.records.untrusted import read_strict_json
@@ -160,7 +160,8 @@ def _check_leaks(context: Context, splits: dict[str, Split]) -> Iterator[Finding
                 "pretrain_molecules": len(seen),
             }
             if not context.bundle:
-                wanted = _count(
+                counted = count_leaks(
+                    str(content.get("dataset")),
                     _keys(context.root, inputs["store"].path, test, known, inputs["split"].path),
                     _keys(
                         context.root,
@@ -170,6 +171,7 @@ def _check_leaks(context: Context, splits: dict[str, Split]) -> Iterator[Finding
                         inputs["pretrain_split"].path,
                     ),
                 )
+                wanted = asdict(counted)  # its dataset is what the report says
         except (GeoreconError, KeyError, OSError):
             continue  # said by the checks of files and records
         found = {key: content.get(key) for key in wanted}
@@ -198,17 +200,3 @@ def _keys(
             found = pool.map(lambda chunk: structure_keys(store.gather(chunk, ())), chunks)
             known[name] = np.concatenate([*found, np.zeros(0, dtype=np.uint64)])
     return known[name]
-
-
-def _count(test: NDArray[np.uint64], seen: NDArray[np.uint64]) -> dict[str, object]:
-    """What a leak report counts (``georecon.data.split.leak_report``)."""
-    shared = int(np.isin(test, seen).sum())
-    return {
-        "test_molecules": len(test),
-        "test_distinct_keys": len(np.unique(test)),
-        "pretrain_molecules": len(seen),
-        "pretrain_distinct_keys": len(np.unique(seen)),
-        "shared": shared,
-        "shared_fraction": shared / len(test) if len(test) else 0.0,
-        "key": KEY_RULE,
-    }

@@ -14,14 +14,14 @@ import errno
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from georecon.audit.depth import Depth
+from georecon.audit.depth import PACKAGES, Depth
 from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.audit.starts import check_starts
 from georecon.audit.stores import check_stores, folder_of
@@ -69,8 +69,8 @@ def check_weights(
     # trajectories of another machine part from these within a picosecond: only alike ones compare
     dynamics = [record for record in chosen.of("nve") if alike(record)]
     yield from _each(context, "dynamics", dynamics, _check_dynamics, device, say)
-    if chosen.of("nve"):
-        context.cannot("dynamics (nve): not computed again at this depth")
+    if len(dynamics) < len(chosen.of("nve")):
+        context.cannot("dynamics (nve) of another kind of machine: not computed again")
     starts = [*chosen.of("finetune"), *chosen.of("pretrain")]
     if depth.sample is None:
         starts = [
@@ -110,11 +110,9 @@ def draw_runs(records: list[Record], count: int, seed: int) -> list[Record]:
 
 def alike(record: Record) -> bool:
     """Whether this process computes as the recorded one did, to the bit."""
-    here, then = compute_device(), record.compute
-    names = ("device", "name", "threads", "kernel", "instruction_set")
-    same = all(here.get(name) == getattr(then, name) for name in names)
-    packages = versions()
-    return same and all(packages.get(p) == record.versions.get(p) for p in ("torch", "numpy"))
+    here, packages = compute_device(), versions()
+    same = all(here.get(name) == value for name, value in asdict(record.compute).items())
+    return same and all(packages.get(p) == record.versions.get(p) for p in PACKAGES)
 
 
 def _each(
@@ -176,13 +174,7 @@ def _check_run(context: Context, record: Record, device: str) -> str | None:
     run = from_json(FinetuneSettings, record.settings)
     if run.recipe.isolated_atoms:
         run = replace(run, recipe=replace(run.recipe, atomref=isolated_atoms(store, run.label)))
-    model = PropertyModel(
-        run.encoder,
-        run.recipe.head,
-        scale=1.0,
-        shift=0.0,
-        atomref=torch.zeros(run.encoder.max_z, dtype=torch.float64),
-    )
+    model = PropertyModel.blank(run.encoder, run.recipe.head)
     found = read_safetensors(weights, outputs["model"].path)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})
     most = run.train.part_atoms

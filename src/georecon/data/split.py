@@ -352,10 +352,21 @@ def leak_report(
     Works across datasets, where ids say nothing; the key and its limits are described in
     ``georecon.data.structure_key``.
     """
-    wanted, seen = _keys(test, test_rows), _keys(pretrain, pretrain_rows)
+    keys = _keys(test, test_rows), _keys(pretrain, pretrain_rows)
+    return count_leaks(test.manifest.dataset, *keys)
+
+
+def count_leaks(dataset: str, wanted: UInt, seen: UInt) -> LeakReport:
+    """The same from the structures of the test and of the pre-training molecules.
+
+    Args:
+        dataset: of the test set.
+        wanted: key of each test molecule.
+        seen: key of each pre-training molecule.
+    """
     shared = int(np.isin(wanted, seen).sum())
     return LeakReport(
-        dataset=test.manifest.dataset,
+        dataset=dataset,
         test_molecules=len(wanted),
         test_distinct_keys=len(np.unique(wanted)),
         pretrain_molecules=len(seen),

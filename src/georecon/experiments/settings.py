@@ -250,7 +250,11 @@ def encoder_modules(encoder: AnyEncoder) -> tuple[str, ...]:
     """Modules that a run imports for its encoder's sake; none for the equivariant transformer,
     which every run imports.
     """
-    kind = encoder_kind(encoder)
+    return modules_of_kind(encoder_kind(encoder))
+
+
+def modules_of_kind(kind: str) -> tuple[str, ...]:
+    """The same by the name of an architecture."""
     return () if kind == ET else (f"georecon.models.{kind}",)
 
 

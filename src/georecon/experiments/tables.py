@@ -343,6 +343,11 @@ class Tables:
                 files += [predictions(file) for file in cell.files.values()]
         return list(dict.fromkeys(files))
 
+    def run_records(self) -> list[str]:
+        """Records of all runs that the edition's tables are made of, each once."""
+        files = [file for table in self.names() for file in self.files(table)]
+        return list(dict.fromkeys(f"{file.rsplit('/', 1)[0]}/run.json" for file in files))
+
     def leaks(self, table: str) -> list[str]:
         """Leak reports of the test sets behind a table, whose counts its caption gives."""
         found = []

@@ -161,8 +161,7 @@ class RuleValues:
 
     def run_records(self) -> list[str]:
         """Records of all runs that the tables are made of, each once."""
-        files = [f for name in self.tables() for f in self.experiments.tables.files(name)]
-        return list(dict.fromkeys(f"{file.rsplit('/', 1)[0]}/run.json" for file in files))
+        return self.experiments.tables.run_records()
 
     def cell_files(self) -> list[str]:
         """Files of the cells that are made again; none where none is asked for."""

@@ -25,7 +25,7 @@ from georecon.graph import MolGraph, make_graph, pool_mean
 from georecon.library.inputs import CONFORMER_SEED, Refusal, read_inputs
 from georecon.models.encoder_file import ENCODER_FORMAT, read_encoder
 from georecon.models.encoders import Encoder as AnyNet
-from georecon.models.model_file import MODEL_FORMAT, ModelCard, load_model, read_tensors
+from georecon.models.model_file import MODEL_FORMAT, ModelCard, load_model, read_format
 from georecon.models.potential import PropertyModel
 
 MEMBER = "::"
@@ -148,9 +148,8 @@ class Model:
         if not self.card.forces:
             with torch.no_grad():
                 return net.denormalise(net(graph), graph).numpy(), []
-        energy, forces = net.energy_and_forces(graph, training=False)
-        scaled = (forces.to(torch.float64) * net.scale).detach().numpy()
-        return net.denormalise(energy, graph).numpy(), np.split(scaled, graph.ptr[1:-1].numpy())
+        energy, forces = net.label_and_forces(graph)
+        return energy.numpy(), np.split(forces.numpy(), graph.ptr[1:-1].numpy())
 
     def unlike(self, molecules: Molecules) -> Iterator[str]:
         """Sentences on what the training set did not have: elements, fewer or more atoms."""
@@ -215,7 +214,7 @@ def load(path: str | Path) -> Encoder | Model:
 
 
 def _load(path: Path) -> Encoder | Model:
-    kind = read_tensors(path)[0].get("format")
+    kind = read_format(path)
     if kind == ENCODER_FORMAT:
         return Encoder(*read_encoder(path))
     if kind == MODEL_FORMAT:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from georecon.errors import CheckpointError, ConfigError
 from georecon.experiments.settings import ET, AnyEncoder, encoder_json, encoder_kind
@@ -35,9 +37,17 @@ def load_encoder(path: Path, encoder: Encoder) -> None:
         CheckpointError: not an encoder file, one of another architecture, or the first tensor that
             is missing or differs in shape, or the first setting that differs.
     """
-    header, found = read_tensors(path)
+    _fill(path, *_read(path), encoder)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    header, tensors = read_tensors(path)
     if header.get("format") != ENCODER_FORMAT:
         raise CheckpointError(f"{path}: not an encoder written by this project")
+    return header, tensors
+
+
+def _fill(path: Path, header: dict[str, Any], found: dict[str, Tensor], encoder: Encoder) -> None:
     kind, own_kind = header["settings"].get("kind", ET), encoder_kind(encoder.settings)
     if kind != own_kind:
         raise CheckpointError(f"{path}: an encoder of kind {kind}, the model is of kind {own_kind}")
@@ -62,13 +72,11 @@ def read_encoder(path: Path) -> tuple[Encoder, str]:
     Raises:
         CheckpointError: as of :func:`load_encoder`.
     """
-    header, _ = read_tensors(path)
-    if header.get("format") != ENCODER_FORMAT:
-        raise CheckpointError(f"{path}: not an encoder written by this project")
+    header, tensors = _read(path)
     try:
         settings = from_json(_Sizes, {"settings": header["settings"]}).settings
     except (ConfigError, KeyError, KeysError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its header is not usable ({error})") from None
     encoder = build_encoder(settings)
-    load_encoder(path, encoder)
+    _fill(path, header, tensors, encoder)
     return encoder.eval(), str(header.get("method"))

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from georecon.errors import CheckpointError
-from georecon.experiments.settings import EncoderSettings
+from georecon.experiments.settings import EncoderSettings, encoder_json
 from georecon.models.encoder import EquivariantTransformer
 from georecon.models.encoder_file import ENCODER_FORMAT, load_encoder
 from georecon.models.model_file import read_tensors
@@ -51,14 +51,9 @@ def read_encoder(path: Path, settings: EncoderSettings) -> tuple[EquivariantTran
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, no encoder")
     if "state_dict" in content:
         encoder = from_lightning(path).encoder
-        _compare(path, encoder_sizes(encoder.settings), settings)
+        _compare(path, encoder_json(encoder.settings), settings)
         return encoder, "Lightning's checkpoint of PVD or TorchMD-NET"
     return _from_state(path, content, settings), "TorchMD-NET's state dict"
-
-
-def encoder_sizes(settings: EncoderSettings) -> dict[str, Any]:
-    """All settings of an encoder by name."""
-    return {name: getattr(settings, name) for name in EncoderSettings.__slots__}
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -72,7 +67,7 @@ def _is_safetensors(path: Path) -> bool:
 
 def _compare(path: Path, found: Mapping[str, Any], wanted: EncoderSettings) -> None:
     """Refuse an encoder of other sizes, all differences at once."""
-    own = encoder_sizes(wanted)
+    own = encoder_json(wanted)
     other = [f"{k} is {found[k]}, here {v}" for k, v in own.items() if k in found and found[k] != v]
     if other:
         raise CheckpointError(

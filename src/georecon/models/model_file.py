@@ -6,11 +6,12 @@ The header says sizes, head, unit, data and run; references, scale and shift are
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -85,9 +86,8 @@ def load_model(path: Path) -> tuple[PropertyModel, ModelCard]:
         card = from_json(ModelCard, {k: v for k, v in header.items() if k != "format"})
     except (ConfigError, KeysError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its header is not usable ({error})") from None
-    atomref = torch.zeros(card.encoder.max_z, dtype=torch.float64)
     try:
-        model = PropertyModel(card.encoder, card.head, scale=1.0, shift=0.0, atomref=atomref)
+        model = PropertyModel.blank(card.encoder, card.head)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
     check_tensors(path, tensors, model.state_dict())
@@ -101,17 +101,36 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         CheckpointError: not a whole safetensors file, or a header of more than a mebibyte.
     """
+    with _opened(path) as handle:
+        return _header(handle), {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+
+
+def read_format(path: Path) -> object:
+    """What a file of this project says that it is, without its tensors; None if it says nothing.
+
+    Raises:
+        CheckpointError: as of :func:`read_tensors`.
+    """
+    with _opened(path) as handle:
+        return _header(handle).get("format")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with open(path, "rb") as file:
             size = int.from_bytes(file.read(8), "little")
         if _LONGEST_HEADER < size <= path.stat().st_size:
             raise CheckpointError(f"{path}: a header of {size} bytes, allowed {_LONGEST_HEADER}")
         with safe_open(path, framework="pt") as handle:
-            header = json.loads((handle.metadata() or {}).get("georecon", "{}"))
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+            yield handle
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
-    return header if isinstance(header, dict) else {}, tensors
+
+
+def _header(handle: Any) -> dict[str, Any]:
+    header = json.loads((handle.metadata() or {}).get("georecon", "{}"))
+    return header if isinstance(header, dict) else {}
 
 
 def check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, Any]) -> None:

@@ -40,6 +40,12 @@ class PropertyModel(nn.Module):
         self.register_buffer("shift", torch.tensor(shift, dtype=torch.float64))
         self.register_buffer("atomref", atomref.to(torch.float64))
 
+    @classmethod
+    def blank(cls, settings: AnyEncoder, head: str) -> PropertyModel:
+        """A model whose weights and label map are still to be loaded."""
+        atomref = torch.zeros(settings.max_z, dtype=torch.float64)
+        return cls(settings, head, scale=1.0, shift=0.0, atomref=atomref)
+
     def normalise(self, label: Tensor, graph: MolGraph) -> Tensor:
         """Labels (B,) float64 [label unit] → what the network is trained to put out, (B,)."""
         return ((label - self._offset(graph)) / self.scale).to(graph.pos.dtype)
@@ -69,3 +75,8 @@ class PropertyModel(nn.Module):
             with only("positions"):
                 (gradient,) = torch.autograd.grad(energy.sum(), graph.pos, create_graph=training)
         return (energy if training else energy.detach()), -gradient
+
+    def label_and_forces(self, graph: MolGraph) -> tuple[Tensor, Tensor]:
+        """Labels (B,) [label unit] and forces −∂label/∂r (N, 3) [label unit/Å], in float64."""
+        energy, forces = self.energy_and_forces(graph, training=False)
+        return self.denormalise(energy, graph), forces.detach().to(torch.float64) * self.scale

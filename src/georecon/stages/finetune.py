@@ -186,11 +186,8 @@ def _predict_batch(model: PropertyModel, batch: Batch, recipe: Recipe) -> dict[s
     if not recipe.forces:
         with torch.no_grad():
             return {"prediction": model.denormalise(model(graph), graph).cpu()}
-    energy, forces = model.energy_and_forces(graph, training=False)
-    return {
-        "prediction": model.denormalise(energy, graph).cpu(),
-        "force_prediction": (forces.to(torch.float64) * model.scale).detach().cpu(),
-    }
+    energy, forces = model.label_and_forces(graph)
+    return {"prediction": energy.cpu(), "force_prediction": forces.cpu()}
 
 
 def absolute_errors(predicted: dict[str, Tensor]) -> dict[str, float]:

@@ -72,27 +72,8 @@ class Potential:
         where = torch.as_tensor(pos, dtype=torch.float32, device=self._device)
         one = torch.tensor([len(self._z)], device=self._device)
         graph = make_graph(self._z, where, one, torch.zeros_like(one))
-        energy, forces = self._model.energy_and_forces(graph, training=False)
-        value = float(self._model.denormalise(energy, graph)) * self._eV
-        scaled = forces.detach().to(torch.float64) * self._model.scale * self._eV
-        return value, scaled.cpu().numpy()
-
-
-def _calculator(potential: Potential) -> Any:
-    """A potential as ASE asks for it."""
-    from ase.calculators.calculator import Calculator, all_changes
-
-    class _Calculator(Calculator):  # type: ignore[misc] # ASE has no types
-        implemented_properties = ["energy", "forces"]  # noqa: RUF012 - ASE's own
-
-        def calculate(
-            self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes
-        ) -> None:
-            super().calculate(atoms, properties, system_changes)
-            energy, forces = potential(self.atoms.get_positions())
-            self.results = {"energy": energy, "forces": forces}
-
-    return _Calculator()
+        energy, forces = self._model.label_and_forces(graph)
+        return float(energy) * self._eV, (forces * self._eV).cpu().numpy()
 
 
 def run(potential: Potential, z: NDArray[Any], pos: Float, settings: NveSettings, seed: int) -> Run:
@@ -114,8 +95,10 @@ def run(potential: Potential, z: NDArray[Any], pos: Float, settings: NveSettings
     )
     from ase.md.verlet import VelocityVerlet
 
+    from georecon.models.calculator import FunctionCalculator
+
     atoms = Atoms(z, pos)
-    atoms.calc = _calculator(potential)
+    atoms.calc = FunctionCalculator(lambda atoms: potential(atoms.get_positions()))
     MaxwellBoltzmannDistribution(
         atoms, temperature_K=settings.temperature_K, rng=np.random.default_rng(seed)
     )
@@ -207,8 +190,7 @@ def load_model(settings: NveSettings, path: Path) -> PropertyModel:
     Raises:
         DataError: the file has other tensors or sizes than the settings' model.
     """
-    empty = torch.zeros(settings.encoder.max_z, dtype=torch.float64)
-    model = PropertyModel(settings.encoder, settings.head, scale=1.0, shift=0.0, atomref=empty)
+    model = PropertyModel.blank(settings.encoder, settings.head)
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, OSError) as error:

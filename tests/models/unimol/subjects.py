@@ -11,8 +11,7 @@ from georecon.experiments.settings import UnimolSettings
 from georecon.graph import MolGraph
 from georecon.models.encoders import build_encoder
 from georecon.models.unimol.heads import CoordinateHead, DistanceHead, PropertyHead, TokenHead
-from tests.models.subjects import Outputs, shake
-from tests.toy_graphs import random_batch
+from tests.models.subjects import Outputs, shake, train
 
 HEADS = ("encoder", "property", "token", "coordinate", "distance")
 
@@ -56,18 +55,6 @@ class Model(nn.Module):
         _, there = passed.dense.partners(graph, atoms)
         found = (self.head(passed, atoms) * there).square().sum(1)  # of no order of the partners
         return Outputs(found, none, graph.batch)
-
-
-def train(model: Model, steps: int) -> None:
-    """Optimiser steps towards outputs of size one."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    graph = random_batch(99, next(model.parameters()).dtype)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        outputs = model(graph)
-        loss = (outputs.invariant - 1.0).square().sum() + (outputs.vectors - 1.0).square().sum()
-        loss.backward()
-        optimizer.step()
 
 
 @cache

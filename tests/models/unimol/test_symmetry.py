@@ -13,15 +13,15 @@ import torch
 from georecon.models.unimol import pairs
 from georecon.models.unimol.dense import Dense
 from georecon.models.unimol.heads import CoordinateHead
-from tests.models import broken, checks
-from tests.models.subjects import SEEDS, Subject
+from tests.models import checks
+from tests.models.subjects import Subject
+from tests.models.symmetries import GRAPH, Check, Symmetries, every_dtype, every_fault, rejects
 from tests.models.unimol.subjects import HEADS, Model, subject
 from tests.toy_graphs import batch, random_batch, random_molecule
 
 every_model = pytest.mark.parametrize(
     ("head", "trained"), [(head, trained) for head in HEADS for trained in (False, True)]
 )
-every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["f32", "f64"])
 
 
 @pytest.fixture
@@ -31,39 +31,8 @@ def model(head: str, trained: bool, dtype: torch.dtype) -> Model:
 
 @every_dtype
 @every_model
-def test_turns_with_rotation_and_reflection(model: Model, dtype: torch.dtype) -> None:
-    for seed in SEEDS:
-        graph = random_batch(seed, dtype)
-        checks.turn(model, graph, seed, reflect=False)
-        checks.turn(model, graph, seed, reflect=True)
-
-
-@every_dtype
-@every_model
-def test_follows_permutation(model: Model, dtype: torch.dtype) -> None:
-    for seed in SEEDS:
-        checks.permute(model, random_batch(seed, dtype), seed)
-
-
-@every_dtype
-@every_model
-def test_ignores_translation(model: Model, dtype: torch.dtype) -> None:
-    for seed in SEEDS:
-        checks.translate(model, random_batch(seed, dtype))
-
-
-@every_dtype
-@every_model
-def test_batched_and_padded_equals_single(model: Model, dtype: torch.dtype) -> None:
-    for seed in SEEDS:
-        checks.batched(model, random_batch(seed, dtype, sizes=(9, 15, 4)))
-
-
-@every_dtype
-@every_model
-def test_no_gradient_across_molecules(model: Model, dtype: torch.dtype) -> None:
-    for seed in SEEDS:
-        checks.no_cross_gradient(model, random_batch(seed, dtype))
+class TestSymmetries(Symmetries):
+    uneven = (9, 15, 4)  # padded to the largest
 
 
 @every_dtype
@@ -83,32 +52,12 @@ def test_coincident_and_far_atoms_are_finite() -> None:
         "cpu", torch.float32))  # fmt: skip
 
 
-GRAPH = random_batch(1)
-FAULTS: list[tuple[str, Callable[[Subject], Subject], Callable[[Subject], object], str]] = [
-    ("rotation", broken.absolute_positions,
-     lambda f: checks.turn(f, GRAPH, 1, reflect=False), "rotation"),
-    ("reflection", broken.handed,
-     lambda f: checks.turn(f, GRAPH, 1, reflect=True), "reflection"),
-    ("permutation", broken.ordered, lambda f: checks.permute(f, GRAPH, 1), "permutation"),
-    ("translation", broken.absolute_positions, lambda f: checks.translate(f, GRAPH), "translation"),
-    ("batch", broken.mixed_molecules, lambda f: checks.batched(f, GRAPH), "batched"),
-    ("gradient", broken.mixed_molecules, lambda f: checks.no_cross_gradient(f, GRAPH), "gradient"),
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize(
-    ("fault", "check", "words"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS]
-)
+@every_fault
 def test_check_rejects_a_broken_model(
-    head: str,
-    fault: Callable[[Subject], Subject],
-    check: Callable[[Subject], object],
-    words: str,
+    head: str, fault: Callable[[Subject], Subject], check: Check, words: str
 ) -> None:
-    check(subject(head))
-    with pytest.raises(AssertionError, match=words):
-        check(fault(subject(head)))
+    rejects(subject(head), fault, check, words)
 
 
 @pytest.fixture
