@@ -96,10 +96,8 @@ def _wrong(record: Record, rows: Rows) -> str | None:
 
 
 def _evaluations(settings: TrainSettings, rows: Rows) -> list[int]:
-    """Steps of a run's evaluations, as in ``georecon.training.loop``; patience may end it."""
-    every = max(1, settings.steps // max(1, settings.evaluations))
-    steps = sorted({settings.steps - k * every for k in range(settings.evaluations)})
-    steps = [step for step in steps if step > 0]
+    """Steps of a run's evaluations; patience may end it (``georecon.training.loop``)."""
+    steps = [step for step in settings.evaluation_steps() if step > 0]
     waited, best = 0, math.inf
     for number, row in enumerate(rows, 1):
         score = float(row["val_score"])

@@ -6,13 +6,13 @@ any rule: an absent file is written into the configuration as the reason why its
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from georecon.data.card_checks import named
 from georecon.data.cards import File
 from georecon.data.raw.lock import own_path
+from georecon.data.raw.mirror import in_mirror
 from georecon.experiments.sections import Config
 from georecon.paths import ENCODER_FILES, RAW
 
@@ -50,7 +50,8 @@ def _absent(file: File, root: Path, mirror: str | None, *, offline: bool) -> str
     if mirror is not None:
         if mirror.startswith(_ADDRESS):
             return None if not offline else f"its encoder's file {name} is not here (offline)"
-        if any(name in files for _, _, files in os.walk(mirror)):
+        links_out: list[str] = []  # they are there, and fetching says what is wrong with them
+        if in_mirror(Path(mirror), name, links_out) or links_out:
             return None
     if file.urls and not offline:
         return None

@@ -118,6 +118,14 @@ class TrainSettings:
         ),
     ] = 0
 
+    def evaluation_steps(self) -> list[int]:
+        """Steps after which a run is validated, increasing: evenly spaced, the last one included.
+
+        With more evaluations than steps there are some that are not positive, which no run meets.
+        """
+        every = max(1, self.steps // max(1, self.evaluations))
+        return sorted({self.steps - k * every for k in range(self.evaluations)})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:

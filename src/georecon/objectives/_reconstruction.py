@@ -18,23 +18,23 @@ from georecon.models.norms import LayerNorm
 _POOLS = {"mean": pool_mean, "sum": pool_sum}
 
 
-def mlp(channels: int) -> nn.Sequential:
+def mlp(channels: int, between: type[nn.Module] = nn.SiLU) -> nn.Sequential:
     """Three linear layers of equal width with SiLU between (GeoRCG's head, which has GELU)."""
     layers: list[nn.Module] = [linear(channels, channels)]
     for _ in range(2):
-        layers += [nn.SiLU(), linear(channels, channels)]
+        layers += [between(), linear(channels, channels)]
     return nn.Sequential(*layers)
 
 
 class GraphCode(nn.Module):
     """Pooled code of a molecule: pool → MLP → normalisation without parameters, (B, F)."""
 
-    def __init__(self, channels: int, pooling: str) -> None:
+    def __init__(self, channels: int, pooling: str, between: type[nn.Module] = nn.SiLU) -> None:
         super().__init__()
         if pooling not in _POOLS:
             raise ValueError(f"pooling is {pooling!r}; allowed: {', '.join(_POOLS)}")
         self.pool = _POOLS[pooling]
-        self.mlp = mlp(channels)
+        self.mlp = mlp(channels, between)
 
     def forward(self, x: Tensor, graph: MolGraph) -> Tensor:
         """Node scalars (N, F) of the clean pass → codes (B, F)."""

@@ -9,14 +9,13 @@ from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from georecon.graph import MolGraph, pool_mean
+from georecon.graph import MolGraph
 from georecon.keys import Key
-from georecon.models.encoder import linear
 from georecon.models.unimol.encoder import UnimolEncoder
 from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
+from georecon.objectives._reconstruction import GraphCode, mlp
 from georecon.objectives._unimol import Masking, Restoration, mask
 
 
@@ -59,14 +58,6 @@ class Parameters:
     ] = None
 
 
-def mlp(channels: int) -> nn.Sequential:
-    """Three linear layers of equal width with GELU between [G]."""
-    layers: list[nn.Module] = [linear(channels, channels)]
-    for _ in range(2):
-        layers += [nn.GELU(), linear(channels, channels)]
-    return nn.Sequential(*layers)
-
-
 class Objective(PretrainingObjective):
     """Restore hidden atoms; with ``difficulty`` twice, the second time guided by a graph code.
 
@@ -91,8 +82,8 @@ class Objective(PretrainingObjective):
         mean, deviation = parameters.distance_mean, parameters.distance_std
         self.restoration = Restoration(sizes, mean, deviation)
         if parameters.difficulty is not None:
-            self.code_mlp = mlp(sizes.channels)
-            self.guide_mlp = mlp(sizes.channels)
+            self.graph_code = GraphCode(sizes.channels, "mean", nn.GELU)
+            self.guide_mlp = mlp(sizes.channels, nn.GELU)
 
     def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """Loss and its parts; those of the guided pass have ``guided_`` before their names."""
@@ -107,8 +98,8 @@ class Objective(PretrainingObjective):
 
     def code(self, graph: MolGraph) -> Tensor:
         """Graph codes of clean molecules, (B, F)."""
-        code = self.code_mlp(pool_mean(self.encoder(graph)[0], graph))
-        return functional.layer_norm(code, code.shape[-1:])
+        found: Tensor = self.graph_code(self.encoder(graph)[0], graph)
+        return found
 
     def _restore(
         self, graph: MolGraph, noise: NoiseSource, factor: float, guide: Tensor | None

@@ -9,7 +9,7 @@ three seeds decide nothing.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -73,32 +73,29 @@ def verdicts(
         expected: the paper's claims by table.
         tables: content of the edition's tables.
     """
-    content = {table["table"]: table for table in tables}
-    return [
-        _verdict(claim, test, name, content.get(name))
-        for name in _names(expected, content)
-        for claim in expected[name].claims
-        for test in claim.tests
-    ]
+    return [_verdict(*one) for one in _tests(expected, tables)]
 
 
 def claim_cells(
     expected: Mapping[str, Expected], tables: Sequence[Mapping[str, Any]]
 ) -> list[tuple[Verdict, list[str]]]:
     """Each verdict of :func:`verdicts`, with the cells (``<table>/<row>/<column>``) behind it."""
-    content = {table["table"]: table for table in tables}
-    tests = [
-        (name, test)
-        for name in _names(expected, content)
-        for claim in expected[name].claims
-        for test in claim.tests
+    return [
+        (_verdict(claim, test, name, table), [] if table is None else _cells(test, table))
+        for claim, test, name, table in _tests(expected, tables)
     ]
-    cells = [_cells(test, content[name]) if name in content else [] for name, test in tests]
-    return list(zip(verdicts(expected, tables), cells, strict=True))
 
 
-def _names(expected: Mapping[str, Expected], content: Mapping[str, object]) -> list[str]:
-    return [*(name for name in content if name in expected), *sorted(set(expected) - set(content))]
+def _tests(
+    expected: Mapping[str, Expected], tables: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[PublicClaim, ClaimTest, str, Mapping[str, Any] | None]]:
+    """Every test of every claim, and its table: in the order of the tables, absent ones last."""
+    content = {table["table"]: table for table in tables}
+    names = [*(name for name in content if name in expected), *sorted(set(expected) - set(content))]
+    for name in names:
+        for claim in expected[name].claims:
+            for test in claim.tests:
+                yield claim, test, name, content.get(name)
 
 
 def _cells(test: ClaimTest, table: Mapping[str, Any]) -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from georecon.experiments.experiments import Experiments
-from georecon.files import read_json, write_text
+from georecon.files import json_text, read_json, write_text
 from georecon.reporting.claims import claims_json, claims_markdown, verdicts
 from georecon.reporting.escape import csv_field, markdown_escape
 from georecon.reporting.expected import Expected
@@ -170,7 +169,7 @@ def report_texts(
         for table in tables
     }
     return {
-        "claims.json": json.dumps(claims, indent=2, sort_keys=True, allow_nan=False) + "\n",
+        "claims.json": json_text(claims),
         "summary.md": text,
         "summary.html": page(text, "GeoRecon, reproduced", pictures),
         **pages,

@@ -108,8 +108,7 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self._sums: dict[str, float] = {}
         self._since = 0
-        every = max(1, settings.steps // max(1, settings.evaluations))
-        self.evaluation_steps = {settings.steps - k * every for k in range(settings.evaluations)}
+        self.evaluation_steps = set(settings.evaluation_steps())
 
     def factor(self) -> float:
         """Factor on the learning rate for the step about to be taken."""

@@ -40,6 +40,7 @@ from filelock import FileLock
 from georecon.data.raw.archives import inspect, is_archive
 from georecon.data.raw.content import head_of, stands_for_another
 from georecon.data.raw.lock import Fetched, RawLock, Wanted, own_path, record_of
+from georecon.data.raw.mirror import in_mirror
 from georecon.data.raw.transfer import (
     ADDRESS,
     NETWORK_ERRORS,
@@ -107,7 +108,7 @@ def _copies(job: _Job, mirror: str | Path | None) -> Iterator[tuple[Path, str]]:
         own = own_path(entry["local"])
         yield own, own.absolute().as_uri()
     if mirror is not None and not str(mirror).startswith(ADDRESS):
-        found = _in_mirror(Path(mirror), entry["name"], job.problems)
+        found = in_mirror(Path(mirror), entry["name"], job.problems)
         yield from ((path, path.absolute().as_uri()) for path in found)
         if not found:
             job.problems.append(f"mirror {mirror}: holds no {entry['name']}")
@@ -126,20 +127,6 @@ def _copies(job: _Job, mirror: str | Path | None) -> Iterator[tuple[Path, str]]:
         else:
             root = Path(next(iter(spec.submodule_search_locations))).parent
             yield root / entry["path"], f"package:{entry['path']}"
-
-
-def _in_mirror(mirror: Path, name: str, problems: list[str]) -> list[Path]:
-    """Files of a name anywhere below the mirror; a link that leads out of it is a problem."""
-    root, found = mirror.resolve(), []
-    for folder, _, names in os.walk(root):
-        path = Path(folder) / name
-        if path.name not in names or not path.is_file():
-            continue
-        if path.resolve().is_relative_to(root):
-            found.append(path)
-        else:
-            problems.append(f"{path}: a link out of the mirror, to {path.resolve()}; not followed")
-    return sorted(found)
 
 
 def _same_file(record: Fetched, wanted: Wanted, entry: Mapping[str, Any]) -> bool:
