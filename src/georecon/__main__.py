@@ -51,8 +51,8 @@ def main() -> int:
             raise
         print(
             f"georecon {name}: needs the package {error.name}, which is not installed; the extras "
-            "chem, table, workflow and report bring what each is named for: "
-            "pip install 'georecon[chem,table]'",
+            "chem, table, workflow and report bring what each is named for, in a clone "
+            "`pip install '.[chem,table]'`",
             file=sys.stderr,
         )
         return 1

@@ -120,7 +120,7 @@ def test_a_package_that_is_not_there_is_named(installed: Installed, tmp_path: Pa
 
 
 @dataclass(frozen=True)
-class Tested:
+class Own:
     """A finished run's test molecules, and what it predicted for them."""
 
     model: Path
@@ -129,13 +129,13 @@ class Tested:
 
 
 @pytest.fixture(scope="module")
-def tested(finished: Project) -> Tested:
+def tested(finished: Project) -> Own:
     run = finished.folder / RUN
     record = json.loads((run / "run.json").read_text())
     store = Store.open((finished.folder / record["inputs"]["store"]["path"]).parent)
     rows = store.rows(read_split(finished.folder / record["inputs"]["split"]["path"]).test)
     own = load_file(run / "outputs.safetensors")
-    return Tested(run / "model.safetensors", store.gather(rows), own["prediction"].numpy())
+    return Own(run / "model.safetensors", store.gather(rows), own["prediction"].numpy())
 
 
 def by_the_dag(model: Path, molecules: Molecules, folder: Path) -> NDArray[np.float64]:
@@ -207,7 +207,7 @@ def command(installed: Installed, model: Path, file: str, folder: Path) -> NDArr
 
 
 def test_extended_xyz_gives_the_runs_own_predictions(
-    installed: Installed, tested: Tested, tmp_path: Path
+    installed: Installed, tested: Own, tmp_path: Path
 ) -> None:
     write_xyz(tmp_path / "m.xyz", tested.molecules)
     found = command(installed, tested.model, "m.xyz", tmp_path)
@@ -216,7 +216,7 @@ def test_extended_xyz_gives_the_runs_own_predictions(
 
 @pytest.mark.parametrize("kind", ["sdf", "csv"])
 def test_sdf_and_smiles_give_what_the_dag_predicts(
-    kind: str, installed: Installed, tested: Tested, tmp_path: Path
+    kind: str, installed: Installed, tested: Own, tmp_path: Path
 ) -> None:
     """An SDF has four decimals and a SMILES RDKit's conformer, so a store is made of those."""
     file = tmp_path / f"m.{kind}"
@@ -232,7 +232,7 @@ def test_sdf_and_smiles_give_what_the_dag_predicts(
     assert len(found) == (len(tested.prediction) if kind == "sdf" else len(SMILES))
 
 
-def test_a_moved_atom_is_noticed(installed: Installed, tested: Tested, tmp_path: Path) -> None:
+def test_a_moved_atom_is_noticed(installed: Installed, tested: Own, tmp_path: Path) -> None:
     """The twin: what is compared is not rounded away."""
     moved = Molecules(
         ids=tested.molecules.ids, z=tested.molecules.z,
