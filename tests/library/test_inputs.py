@@ -195,6 +195,15 @@ def test_a_smiles_without_a_conformer_is_refused(monkeypatch: pytest.MonkeyPatch
     assert refusal.reason == "'CCO': RDKit finds no conformer"
 
 
+def test_a_smiles_that_would_take_hours_is_refused_at_once() -> None:
+    found = read_inputs(["CCO", "C" * 1667], max_z=100)  # with hydrogens 5,003 atoms
+    (refusal,) = found.refused
+    assert found.molecules.ids.tolist() == [0]
+    assert refusal.row == 1
+    assert refusal.reason.endswith("has 1667 heavy atoms, a conformer is made for 150 at most; "
+                                   "give its geometry")  # fmt: skip
+
+
 def test_a_large_molecule_is_looked_through_quickly_and_used() -> None:
     grid = np.stack(np.meshgrid(*[np.arange(18)] * 3), -1).reshape(-1, 3)[:5000] * 1.5
     found = read_inputs(ase.Atoms("C5000", positions=grid), max_z=100)

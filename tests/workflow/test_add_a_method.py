@@ -22,7 +22,7 @@ def test_the_example_becomes_a_row(working: Project) -> None:
     assert {rule for rule, _ in jobs} == {"pretrain", "finetune", "evaluate", "table"}
     assert all("method=noise_level" in what for rule, what in jobs if rule != "table")
     working.launch(*asked, edition=None)
-    table = load_tables(working.folder / "results/tiny/tables")["table_qm9"]
+    table = load_tables(working.folder / "results/tiny/tables")["qm9"]
     (row,) = (row for row in table["rows"] if row["key"] == "noise_level")
     assert row["label"] == "Noise level"
     cells = [cell for cell in table["cells"] if cell["row"] == "noise_level"]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CONFORMER_SEED = 1
 SHORTEST = 0.3  # Å; hydrogen's bond, the shortest there is, has 0.74
+MOST_HEAVY_ATOMS = 150  # of a SMILES: RDKit's time grows with the cube, to hours for a thousand
 SMILES_COLUMN = "smiles"
 Progress = Callable[[str], object]
 """Takes a few words on how far it is; called often."""
@@ -189,6 +190,11 @@ def of_smiles(smiles: str, seed: int) -> _One | str:
     parsed = Chem.MolFromSmiles(smiles) if smiles.strip() else None
     if parsed is None or not parsed.GetNumAtoms():
         return f"{smiles[:60]!r} is no SMILES that RDKit reads"
+    if (heavy := parsed.GetNumHeavyAtoms()) > MOST_HEAVY_ATOMS:
+        return (
+            f"{smiles[:60]!r} has {heavy} heavy atoms, a conformer is made for "
+            f"{MOST_HEAVY_ATOMS} at most; give its geometry"
+        )
     molecule = Chem.AddHs(parsed)
     if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) != 0:
         return f"{smiles[:60]!r}: RDKit finds no conformer"
