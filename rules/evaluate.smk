@@ -13,6 +13,7 @@ rule evaluate:
         f"{LOGS}/evaluate/{{part}}/{{target}}/{{method}}/seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{part}}/{{target}}/{{method}}/seed{{seed}}.tsv"
+    priority: of(values.finetune_priority)
     conda:
         ENVIRONMENT
     resources:

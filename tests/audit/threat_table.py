@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.audit import tamper
 from tests.audit.tamper import FINETUNE, RESULTS, flip_bit, replace_bytes
 from tests.audit.threats import (
+    DYNAMICS,
     ENCODER,
     FRAMES,
     LEAK,
@@ -34,6 +35,7 @@ from tests.audit.threats import (
     evil_table_with_record,
     first_number,
     forged_frames,
+    half_drift,
     half_smoothness,
     half_trained,
     labels_everywhere,
@@ -189,6 +191,8 @@ THREATS: dict[str, Threat] = {
         "weights: weights differ", f"{RUN}/outputs.safetensors"),
     "smoothness halved": Threat(half_smoothness, None, "weights: estimates differ",
         f"{RESULTS}/smoothness/georecon/seed1/metrics.json"),
+    "the energy drift of a model's dynamics halved": Threat(half_drift, None,
+        "weights: estimates differ", f"{DYNAMICS}/metrics.json"),
     "an encoder copied from another method": Threat(
         lambda f: shutil.copy(f / ENCODER.replace("coord", "georecon"), f / ENCODER),
         "records: file changed", "records: record of another run", ENCODER),

@@ -12,6 +12,7 @@ from georecon.errors import ConfigError
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.tables import predictions
 from georecon.jobs.rule_values import RuleValues
+from georecon.reporting.expected import load_expected
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
@@ -38,6 +39,19 @@ def test_sweep_value_of_the_method_itself_is_the_method(laptop: Experiments) -> 
         for row in laptop.tables.rows(table)
         if row.method != "georecon"
     }
+
+
+@pytest.mark.parametrize("edition", ["tiny", "laptop", "evidence", "paper"])
+def test_ablations_show_homo_and_the_enthalpy(edition: str) -> None:
+    """A list of the paper's experiments names one on H; the claims are judged by both."""
+    found = experiments(edition)
+    expected = load_expected(CONFIG.parent / "reports" / "expected")
+    for table in ("noise_scale", "decoder_depth"):
+        columns = [c for c in found.tables.columns(table) if c.source == "finetune"]
+        assert [c.key for c in columns if c.part == "property"] == ["homo", "h"]
+        assert [c.unit for c in columns if c.part == "property"] == ["meV", "meV"]
+        (test,) = (test for claim in expected[table].claims for test in claim.tests)
+        assert test.columns == ("homo", "h")
 
 
 def test_variant_differs_from_its_method_in_the_swept_parameter_alone(laptop: Experiments) -> None:

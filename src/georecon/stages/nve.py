@@ -36,7 +36,7 @@ from georecon.keys import Json, from_json
 from georecon.models.potential import PropertyModel
 from georecon.units import factor
 
-_RECORD = 10  # steps between two lines of the curve
+_RECORD = 10  # steps between two lines of the curve, which has the last step too
 _FEWEST = 3  # energies that a slope needs
 
 Float = NDArray[np.float64]
@@ -199,6 +199,6 @@ def load_model(settings: NveSettings, path: Path) -> PropertyModel:
 
 
 def _lines(one: Run, number: int, atoms: int) -> Iterator[str]:
-    for k in range(0, len(one.times), _RECORD):
+    for k in sorted({*range(0, len(one.times), _RECORD), len(one.times) - 1}):
         energy = (one.energies[k] - one.energies[0]) * 1000.0 / atoms
         yield f"{number},{one.times[k]:g},{energy:.6g},{one.kelvin[k]:.6g}"
