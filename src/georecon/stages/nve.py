@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from georecon.data.raw.xtb import Topology
@@ -193,7 +194,7 @@ def load_model(settings: NveSettings, path: Path) -> PropertyModel:
     model = PropertyModel.blank(settings.encoder, settings.head)
     try:
         model.load_state_dict(load_file(path))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise DataError(path, None, f"is not this edition's model: {error}") from None
     return model
 

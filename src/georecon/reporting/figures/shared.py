@@ -267,8 +267,9 @@ class Results:
         ]  # fmt: skip
         if not handles:
             return
-        widest = 0.55 + 0.055 * max((len(self.labels[name]) for name in shown), default=1)  # [inch]
-        columns = max(1, min(len(handles), int(figure.get_figwidth() / widest)))
+        widths = [0.55 + 0.055 * len(str(handle.get_label())) for handle in handles]  # [inch]
+        wide = figure.get_figwidth()
+        columns = len(handles) if sum(widths) < wide else max(1, int(wide / max(widths)))
         figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
     def finish(self, figure: Figure, outputs: Sequence[str] = (), *, note: str = "") -> Picture:
