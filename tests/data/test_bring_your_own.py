@@ -262,27 +262,23 @@ def test_a_new_molecule_is_a_column_by_configuration_alone(dataset: str) -> None
     entry = {"sources": {source: {"files": files, **more}}}
     entry["targets"] = {name: {"train_val": 6000} if dataset == "md22" else {}}
     after = Experiments.load(ROOT / "config", {"edition": edition, "datasets": {dataset: entry}})
-    shown = [
-        table
-        for table in before.tables.names()
-        if any(
-            column.part and before.data.dataset_of(column.part) == dataset
-            for column in before.tables.columns(table)
-        )
-        and before.tables.compares_methods(table)
-        and before.config.tables[table].columns[0].targets == "all"
-    ]
+    shown = 0
+    for table in before.tables.names():
+        for spec in before.config.tables[table].columns:
+            here = spec.source == "finetune" and before.data.dataset_of(spec.set) == dataset
+            if not here or spec.targets != "all" or spec.parts:
+                continue
+            shown += 1
+            columns = after.tables.columns(table)
+            added = {c.key for c in columns if c.target == name}
+            assert added
+            old = [c.target for c in before.tables.columns(table)]
+            assert [c.target for c in columns if c.key not in added] == old
+            cells = [c for c in after.tables.spec(table).cells if c.column in added]
+            assert len(cells) == len(added) * len(after.tables.rows(table))
+            assert all(cell.reason is None and cell.files for cell in cells)
+            assert all(f"/{name}/" in file for cell in cells for file in cell.files.values())
     assert shown, "no table shows all molecules of the set"
-    for table in shown:
-        old = [column.key for column in before.tables.columns(table)]
-        new = [column.key for column in after.tables.columns(table)]
-        added = [key for key in new if key not in old]
-        assert added
-        assert all(name in key for key in added)
-        cells = [cell for cell in after.tables.spec(table).cells if cell.column in added]
-        assert len(cells) == len(added) * len(after.tables.rows(table))
-        assert all(cell.reason is None and cell.files for cell in cells)
-        assert all(f"/{name}/" in file for cell in cells for file in cell.files.values())
     assert set(after.data.raw_names(dataset, name)) == {
         file.get("name", f"{dataset}_{role}.npz") for role, file in files.items()
     }
