@@ -41,6 +41,17 @@ def test_sweep_value_of_the_method_itself_is_the_method(laptop: Experiments) -> 
     }
 
 
+def test_no_table_of_the_default_edition_is_empty(laptop: Experiments) -> None:
+    """Cells are empty where data of that name cannot exist, and give the card's reason."""
+    files = laptop.data.card("xmd22").sources["computed"].files
+    reasons = {file.missing for file in files.values() if file.missing}
+    for table in laptop.tables.names():
+        cells = laptop.tables.spec(table).cells
+        empty = {cell.reason for cell in cells} - {None}
+        assert len([cell for cell in cells if cell.reason is None]) > 0, table
+        assert empty == (reasons if table == "md22" else set()), table
+
+
 @pytest.mark.parametrize("edition", ["tiny", "laptop", "evidence", "paper"])
 def test_ablations_show_homo_and_the_enthalpy(edition: str) -> None:
     """A list of the paper's experiments names one on H; the claims are judged by both."""

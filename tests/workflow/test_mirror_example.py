@@ -53,6 +53,17 @@ def test_rmd17_example_plans_official_splits(bare: Project) -> None:
     assert "dataset=rmd17, split=uracil_official1" in splits
 
 
+def test_the_evidence_edition_takes_a_real_force_set_beside_the_computed_ones(
+    bare: Project,
+) -> None:
+    chosen = ("--configfile", "config/evidence-real.yaml", "-n", "--nolock", "--", "tables")
+    jobs = jobs_of(bare.snakemake(*chosen, edition=None).stdout)
+    splits = {wildcards for rule, wildcards in jobs if rule == "split"}
+    assert "dataset=md17, split=aspirin_evidence_draw3" in splits
+    assert "dataset=xmd17, split=aspirin_evidence_draw3" in splits
+    assert not [wildcards for rule, wildcards in jobs if rule == "xtb" and "=md17" in wildcards]
+
+
 REAL = """
 edition: tiny
 sets:

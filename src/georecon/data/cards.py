@@ -181,6 +181,9 @@ class Target:
     train_val: Annotated[
         int | None, Key("training and validation frames of the set's own protocol", at_least=2)
     ] = None
+    atoms: Annotated[
+        float | None, Key("of one of its molecules, for what a plan estimates", at_least=1)
+    ] = None
     scan: Annotated[
         DihedralScan | None, Key("a test part that is a dihedral scan, for the figure of it")
     ] = None
@@ -198,6 +201,9 @@ class Card:
     doi: Annotated[str, Key("of the citation")] = ""
     licence: Annotated[str, Key("of the data")] = ""
     id: Annotated[str, Key("what a molecule id is")] = ""
+    atoms: Annotated[
+        float | None, Key("of a molecule on average, for what a plan estimates", at_least=1)
+    ] = None
     traps: Annotated[tuple[Text, ...], Key("what has gone wrong for others")] = ()
     store_per_file: Annotated[
         bool | None, Key("one store for each raw file; true for forces, else false")
