@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,24 @@ ENDING = "COMPLETING"
 """State of a job that is cancelled or done and about to leave the queue."""
 _ENDING_SECONDS = 90.0
 """Time that such jobs are given."""
+NEVER = frozenset(
+    {
+        "AccountingPolicy",
+        "AssocMaxCpuPerJobLimit",
+        "AssocMaxMemPerJob",
+        "AssocMaxWallDurationPerJobLimit",
+        "BadConstraints",
+        "InvalidAccount",
+        "InvalidQOS",
+        "PartitionNodeLimit",
+        "PartitionTimeLimit",
+        "QOSMaxCpuPerJobLimit",
+        "QOSMaxMemoryPerJob",
+        "QOSMaxWallDurationPerJobLimit",
+    }
+)
+"""Slurm's reasons for waiting that waiting does not end (squeue's manual page)."""
+_LOOK_SECONDS = 20.0
 
 
 class Limits(NamedTuple):
@@ -79,19 +98,61 @@ def left_over(folder: Path) -> list[Job]:
 
     None where there is no Slurm or it does not answer within ten seconds.
     """
+    return [
+        Job(*row[:3])
+        for row in _squeue("%i|%T|%k|%j|%Z")
+        if len(row) == 5 and row[3].startswith(PREFIX) and Path(row[4]).resolve() == folder
+    ]
+
+
+def _squeue(fields: str) -> list[list[str]]:
+    """This user's jobs, or none where Slurm does not answer within ten seconds."""
     if shutil.which("squeue") is None:
         return []
-    command = ["squeue", "--me", "--noheader", "--format=%i|%T|%k|%j|%Z"]
+    command = ["squeue", "--me", "--noheader", f"--format={fields}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    rows = [line.split("|") for line in done.stdout.splitlines()]
-    return [
-        Job(*row[:3])
-        for row in rows
-        if len(row) == 5 and row[3].startswith(PREFIX) and Path(row[4]).resolve() == folder
-    ]
+    return [line.split("|") for line in done.stdout.splitlines()]
+
+
+def stuck(folder: Path, shown: set[str]) -> list[str]:
+    """A line for each of this folder's jobs that Slurm says it will never start, each once.
+
+    Args:
+        folder: working folder.
+        shown: ids of those that had a line; grows.
+    """
+    reasons = _squeue("%i|%r|%k|%j|%Z|%P|%l|%m")
+    lines = []
+    for row in reasons:
+        if len(row) != 8 or row[1] not in NEVER or row[0] in shown:
+            continue
+        number, reason, comment, name, place, partition, time_limit, memory = row
+        if not name.startswith(PREFIX) or Path(place).resolve() != folder:
+            continue
+        shown.add(number)
+        lines.append(
+            f"georecon: Slurm will never start job {number} ({comment}): {reason}; it asks for "
+            f"{time_limit} and {memory} of partition {partition}. It waits: press Ctrl-C, and ask "
+            "for less or name another partition (docs/cluster.md)"
+        )
+    return lines
+
+
+def watch_stuck(folder: Path) -> None:
+    """Print those lines while this process lives; they come within ``_LOOK_SECONDS``."""
+
+    def look() -> None:
+        shown: set[str] = set()
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            for line in stuck(folder, shown):
+                print(line, file=sys.stderr, flush=True)
+
+    if shutil.which("squeue") is not None:
+        threading.Thread(target=look, daemon=True, name="stuck jobs").start()
 
 
 def recipe(jobs: list[Job], arguments: list[str]) -> str:
