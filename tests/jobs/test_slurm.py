@@ -51,7 +51,8 @@ def test_recipe_has_three_lines_that_a_shell_understands(
     explain_jobs(tmp_path)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
     assert lines == [
-        "  scancel 1 4", "  snakemake --unlock", "  snakemake --profile slurm -- 'table qm9'"
+        "  scancel 1 4", "  snakemake --unlock", "  snakemake --profile slurm -- 'table qm9'",
+        "  python -m georecon.recover --profile slurm -- 'table qm9'",
     ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -138,6 +139,25 @@ def main_killed(whole: Run, folder: Path) -> Run:
     return run
 
 
+def recovered(whole: Run, folder: Path) -> Run:
+    """Snakemake killed, its training left to end: nothing is trained twice."""
+    run = without(whole, folder, PRETRAIN, FINETUNE)
+    arguments = ("--set-resources", *ON_GPU2, *TABLE)
+    run.start(*arguments)
+    training = run.freeze()
+    run.kill()
+    command = [sys.executable, "-m", "georecon.recover", *run.command(*arguments)[1:]]
+    with open(run.log, "ab") as out:
+        run.main = subprocess.Popen(
+            command, cwd=run.folder, env=run.environment, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=out, start_new_session=True,
+        )  # fmt: skip
+    wait_for("a line", lambda: f"waiting for {training.job} (rule_pretrain" in run.text(), 120)
+    os.kill(training.pid, signal.SIGCONT)
+    run.finish()
+    return run
+
+
 def unlocked_too_soon(whole: Run, folder: Path) -> Run:
     """The lock removed by hand while jobs still run: nothing may be submitted beside them."""
     run = without(whole, folder, FINETUNE)
@@ -192,8 +212,8 @@ def never_started(whole: Run, folder: Path) -> Run:
 
 
 FAULTS: tuple[Callable[[Run, Path], Run], ...] = (
-    node_lost, preempted, never_started, out_of_time, main_killed, unlocked_too_soon, out_of_memory,
-    cancelled, database_down, two_nodes,
+    node_lost, preempted, never_started, out_of_time, main_killed, recovered, unlocked_too_soon,
+    out_of_memory, cancelled, database_down, two_nodes,
 )  # fmt: skip
 
 
@@ -282,6 +302,14 @@ def test_main_killed(faults: dict[str, Future[Run]], whole: Run) -> None:
     same_tables(run, whole)
     assert run.states("pretrain") == ["CANCELLED", "COMPLETED"]
     assert run.record("pretrain")["resumed_at"] > 0
+
+
+def test_recovered(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["recovered"].result()
+    same_tables(run, whole)
+    for rule in ("pretrain", "finetune"):
+        assert run.states(rule) == ["COMPLETED"]
+    assert run.record("pretrain")["resumed_at"] == 0
 
 
 def test_unlocked_too_soon(faults: dict[str, Future[Run]], whole: Run) -> None:

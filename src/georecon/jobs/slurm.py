@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from georecon.commands import option_values, same_command, unlock_command
+from georecon.commands import option_values, recover_command, same_command, unlock_command
 from georecon.jobs.snakemake_private import Partition, read_partitions
 
 SITE = "slurm/site.yaml"
@@ -156,7 +156,7 @@ def watch_stuck(folder: Path) -> None:
 
 
 def recipe(jobs: list[Job], arguments: list[str]) -> str:
-    """What to do after the Snakemake that watched these jobs was killed, in three lines."""
+    """What to do after the Snakemake that watched these jobs was killed, in three lines or one."""
     shown = ", ".join(f"{job.id} ({job.comment}, {job.state})" for job in jobs[:5])
     more = f" and {len(jobs) - 5} more" if len(jobs) > 5 else ""
     return (
@@ -165,11 +165,13 @@ def recipe(jobs: list[Job], arguments: list[str]) -> str:
         "If it was killed, cancel its jobs (trainings save their state and go on from it):\n"
         f"  scancel {' '.join(job.id for job in jobs)}\n"
         f"  {unlock_command()}\n"
-        f"  {same_command(arguments)}"
+        f"  {same_command(arguments)}\n"
+        "Or let them end, which trains nothing twice; this waits for them and then goes on:\n"
+        f"  {recover_command(arguments)}"
     )
 
 
-def _watched(folder: Path) -> bool:
+def watched(folder: Path) -> bool:
     """Whether another Snakemake works in this folder on this machine, a job's own aside."""
     import psutil  # type: ignore[import-untyped]
 
@@ -194,7 +196,7 @@ def explain_jobs(folder: Path) -> bool:
     if "--unlock" in sys.argv:
         return False
     jobs = [job for job in left_over(folder.resolve()) if job.state != ENDING]
-    if not jobs or _watched(folder.resolve()):
+    if not jobs or watched(folder.resolve()):
         return False
     print(recipe(jobs, sys.argv[1:]), file=sys.stderr, flush=True)
     return True
