@@ -20,7 +20,7 @@ from georecon.jobs.slurm import Job, left_over, watched
 
 _PAUSE = 10.0
 """Between two looks at the queue [s]."""
-USAGE = "usage: python -m georecon.recover ARGUMENT ...   (those of the killed snakemake)"
+USAGE = "usage: python -m georecon.recover", "then all that the killed command was given"
 
 
 class Broken(NamedTuple):
@@ -74,7 +74,7 @@ def main() -> int:
     """Wait, unlock, and give the command again."""
     arguments, folder = sys.argv[1:], Path.cwd().resolve()
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"{USAGE}\n\n{__doc__ or ''}")
+        print(f"{' '.join(USAGE)}\n\n{__doc__ or ''}")
         return 0 if arguments else 2
     if moved := option_values(arguments, "--directory", "-d"):
         folder = Path(moved[0]).resolve()
