@@ -17,7 +17,7 @@ rule evaluate:
     conda:
         ENVIRONMENT
     resources:
-        **limits.small_job(3000, minutes=15),
+        **limits.small_job(1000, minutes=15),
     params:
         unit=of(values.label_unit),
         code=code_digest("evaluate"),

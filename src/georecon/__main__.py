@@ -14,6 +14,7 @@ COMMANDS = {
     "plan": ("georecon.jobs.launch", "trainings left, their hours, downloads"),
     "predict": ("georecon.library.command", "predictions of a fine-tuned model for a file"),
     "watch": ("georecon.jobs.watch", "what trains now"),
+    "recover": ("georecon.jobs.recover", "after a killed run on a cluster: wait, then go on"),
     "diff": ("georecon.audit.diff", "two results compared: cells that differ, and why"),
     "verify": ("georecon.audit.verify_bundle", "check a bundle against itself"),
 }
