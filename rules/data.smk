@@ -1,9 +1,7 @@
 # raw files -> stores -> splits -> leak reports
 
 
-ruleorder: xtb > fetch
-
-
+# what `xtb` computes is not fetched: a constraint and no `ruleorder`, which a module could not take without both rules
 rule fetch:
     input:
         of(values.own_file),
@@ -13,7 +11,7 @@ rule fetch:
     log:
         "logs/fetch/{dataset}/{file}.log",
     wildcard_constraints:
-        file=rf"(?!(?:{values.computed_names()})\.json$)[^/]+",
+        file=rf"(?!(?:{values.computed_names()})\.(?:json|npz)$)[^/]+",
     conda:
         ENVIRONMENT
     resources:

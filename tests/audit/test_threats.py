@@ -29,8 +29,8 @@ from tests.projects import ROOT, Project, commit
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ELSEWHERE = {
-    "code changed after the runs (denormal floats, TF32)": ("records: other code", HARMLESS),
-    "a commit whose tree is other code": ("records: commit of other code",) * 2,
+    "source changed after the runs (denormal floats, TF32)": ("records: other code", HARMLESS),
+    "a commit whose tree is other source": ("records: commit of other code",) * 2,
     "the audit's own list of hashes": ("full: file changed", "full: file changed"),
 }
 """Rows with a test of their own below: what is changed is not in the folder, or not results."""
