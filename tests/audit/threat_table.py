@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.audit import tamper
 from tests.audit.tamper import FINETUNE, RESULTS, flip_bit, replace_bytes
 from tests.audit.threats import (
+    DYNAMICS,
     ENCODER,
     FRAMES,
     LEAK,
@@ -19,6 +20,7 @@ from tests.audit.threats import (
     RUN,
     SPLIT,
     STORE,
+    USAGE,
     Change,
     address,
     address_and_record,
@@ -27,16 +29,23 @@ from tests.audit.threats import (
     better_curve,
     better_outputs,
     better_predictions,
+    code_usage,
+    configured_anew,
     copied_seed,
     cut,
     edition,
     evil_table,
     evil_table_with_record,
+    extra_output,
+    extra_record,
+    extra_text,
     first_number,
     forged_frames,
     half_smoothness,
     half_trained,
+    header_of_weights,
     labels_everywhere,
+    linked_folder,
     mixed_kernels,
     moved_atom,
     nameless,
@@ -51,7 +60,9 @@ from tests.audit.threats import (
     other_molecules,
     page_text,
     pretrain_on_test,
+    rates,
     raw_file,
+    raw_file_and_card,
     raw_file_and_lock,
     relabelled_seeds,
     shift_labels,
@@ -60,6 +71,8 @@ from tests.audit.threats import (
     swap,
     torch_version,
     train_on_test,
+    trajectory,
+    without_commit,
     worst_dropped,
     zeroed,
 )
@@ -92,6 +105,8 @@ THREATS: dict[str, Threat] = {
     "a flipped bit in a raw file": Threat(raw_file, "records: file changed",
         "records: other raw file", "resources/raw/qm9/qm9_part1.csv"),
     "another raw file, and its hash in every list": Threat(raw_file_and_lock, None,
+        "records: other raw file", "resources/raw/qm9/qm9_part1.csv"),
+    "the hash in a dataset card, too": Threat(raw_file_and_card, None,
         "records: other raw file", "resources/raw/qm9/qm9_part1.csv"),
     "the address of a raw file": Threat(address, "records: other source",
         "records: other source", LOCK),
@@ -147,6 +162,14 @@ THREATS: dict[str, Threat] = {
         "records: file of nobody", f"{RESULTS}/tables/evil.csv"),
     "a table that nobody asked for, with a record": Threat(evil_table_with_record,
         "records: file of nobody", "records: file of nobody", f"{RESULTS}/tables/evil.json"),
+    "a text that nobody asked for, in the record of a table": Threat(extra_text,
+        "records: file of nobody", "records: file of nobody", f"{RESULTS}/tables/evil.csv"),
+    "a file that nobody asked for, in the record of a run": Threat(extra_output,
+        "records: file of nobody", "records: record unreadable", f"{RUN}/run.json"),
+    "a file with the record of a job that there is not": Threat(extra_record,
+        "records: file of nobody", "records: file of nobody", f"{RESULTS}/finetune/evil.csv"),
+    "a folder of tables behind a link": Threat(linked_folder, "records: file of nobody",
+        "records: file of nobody", f"{RESULTS}/tables/more/evil.csv"),
     "metrics of a run": Threat(
         of_record(f"{RUN}/metrics.json", lambda m: m["property"].update(mae=0.1)),
         "records: metrics differ", "records: metrics differ", f"{RUN}/metrics.json"),
@@ -158,6 +181,9 @@ THREATS: dict[str, Threat] = {
         "records: page edited", f"{REPORT}/claims.json", page=True),
     "a number in the web report": Threat(
         page_text("index.html", 'data-value="0.', 'data-value="9.'),
+        "records: file changed", "records: page edited", f"{REPORT}/index.html", page=True),
+    "a sentence in the web report": Threat(
+        page_text("index.html", "</h1>", "</h1><p>All claims hold.</p>"),
         "records: file changed", "records: page edited", f"{REPORT}/index.html", page=True),
     "Snakemake's report": Threat(snakemakes_report, "records: file changed", HARMLESS),
     "a picture of a figure": Threat(
@@ -178,6 +204,9 @@ THREATS: dict[str, Threat] = {
     "the number of leaks": Threat(
         of_record(LEAK, lambda r: r.update(shared=r["shared"] + 3)),
         "records: file changed", "records: leak report differs", LEAK),
+    "the description of a split": Threat(
+        of_record(SPLIT.replace(".npz", ".json"), lambda s: s.update(store_sha256="0" * 64)),
+        "records: file changed", "records: split differs", SPLIT),
     # trainings
     "predictions nearer to their labels": Threat(better_predictions, None,
         "records: predictions differ", f"{RUN}/predictions.parquet"),
@@ -187,6 +216,11 @@ THREATS: dict[str, Threat] = {
         "weights: weights differ", f"{RUN}/outputs.safetensors"),
     "fine-tuned weights set to zero": Threat(zeroed, "records: file changed",
         "weights: weights differ", f"{RUN}/outputs.safetensors"),
+    "the header of fine-tuned weights": Threat(header_of_weights, "records: file changed",
+        "records: record of another run", f"{RUN}/model.safetensors"),
+    "code usage": Threat(code_usage, None, "weights: estimates differ", f"{USAGE}/metrics.csv"),
+    "a trajectory of dynamics": Threat(trajectory, "records: file changed",
+        "weights: estimates differ", f"{DYNAMICS}/metrics.json"),
     "smoothness halved": Threat(half_smoothness, None, "weights: estimates differ",
         f"{RESULTS}/smoothness/georecon/seed1/metrics.json"),
     "an encoder copied from another method": Threat(
@@ -201,6 +235,8 @@ THREATS: dict[str, Threat] = {
     "seeds relabelled": Threat(relabelled_seeds, None, "weights: weights differ"),
     "a shorter curve": Threat(cut(f"{RUN}/curve.csv"), "records: curve differs",
         "records: curve differs", f"{RUN}/curve.csv"),
+    "the learning rates of a curve": Threat(rates, "records: file changed",
+        "records: curve differs", f"{RUN}/curve.csv"),
     "a better validation error": Threat(better_curve, None, "weights: start differs",
         f"{RUN}/curve.csv"),
     "the best step of a training": Threat(
@@ -212,6 +248,10 @@ THREATS: dict[str, Threat] = {
     # records
     "settings of one run": Threat(of_record(f"{RUN}/run.json", shorter),
         "records: record edited", "records: settings differ", f"{RUN}/run.json"),
+    "settings of runs, and the configuration": Threat(configured_anew, None,
+        "loud: other configuration"),
+    "the seed of a record": Threat(of_record(f"{RUN}/run.json", lambda r: r.update(seed=7)),
+        "records: record edited", "records: record of another run", f"{RUN}/run.json"),
     "the names of files in a record": Threat(nameless, None, "records: record unreadable",
         f"{RUN}/evaluate.run.json"),
     "settings of another edition": Threat(of_record(f"{RUN}/run.json", edition),
@@ -225,6 +265,8 @@ THREATS: dict[str, Threat] = {
     "a commit that there is not": Threat(
         of_all_records(lambda r: r["code"].update(commit="deadbeef" * 5)),
         "records: record edited", "records: no such commit"),
+    "the commit taken out of every record": Threat(of_all_records(without_commit),
+        "records: record edited", "loud: unknown commit"),
     "another lock file": Threat(
         of_all_records(lambda r: r["environment"].update(sha256="0" * 64)),
         "records: record edited", "records: other lock file"),

@@ -181,7 +181,7 @@ def _note(kind: str, path: str, text: str) -> Finding:
     return Finding(kind=kind, path=path, text=text, breaks=kind not in NOTES)
 
 
-_MADE = ("encoder", "model", "outputs", "predictions", "curve")
+_MADE = ("encoder", "objective", "model", "outputs", "predictions", "curve")
 
 
 def check_copies(context: Context) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ KINDS = {
     "outputs": "test outputs of the fine-tuned model",
     "model": "fine-tuned weights",
     "encoder": "pre-trained weights",
+    "objective": "weights that pre-training had besides the encoder",
     "curve": "training curve",
     "split": "molecule ids of training, validation and test",
     "leak": "test molecules that pre-training has seen, counted",
