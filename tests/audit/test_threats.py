@@ -158,6 +158,14 @@ def test_a_later_commit_of_pages_changes_nothing(folder: Path) -> None:
     assert (result.status, result.findings) == ("intact", []), kinds(result)
 
 
+def test_a_moved_folder_is_intact_and_not_read_again(folder: Path) -> None:
+    assert run_audit(folder).status == "intact"
+    moved = folder.rename(folder.with_name("moved"))
+    result = run_audit(moved)
+    assert (result.status, result.findings) == ("intact", []), kinds(result)
+    assert result.hashed.kept == result.hashed.files
+
+
 @pytest.mark.parametrize("kernel", ["native", "reference"])
 def test_an_honest_run_is_intact_from_weights(
     kernel: str, sound: Path, monkeypatch: pytest.MonkeyPatch

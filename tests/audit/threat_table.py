@@ -65,6 +65,7 @@ from tests.audit.threats import (
     raw_file_and_card,
     raw_file_and_lock,
     relabelled_seeds,
+    second_record,
     shift_labels,
     shorter,
     snakemakes_report,
@@ -73,6 +74,8 @@ from tests.audit.threats import (
     train_on_test,
     trajectory,
     without_commit,
+    without_versions,
+    worse_baselines,
     worst_dropped,
     zeroed,
 )
@@ -212,6 +215,8 @@ THREATS: dict[str, Threat] = {
         "records: predictions differ", f"{RUN}/predictions.parquet"),
     "test outputs with other labels": Threat(other_labels, None,
         "records: predictions differ", f"{RUN}/predictions.parquet"),
+    "baselines made worse in every run": Threat(worse_baselines, None,
+        "weights: weights differ", f"{RUN}/outputs.safetensors"),
     "test outputs nearer to their labels": Threat(better_outputs, None,
         "weights: weights differ", f"{RUN}/outputs.safetensors"),
     "fine-tuned weights set to zero": Threat(zeroed, "records: file changed",
@@ -259,6 +264,12 @@ THREATS: dict[str, Threat] = {
     "a record copied from another method": Threat(
         lambda f: shutil.copy(f / OTHER / "run.json", f / RUN / "run.json"),
         "records: record of another run", "records: record of another run", f"{RUN}/run.json"),
+    "a record under another stage's name": Threat(
+        of_record(f"{RUN}/run.json", lambda r: r.update(stage="report")),
+        "records: record of another run", "records: record of another run", f"{RUN}/run.json"),
+    "a second record for the files of a run": Threat(second_record,
+        "records: record of another run", "records: record of another run",
+        f"{RESULTS}/records/finetune/second.json"),
     "runs of two seeds exchanged": Threat(
         lambda f: swap(f, RUN, f"{FINETUNE}/coord/seed2"),
         "records: record of another run", "records: record of another run", f"{RUN}/run.json"),
@@ -274,6 +285,9 @@ THREATS: dict[str, Threat] = {
         "records: record edited", "records: mixed packages", f"{RUN}/run.json"),
     "another torch in every record": Threat(of_all_records(torch_version),
         "records: record edited", "loud: other packages"),
+    "the versions of packages taken out of every record": Threat(
+        of_all_records(without_versions), "records: record edited",
+        "records: record unreadable"),
     "another kernel in one record": Threat(of_record(f"{RUN}/run.json", mixed_kernels),
         "records: record edited", "loud: mixed kernels"),
     "another kernel in every record": Threat(of_all_records(all_kernels),

@@ -215,6 +215,14 @@ def extra_record(folder: Path) -> None:
     tamper._write_record(folder, f"{RESULTS}/records/evil/evil.json", "evil", {}, [], [path])
 
 
+def second_record(folder: Path) -> None:
+    """A cleaner record beside that of a run, of the same files."""
+    path = folder / f"{RESULTS}/records/finetune/second.json"
+    path.parent.mkdir()
+    shutil.copy(folder / RUN / "run.json", path)
+    edit_json(path, lambda record: record.update(seconds=1.0))
+
+
 def linked_folder(folder: Path) -> None:
     """A table in a folder that lies elsewhere, behind a link."""
     elsewhere = folder.parent / "elsewhere"
@@ -375,6 +383,17 @@ def better_predictions(folder: Path) -> None:
     honest = path.read_bytes()
     remake_run(folder, RUN, better)
     replace_bytes(path, honest)
+    remake_tables(folder)
+
+
+def worse_baselines(folder: Path) -> None:
+    """What needs no model is made worse in all runs, so that every model looks better."""
+
+    def change(found: dict[str, np.ndarray]) -> None:
+        found["naive"] = found["label"] + 2 * (found["naive"] - found["label"])
+
+    for path in sorted(folder.glob(f"{FINETUNE}/*/seed*")):
+        remake_run(folder, str(path.relative_to(folder)), change)
     remake_tables(folder)
 
 
@@ -596,3 +615,7 @@ def configured_anew(folder: Path) -> None:
     for path in sorted(folder.glob(f"{RESULTS}/finetune/property/*/*/seed*/run.json")):
         if read_json(path)["settings"]["train"]["lr"] == 5.0e-3:  # another encoder has its own
             edit_json(path, lambda record: record["settings"]["train"].update(clip=5.0))
+
+
+def without_versions(record: Json) -> None:
+    record["versions"] = {}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from georecon import paths
+from georecon.audit.depth import PACKAGES
 from georecon.audit.expected_records import (
     Wanted,
     cell_records,
@@ -117,6 +118,7 @@ WROTE = {
     "smoothness": {"metrics"},
 }
 """Names of the files that jobs write, by stage; nothing else is in their records."""
+_TRAINED = ("pretrain", "finetune", "smoothness", "nve")
 _SHOW = {"table": {"json"}, "site": {"page"}}
 
 
@@ -129,6 +131,9 @@ def _named(record: Record) -> Iterator[Finding]:
             yield Finding(kind="record unreadable", path=record.path, text=text)
     if more := {*record.outputs} - WROTE.get(record.stage, {*record.outputs}):
         text = f"says that it wrote {', '.join(sorted(more))}, which no job of its kind does"
+        yield Finding(kind="record unreadable", path=record.path, text=text)
+    if missing := {*PACKAGES} - {*record.versions} if record.stage in _TRAINED else ():
+        text = f"does not say which {', '.join(sorted(missing))} it ran with"
         yield Finding(kind="record unreadable", path=record.path, text=text)
     if record.seed != record.settings.get("seed"):
         text = f"is of seed {record.seed}, its settings of seed {record.settings.get('seed')!r:.40}"

@@ -72,8 +72,8 @@ def _named(records: Mapping[str, Record]) -> set[str]:
     for path, record in records.items():
         if record.stage not in {*WROTE, *_SHOWN}:
             continue
-        wrote = record.written()
-        names = {*wrote} if record.stage in _SHOWN else {*WROTE[record.stage], "log"}
+        wrote = record.outputs
+        names = WROTE.get(record.stage, {*wrote})
         found |= {path, *(claim.path for name, claim in wrote.items() if name in names)}
     return found
 
