@@ -44,4 +44,4 @@ def test_rates_are_the_loops(schedule: str, tmp_path: Path) -> None:
         trainer.plateau.observe(score)
         rows.append({"step": str(step), "val_score": str(score)})
     assert list(_rates(chosen, rows)) == wanted
-    assert len(set(wanted)) > 5
+    assert len(set(wanted)) > 3

@@ -27,7 +27,7 @@ METHODS = {
 def settings_of(method: str, edition: str) -> Json:
     """Of the edition, with the tiny one's sizes and steps."""
     tiny, own = (Experiments.load(ROOT / "config", {"edition": name}) for name in ("tiny", edition))
-    like = method if method in tiny.methods.names() or "__" in method else "coord"
+    like = method if edition == "tiny" else "coord"
     settings = tiny.runs.pretrain_settings(like, 1).as_json()
     entry = own.methods.entry(method)
     changed: Json = {"method": method, "objective": entry.objective, "params": {**entry.params}}

@@ -13,7 +13,7 @@ import numpy as np
 from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.audit.records import difference
 from georecon.errors import DataError
-from georecon.experiments.settings import TrainSettings
+from georecon.experiments.settings import FinetuneSettings, TrainSettings, encoder_json
 from georecon.keys import from_json
 from georecon.records.read import Record
 from georecon.records.untrusted import read_safetensors, read_strict_json
@@ -65,29 +65,23 @@ def check_models(context: Context) -> Iterator[Finding]:
         if claim is None or not (context.root / claim.path).is_file():
             continue  # said by the check of files, or a bundle without them
         said, wanted = _header(context, claim.path), _card(context, record)
-        found = {name: _alike(said.get(name), value) for name, value in wanted.items()}
+        found = {name: said.get(name) for name in wanted}
         if (text := difference(found, wanted)) is not None:
             text = f"its header: {text.replace('the configuration says', f'{record.path} says')}"
             yield Finding(kind="record of another run", path=claim.path, text=text)
 
 
-def _alike(said: object, wanted: object) -> object:
-    """What is said; of a mapping, under the keys that are wanted: a header has defaults, too."""
-    if isinstance(said, dict) and isinstance(wanted, dict):
-        return {key: value for key, value in said.items() if key in wanted}
-    return said
-
-
 def _card(context: Context, record: Record) -> dict[str, object]:
     """What a record says that the header of its weights must have, too."""
-    settings = record.settings
-    manifest = context.root / record.inputs["store"].path
-    units: Any = read_strict_json(manifest, record.inputs["store"].path).get("units")
-    names = ("dataset", "target", "label", "method", "seed", "encoder")
-    return {name: settings[name] for name in names} | {
-        "head": settings["recipe"]["head"],
-        "forces": settings["recipe"]["forces"],
-        "unit": units[settings["label"]],
+    manifest = record.inputs["store"].path
+    units: Any = read_strict_json(context.root / manifest, manifest).get("units")
+    run = from_json(FinetuneSettings, record.settings)
+    names = ("dataset", "target", "label", "method", "seed")
+    return {name: getattr(run, name) for name in names} | {
+        "head": run.recipe.head,
+        "forces": run.recipe.forces,
+        "encoder": encoder_json(run.encoder),
+        "unit": units[run.label],
     }
 
 
