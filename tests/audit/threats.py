@@ -92,7 +92,8 @@ def remake_tables(folder: Path) -> None:
         patch.chdir(folder)
         for table in e.config.tables:
             published = published_json(e, PUBLISHED, table)
-            made = build(e.tables.spec(table), e.tables.leaks(table), published=published)
+            said_of_data = (e.tables.leaks(table), e.tables.trajectories(table))
+            made = build(e.tables.spec(table), *said_of_data, published)
             write_table(made, Path(f"{RESULTS}/tables/{table}"))
 
 
