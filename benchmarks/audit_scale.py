@@ -16,16 +16,17 @@ import functools
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ from georecon.data.molecules import Molecules
 from georecon.data.split import Split, write_split
 from georecon.data.store import StoreWriter
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.settings import TrainSettings
+from georecon.experiments.settings import FinetuneSettings, TrainSettings, encoder_json
 from georecon.files import read_json
 from georecon.keys import from_json
 from georecon.records import record
@@ -139,7 +140,8 @@ def _curve(path: Path, settings: TrainSettings) -> dict[str, Any]:
     rows = []
     for step in (step for step in settings.evaluation_steps() if step > 0):
         rate = settings.lr * warmup_cosine(step - 1, warmup=settings.warmup, total=settings.steps)
-        rows.append({"step": step, "lr": rate, "train_loss": 1.0, "val_score": 1.0 / step})
+        own = 1.0 + zlib.crc32(str(path).encode()) * 1e-9  # no two runs have the same curve
+        rows.append({"step": step, "lr": rate, "train_loss": own, "val_score": own / step})
     lines = [",".join(rows[0]), *(",".join(map(repr, row.values())) for row in rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     last = rows[-1]
@@ -163,21 +165,22 @@ def _write_tuned(
     labels: dict[str, np.ndarray], rng: np.random.Generator, folder: Path, wanted: Wanted, size: int
 ) -> None:
     """Weights filled up with random bytes, and test outputs."""
-    settings = wanted.settings
-    names = ("dataset", "target", "label", "method", "seed", "encoder")
-    recipe = settings["recipe"]
-    card = {name: settings[name] for name in names} | {
-        "head": recipe["head"], "forces": recipe["forces"],
-        "unit": read_json(wanted.inputs["store"])["units"][settings["label"]],
-    }  # fmt: skip
+    run = from_json(FinetuneSettings, wanted.settings)
+    names = ("dataset", "target", "label", "method", "seed")
+    card = {name: getattr(run, name) for name in names} | {
+        "head": run.recipe.head,
+        "forces": run.recipe.forces,
+        "encoder": encoder_json(run.encoder),
+        "unit": read_json(wanted.inputs["store"])["units"][run.label],
+    }
     bulk = {"bulk": np.frombuffer(rng.bytes(max(size, 64)), dtype=np.uint8)}
     save_file(bulk, folder / "model.safetensors", metadata={"georecon": json.dumps(card)})
     ids = np.arange(MOLECULES)[-MOLECULES // 4 :]
-    label = labels[settings["label"]][ids]
+    label = labels[run.label][ids]
     outputs = {"ids": ids, "label": label, "prediction": label + rng.normal(size=len(ids)),
                "baseline": 0 * label, "naive": 0 * label}  # fmt: skip
     save_file(outputs, folder / "outputs.safetensors")
-    facts = _curve(folder / "curve.csv", from_json(TrainSettings, settings["train"]))
+    facts = _curve(folder / "curve.csv", run.train)
     made = {name: folder / f"{name}.safetensors" for name in ("model", "outputs")}
     _write_record("finetune", wanted, folder / "run.json", made | {"curve": folder / "curve.csv"},
                   facts)  # fmt: skip
@@ -212,7 +215,9 @@ class Measured(NamedTuple):
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Of this process since its start; what ``resource`` says counts the one it came from."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def _alone(work: Callable[..., Any], *given: Any) -> Measured:
@@ -282,17 +287,21 @@ def run_audit(root: Path, e: Experiments) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def interrupted(root: Path, e: Experiments) -> None:
+def interrupted(root: Path, e: Experiments, ready: Event) -> None:
     with suppress(KeyboardInterrupt):
+        ready.set()
         run_audit(root, e)
 
 
 def stopped(root: Path, e: Experiments, seconds: float) -> int:
     """An audit that is interrupted after some time; how many hashes it leaves."""
     evict(root)
-    process = multiprocessing.get_context("spawn").Process(target=interrupted, args=(root, e))
+    fresh = multiprocessing.get_context("spawn")
+    ready = fresh.Event()
+    process = fresh.Process(target=interrupted, args=(root, e, ready))
     known = root / e.runs.folder(paths.AUDIT) / KNOWN
     process.start()
+    ready.wait()
     process.join(seconds)
     if process.pid is not None and process.is_alive():
         os.kill(process.pid, signal.SIGINT)
