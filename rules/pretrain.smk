@@ -7,6 +7,7 @@ rule pretrain:
         split=of(experiments.data.pretrain_split),
     output:
         encoder=f"{PRETRAIN}/encoder.safetensors",
+        objective=f"{PRETRAIN}/objective.safetensors",
         metrics=f"{PRETRAIN}/metrics.csv",
         run=f"{PRETRAIN}/run.json",
     log:

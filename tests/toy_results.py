@@ -128,7 +128,7 @@ def _pretrained(folder: Path, method: str) -> None:
 
 def _record(path: Path) -> dict[str, Any]:
     return {
-        "stage": "pretrain", "inputs": {}, "outputs": {}, "job": {}, "seed": 1,
+        "stage": path.parts[2], "inputs": {}, "outputs": {}, "job": {}, "seed": 1,
         "settings": {"name": path.parent.as_posix()[-30:]},
         "seconds": 2.0, "compute": {"device": "cpu"}, "training": {"steps": 8, "best_score": 0.5},
         "final": {"val_reconstruct": 0.5, "val_reconstruct_shuffled": 0.55,

@@ -21,5 +21,10 @@ with job(snakemake.log[0]) as log:
         "state": Path(snakemake.params.state),
     }
     result = train("pretrain", arguments, snakemake.resources, snakemake.threads, log)
-    record.write(output.run, {"encoder": output.encoder, "metrics": output.metrics}, result.facts())
+    outputs = {
+        "encoder": output.encoder,
+        "objective": output.objective,
+        "metrics": output.metrics,
+    }
+    record.write(output.run, outputs, result.facts())
     result.forget_state()

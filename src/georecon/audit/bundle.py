@@ -53,7 +53,7 @@ OWN = ("mirror", "offline", "bundle", "bundle_weights", "cell", "depth", "sample
        "full")  # fmt: skip
 """Keys of the configuration that say where and what to run, not what the numbers are."""
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
-WEIGHTS = ("model", "outputs")
+WEIGHTS = ("model", "outputs", "objective")
 """Kinds of files that travel on request."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -78,8 +78,8 @@ def write_bundle(
         experiments: configuration of the edition.
         audit: its audit, just made.
         path: zip file to write.
-        weights: take along what predictions are computed from again: fine-tuned weights, test
-            outputs, and raw files that were computed here.
+        weights: take along what numbers are computed from again: fine-tuned weights, heads and
+            decoders of pre-trainings, test outputs, and raw files that were computed here.
 
     Raises:
         GeoreconError: a chain is broken, the edition has no tables, or two files have names that

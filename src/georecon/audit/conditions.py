@@ -109,6 +109,8 @@ def _unequal(first: Terms, second: Terms) -> str | None:
 
 
 def _difference(found: StageTerms, wanted: StageTerms, stage: str) -> str | None:
+    if found == wanted:
+        return None
     text = difference(asdict(found), asdict(wanted), stage)
     return None if text is None else text.replace("the configuration says", "there")
 
@@ -181,7 +183,7 @@ def _note(kind: str, path: str, text: str) -> Finding:
     return Finding(kind=kind, path=path, text=text, breaks=kind not in NOTES)
 
 
-_MADE = ("encoder", "model", "outputs", "predictions", "curve")
+_MADE = ("encoder", "objective", "model", "outputs", "predictions", "curve")
 
 
 def check_copies(context: Context) -> Iterator[Finding]:
