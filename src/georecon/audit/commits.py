@@ -124,6 +124,11 @@ def check_commits(context: Context) -> Iterator[Finding]:
             tree = _unpack(context.code, commit, Path(place, str(number)))
             if tree is not None:
                 yield from _against_tree(commit, tree, records)
+            elif all(record.imported is not None for record in records):
+                context.cannot(
+                    f"commit {commit:.12} of runs that were taken from published results: not in "
+                    "this checkout"
+                )
             elif partial:
                 context.cannot(
                     f"commit {commit:.12}: not in this checkout, which has not all of them"
