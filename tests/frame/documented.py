@@ -17,7 +17,7 @@ SETTINGS = [*sorted((ROOT / "config").rglob("*.yaml")), *sorted(ROOT.glob("*/pro
 PROGRAMS = (
     "make", "snakemake", "python", "python3", "git", "pip", "conda", "apptainer", "apt-get",
     "export", "printf", "lint-imports", "squeue", "scancel", "sbatch", "srun", "sinfo", "sacct",
-    "generate-slurm-partition-config",
+    "generate-slurm-partition-config", "georecon",
 )  # fmt: skip
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")

@@ -113,7 +113,7 @@ def other_log(start: Path) -> None:
 
 
 def edited(start: Path) -> None:
-    change_record(start, lambda r: r.update(seconds=0.0), sealed=False)
+    change_record(start, lambda r: r.update(seconds=99.0), sealed=False)
 
 
 def of_another_store(start: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_hostile_name_stays_a_text(tmp_path: Path) -> None:
     graph = read_graph(tmp_path, "tiny")
     head, _ = head_and_body(CardBook(graph, []).card(graph.records[f"{FINETUNE}/run.json"]))
     assert head["license"] == "mit"
-    assert head["tags"][-1] == "x\n---\nlicense: gpl"
+    assert head["tags"][-1] == "x --- license: gpl"
 
 
 def test_a_runs_dialog_has_curve_settings_and_card(tmp_path: Path) -> None:

@@ -160,8 +160,8 @@ def main(arguments: list[str] | None = None) -> int:
         size = (options.molecules, options.atoms)
         off = to_program_file(model, options.output, *size)
         print(
-            f"{options.output}: labels [{model.card.unit}] of {size[0]} molecule(s) of up to "
-            f"{size[1]} atoms, at most {off:.2g} off the model's"
+            f"{options.output}: labels of {size[0]} molecule(s) of up to {size[1]} atoms, at most "
+            f"{off:.2g} of their unit off the model's"
         )
     except (GeoreconError, OSError) as error:
         print(error, file=sys.stderr)

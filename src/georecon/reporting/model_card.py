@@ -17,7 +17,7 @@ import yaml
 from georecon.keys import Json
 from georecon.records.chain import Graph, Run
 from georecon.records.read import Record
-from georecon.reporting.escape import markdown_escape
+from georecon.reporting.escape import markdown_escape, one_line
 from georecon.reporting.molecule_sets import MoleculeSet
 from georecon.units import UNIT_DISPLAY
 
@@ -70,8 +70,9 @@ class CardBook:
         rows = {row["key"]: row for row in table["rows"] if row.get("kind", "method") == "method"}
         units = {column["key"]: column["unit"] for column in table["columns"]}
         for cell in table["cells"]:
-            row = rows.get(cell["row"])
-            for seed, value in (cell["values"] if row is not None else {}).items():
+            if (row := rows.get(cell["row"])) is None:
+                continue
+            for seed, value in cell["values"].items():
                 unit = units[cell["column"]] or row.get("unit", "")
                 place = f"{table['table']}/{cell['row']}/{cell['column']}"
                 found = Measure(
@@ -99,7 +100,8 @@ class CardBook:
             "## Use and limits",
             *_use(record),
         ]
-        text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=100)
+        # every text is one line: none can look like the head's end
+        text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=10_000)
         return f"---\n{text}---\n\n" + "\n\n".join(body) + "\n"
 
     def _measures(self, record: Record) -> list[tuple[Measure, MoleculeSet | None]]:
@@ -150,11 +152,17 @@ def _head(
     sets: list[tuple[str, MoleculeSet]],
 ) -> Json:
     """What hubs read."""
+    method = one_line(str(record.settings.get("method")))
     head: Json = {
         # of weights that were made here; somebody else's keep theirs
         "license": "other" if record.stage == "import_encoder" else "mit",
         "library_name": "georecon",
-        "tags": ["graph-ml", "chemistry", "molecules", str(record.settings.get("method"))],
+        "tags": [
+            "graph-ml",
+            "chemistry",
+            "molecules",
+            one_line(str(record.settings.get("method"))),
+        ],
         "datasets": list(dict.fromkeys(_dataset(one) for _, one in sets)),
         "metrics": sorted({measure.metric for measure, _ in measures}),
     }
@@ -163,14 +171,15 @@ def _head(
 
 
 def _result(measure: Measure, one: MoleculeSet | None) -> Json:
-    metric: Json = {"type": measure.metric, "name": measure.cell, "value": measure.value}
+    cell = one_line(measure.cell)
+    metric: Json = {"type": one_line(measure.metric), "name": cell, "value": measure.value}
     return {
-        "task": {"type": "graph-ml", "name": measure.cell},
+        "task": {"type": "graph-ml", "name": cell},
         "dataset": {
             "type": "unknown" if one is None else _dataset(one),
-            "name": "unknown" if one is None else one.title,
+            "name": "unknown" if one is None else one_line(one.title),
         },
-        "metrics": [metric | ({"unit": measure.unit} if measure.unit else {})],
+        "metrics": [metric | ({"unit": one_line(measure.unit)} if measure.unit else {})],
     }
 
 
