@@ -157,12 +157,7 @@ def _head(
         # of weights that were made here; somebody else's keep theirs
         "license": "other" if record.stage == "import_encoder" else "mit",
         "library_name": "georecon",
-        "tags": [
-            "graph-ml",
-            "chemistry",
-            "molecules",
-            one_line(str(record.settings.get("method"))),
-        ],
+        "tags": ["graph-ml", "chemistry", "molecules", method],
         "datasets": list(dict.fromkeys(_dataset(one) for _, one in sets)),
         "metrics": sorted({measure.metric for measure, _ in measures}),
     }
