@@ -51,7 +51,7 @@ def trained_here(project: Project) -> list[str]:
 def test_a_table_is_made_of_published_runs_to_the_byte(finished: Project, clone: Project) -> None:
     said = run(clone, "table_qm9")
     assert "start_from: bundle.zip (sha256 " in said
-    assert "made here" not in said
+    assert "made here, not taken" not in said
     assert trained_here(clone) == []
     for ending in ("csv", "md", "tex", "json"):
         name = f"{RESULTS}/tables/qm9.{ending}"
@@ -64,6 +64,7 @@ def test_a_table_is_made_of_published_runs_to_the_byte(finished: Project, clone:
     assert any("taken from bundle.zip" in line for line in verdicts["unchecked"]), audit[-3000:]
 
 
+@pytest.mark.long
 def test_one_method_more_is_all_that_is_trained(clone: Project) -> None:
     entry = {"label": "Mine", "objective": "denoise", "params": {"sigma": 0.1}}
     clone.configure("config/editions/tiny.yaml", "methods", "mine", value=entry)
