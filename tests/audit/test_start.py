@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from georecon.audit import start
-from georecon.audit.bundle import CONFIG
+from georecon.audit.bundle import CONFIG, METADATA
 from georecon.experiments.experiments import Experiments
 from georecon.files import sha256_file
 from georecon.records.start import INFO, VARIABLE
@@ -80,13 +80,14 @@ def leading_out(files: Files, path: Path) -> None:
 
 
 def huge(files: Files, path: Path) -> None:
-    with zipfile.ZipFile(write_zip(path, files), "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("bomb.txt", b"0" * (300 << 20))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(METADATA, files[METADATA])
+        archive.writestr("bomb.txt", b"0" * (100 << 20))
 
 
 def of_another_paper(files: Files, path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("ro-crate-metadata.json", '{"@graph": []}')
+        archive.writestr(METADATA, '{"@graph": []}')
 
 
 def of_another_configuration(files: Files, path: Path) -> None:
