@@ -77,9 +77,9 @@ def test_a_program_gives_the_models_labels(model_file: Path, tmp_path: Path) -> 
     model = georecon.load(model_file)
     off = to_program_file(model, tmp_path / "m.pt2", 3, 9)
     assert off < 1e-4
-    extra = {"georecon.json": ""}
+    extra = {"card.json": ""}
     program = torch.export.load(tmp_path / "m.pt2", extra_files=extra)
-    assert json.loads(extra["georecon.json"])["unit"] == "eV"
+    assert json.loads(extra["card.json"])["unit"] == "eV"
     same, limit = compared(program, model, 3, 9)
     assert same == off
     other = georecon.load(make_model(tmp_path, scale=2.0))

@@ -65,7 +65,7 @@ def to_program_file(model: Encoder | Model, path: Path, molecules: int, atoms: i
 
     ``torch.export.load(path).module()(z, pos)`` gives the labels (B,) in the model's unit of
     atomic numbers (B, A), 0 for an empty place, and positions [Å] (B, A, 3). The file's
-    ``georecon.json`` is the model's card.
+    ``card.json`` is the model's card.
 
     Args:
         model: a fine-tuned model.
@@ -90,7 +90,7 @@ def to_program_file(model: Encoder | Model, path: Path, molecules: int, atoms: i
             f"{limit:.2g}: not written"
         )
     held = io.BytesIO()
-    torch.export.save(program, held, extra_files={"georecon.json": json.dumps(as_json(model.card))})
+    torch.export.save(program, held, extra_files={"card.json": json.dumps(as_json(model.card))})
     with atomic_path(path) as temporary:
         temporary.write_bytes(held.getvalue())
     return off
