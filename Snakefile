@@ -44,6 +44,10 @@ wildcard_constraints:
 
 onstart:
     snakemake_private.lift_start_limit(workflow)
+    if MAIN and experiments.config.start_from:
+        from georecon.audit.start import start  # here: it imports much
+
+        start(experiments, Path.cwd())
     if MAIN and snakemake_private.submits(workflow):
         refuse_beside_jobs(Path.cwd(), explained=explained)
         if not snakemake_private.brings_environments(workflow):

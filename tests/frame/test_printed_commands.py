@@ -35,6 +35,8 @@ RUN_ELSEWHERE = {
     "python -m georecon.recover": "tests/jobs/test_recover.py",
     "pip install '.[chem,table]'": "tests/library/test_installed.py",
     "python -m georecon.verify_bundle": "tests/audit/test_bundle.py",
+    "python -m georecon.verify_bundle {}": "tests/audit/test_bundle.py",
+    "pip install tensorboard": "tests/reporting/test_tensorboard.py",
     "python -m georecon.experiments.schema": "tests/experiments/test_schema.py",
 }
 NO_COMMANDS = {
