@@ -134,8 +134,6 @@ def runs_of(command: str) -> list[list[str]]:
             return [dry(words)]
         case "python":
             return [python(words)]
-        case "georecon":  # tests/library/test_docs.py runs them on results
-            return [[sys.executable, "-m", "georecon", words[1], "--help"]]
         case "lint-imports":
             return [["lint-imports", "--config", str(ROOT / "pyproject.toml")]]
         case "git":

@@ -56,7 +56,7 @@ OWN = ("mirror", "offline", "start_from", "bundle", "bundle_weights", "cell", "d
        "sample_seed", "full")  # fmt: skip
 """Keys of the configuration that say where and what to run, not what the numbers are."""
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
-WEIGHTS = ("model", "outputs", "objective")
+WEIGHTS = ("model", "outputs")
 """Kinds of files that travel on request."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -81,8 +81,8 @@ def write_bundle(
         experiments: configuration of the edition.
         audit: its audit, just made.
         path: zip file to write.
-        weights: take along what numbers are computed from again: fine-tuned weights, heads and
-            decoders of pre-trainings, test outputs, and raw files that were computed here.
+        weights: take along what numbers are computed from again: fine-tuned weights, test
+            outputs, and raw files that were computed here.
 
     Raises:
         GeoreconError: a chain is broken, the edition has no tables, or two files have names that
