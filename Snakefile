@@ -17,7 +17,12 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from georecon.jobs import snakemake_private
 from georecon.jobs.gpus import refuse_start
-from georecon.jobs.slurm import explain_jobs, refuse_beside_jobs, use_site_file, watch_stuck
+from georecon.jobs.slurm import (
+    explain_jobs,
+    refuse_beside_jobs,
+    use_site_file,
+    watch_stuck,
+)
 from georecon.jobs.snakefile import prepare, refuse_unknown_targets
 
 MAIN = snakemake_private.is_main(workflow)
