@@ -14,7 +14,11 @@ COMMANDS = {
     "doctor": ("georecon.jobs.launch", "can it run here? says what would fail"),
     "plan": ("georecon.jobs.launch", "trainings left, their hours, downloads"),
     "predict": ("georecon.library.command", "predictions of a fine-tuned model for a file"),
+    "card": ("georecon.library.card", "model card of trained weights"),
+    "export": ("georecon.library.export", "weights for TorchMD-NET or torch.export"),
+    "tensorboard": ("georecon.reporting.tensorboard", "curves of an edition for TensorBoard"),
     "watch": ("georecon.jobs.watch", "what trains now"),
+    "recover": ("georecon.jobs.recover", "after a killed run on a cluster: wait, then go on"),
     "diff": ("georecon.audit.diff", "two results compared: cells that differ, and why"),
     "verify": ("georecon.audit.verify_bundle", "check a bundle against itself"),
 }
@@ -30,9 +34,9 @@ def main() -> int:
     if name not in COMMANDS:
         if name not in ("", "-h", "--help"):
             print(f"georecon: {name!r} is no command", file=sys.stderr)
-        print("usage: georecon COMMAND …, in the project's folder but for predict and verify\n")
+        print("usage: georecon COMMAND …, mostly in the project's folder\n")
         for command, (_, purpose) in COMMANDS.items():
-            print(f"  {command:8} {purpose}")
+            print(f"  {command:12} {purpose}")
         return 0 if name in ("-h", "--help") else 2
     rest = sys.argv[2:]
     named = any(word.partition("=")[0] in _ELSEWHERE for word in rest)

@@ -319,5 +319,5 @@ def test_commands_are_listed(tmp_path: Path) -> None:
     for words, code in (((), 2), (("--help",), 0), (("fly",), 2)):
         done = georecon_command(*words, cwd=tmp_path)
         assert done.returncode == code
-        assert "  predict  predictions of a fine-tuned model for a file" in done.stdout
+        assert "  predict      predictions of a fine-tuned model for a file" in done.stdout
     assert "'fly' is no command" in georecon_command("fly", cwd=tmp_path).stderr

@@ -158,6 +158,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Project:
         os.symlink(ROOT / name, project.folder / name)
     (project.folder / "slurm/site.yaml").write_text("partitions:\n  gpu: {max_gpu: 8}\n")
     (project.folder / "raw").mkdir()
+    (project.folder / "georecon-laptop.zip").touch()  # a dry run does not look into it
     for _, block in all_blocks("yaml"):
         for name in re.findall(r"local: (\.\./[^\s}]+)", block.text):
             (project.folder / name).touch()  # the reader's own files

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from georecon import paths
+from georecon.audit.depth import PACKAGES
 from georecon.audit.expected_records import (
     Wanted,
     cell_records,
@@ -16,6 +16,7 @@ from georecon.audit.expected_records import (
 from georecon.audit.findings import CODE, Context, Finding
 from georecon.data.raw.lock import identity
 from georecon.files import sha256_json
+from georecon.records.difference import difference
 from georecon.records.read import Record
 from georecon.records.record import RECORD_VERSION
 
@@ -103,7 +104,7 @@ _READ = {
     "leak": {"store", "split", "pretrain_store", "pretrain_split"},
     "split": {"store"},
 }
-_WROTE = {
+WROTE = {
     "fetch": {"raw"},
     "xtb": {"raw", "provenance"},
     "nve": {"metrics", "curve"},
@@ -111,47 +112,32 @@ _WROTE = {
     "preprocess": {"store"},
     "split": {"split", "sidecar"},
     "leak": {"leak"},
-    "pretrain": {"encoder", "metrics"},
+    "pretrain": {"encoder", "objective", "metrics"},
     "finetune": {"model", "outputs", "curve"},
     "evaluate": {"predictions", "metrics"},
     "smoothness": {"metrics"},
-    "table": {"json"},
-    "site": {"page"},
 }
-"""Names under which the records of a stage have the files that other checks ask for."""
+"""Names of the files that jobs write, by stage; nothing else is in their records."""
+_TRAINED = ("pretrain", "finetune", "smoothness", "nve")
+_SHOW = {"table": {"json"}, "site": {"page"}}
 
 
 def _named(record: Record) -> Iterator[Finding]:
-    """A record has the files that the checks of its stage look at."""
-    groups = (("read", _READ, record.inputs), ("wrote", _WROTE, record.outputs))
+    """A record has the files that the checks of its stage look at, and no others."""
+    groups = (("read", _READ, record.inputs), ("wrote", WROTE | _SHOW, record.outputs))
     for word, names, there in groups:
         if missing := names.get(record.stage, set()) - {*there}:
             text = f"does not say which {', '.join(sorted(missing))} it {word}"
             yield Finding(kind="record unreadable", path=record.path, text=text)
-
-
-def difference(found: Any, wanted: Any, key: str = "") -> str | None:
-    """First place where two JSON values differ, in words; None if they are equal."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in sorted({*found, *wanted}):
-            place = f"{key}.{name}" if key else name
-            if name not in found:
-                return f"{place} is not recorded, the configuration says {_short(wanted[name])}"
-            if name not in wanted:
-                return f"{place} is {_short(found[name])}, unknown to the configuration"
-            if (text := difference(found[name], wanted[name], place)) is not None:
-                return text
-        return None
-    if type(found) is type(wanted) and found == wanted:
-        return None
-    if isinstance(found, int | float) and isinstance(wanted, int | float) and found == wanted:
-        return None
-    return f"{key} is {_short(found)}, the configuration says {_short(wanted)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) < 80 else f"{text[:77]}…"
+    if more := {*record.outputs} - WROTE.get(record.stage, {*record.outputs}):
+        text = f"says that it wrote {', '.join(sorted(more))}, which no job of its kind does"
+        yield Finding(kind="record unreadable", path=record.path, text=text)
+    if missing := {*PACKAGES} - {*record.versions} if record.stage in _TRAINED else set():
+        text = f"does not say which {', '.join(sorted(missing))} it ran with"
+        yield Finding(kind="record unreadable", path=record.path, text=text)
+    if record.seed != record.settings.get("seed"):
+        text = f"is of seed {record.seed}, its settings of seed {record.settings.get('seed')!r:.40}"
+        yield Finding(kind="record of another run", path=record.path, text=text)
 
 
 def _as_configured(record: Record, wanted: Wanted) -> Iterator[Finding]:
