@@ -7,13 +7,14 @@ rule pretrain:
         split=of(experiments.data.pretrain_split),
     output:
         encoder=f"{PRETRAIN}/encoder.safetensors",
+        objective=f"{PRETRAIN}/objective.safetensors",
         metrics=f"{PRETRAIN}/metrics.csv",
         run=f"{PRETRAIN}/run.json",
     log:
         f"{LOGS}/pretrain/{{method}}/seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/pretrain/{{method}}/seed{{seed}}.tsv"
-    priority: 10
+    priority: of(values.pretrain_priority)
     conda:
         ENVIRONMENT
     resources:

@@ -57,10 +57,13 @@ def own_copy(project: Project, folder: Path) -> Path:
     return folder
 
 
-def run_audit(folder: Path, *, bundle: bool = False, depth: Depth = SHALLOW) -> Audit:
+def run_audit(
+    folder: Path, *, bundle: bool = False, depth: Depth = SHALLOW, since: float | None = None
+) -> Audit:
     """Audit a tiny run with the configuration that lies there."""
     experiments = Experiments.load(folder / "config", {"edition": "tiny"})
-    return audit(folder, experiments, EXPECTED, bundle=bundle, code=folder, depth=depth)
+    given = {"bundle": bundle, "code": folder, "depth": depth, "since": since}
+    return audit(folder, experiments, EXPECTED, **given)
 
 
 def replace_bytes(path: Path, data: bytes) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from georecon.audit import Audit, commits, files, splits
 from georecon.audit.depth import Depth
 from georecon.audit.findings import NOT_COMPARABLE, Context, Finding
+from georecon.audit.page import write_audit
 from georecon.experiments.sample import draw
 from georecon.experiments.settings import SplitPlan
 from georecon.files import read_json, write_json
@@ -29,11 +32,16 @@ from tests.projects import ROOT, Project, commit
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ELSEWHERE = {
-    "code changed after the runs (denormal floats, TF32)": ("records: other code", HARMLESS),
-    "a commit whose tree is other code": ("records: commit of other code",) * 2,
+    "source changed after the runs (denormal floats, TF32)": ("records: other code", HARMLESS),
+    "a commit whose tree is other source": ("records: commit of other code",) * 2,
+    "a commit that git is told to show as another": ("records: commit of other code",) * 2,
+    "other bytes in git under an honest name": ("records: no such commit",) * 2,
+    "runs made again, laid out before the reviewer asks": (HARMLESS, HARMLESS),
+    "the audit's own page": (HARMLESS, HARMLESS),
     "the audit's own list of hashes": ("full: file changed", "full: file changed"),
 }
 """Rows with a test of their own below: what is changed is not in the folder, or not results."""
+UNPACK, JOB = commits._unpack, "src/georecon/jobs/job.py"
 ALONE = [name for name, threat in THREATS.items() if threat.alone]
 AT_RECORDS = [n for n, t in THREATS.items() if t.sealed.startswith((RECORDS, LOUD, HARMLESS))]
 DEEPER = [name for name in THREATS if name not in AT_RECORDS]
@@ -140,14 +148,22 @@ def test_a_later_commit_of_pages_changes_nothing(folder: Path) -> None:
     git = (folder / ".git").resolve()
     (folder / ".git").unlink()
     shutil.copytree(git, folder / ".git")
-    before = commits._git(folder, "rev-parse", "HEAD")
+    before = commits.git(folder, "rev-parse", "HEAD")
     (folder / "NOTES.md").write_text("A page.\n")
     words = ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "A page", "NOTES.md")
-    assert commits._git(folder, "add", "NOTES.md") is not None
-    assert commits._git(folder, *words) is not None
-    assert commits._git(folder, "rev-parse", "HEAD") != before
+    assert commits.git(folder, "add", "NOTES.md") is not None
+    assert commits.git(folder, *words) is not None
+    assert commits.git(folder, "rev-parse", "HEAD") != before
     result = run_audit(folder)
     assert (result.status, result.findings) == ("intact", []), kinds(result)
+
+
+def test_a_moved_folder_is_intact_and_not_read_again(folder: Path) -> None:
+    assert run_audit(folder).status == "intact"
+    moved = folder.rename(folder.with_name("moved"))
+    result = run_audit(moved)
+    assert (result.status, result.findings) == ("intact", []), kinds(result)
+    assert result.hashed.kept == result.hashed.files
 
 
 @pytest.mark.parametrize("kernel", ["native", "reference"])
@@ -244,22 +260,104 @@ def test_code_changed_after_the_runs(
     assert "qm9/coord/homo" in finding.cells
 
 
-def test_a_commit_whose_tree_is_other_code(folder: Path, finished: Project) -> None:
-    """Its code is committed, but not what the digests say: an earlier commit of the project."""
+def commit_of_other_code(folder: Path, finished: Project) -> Path:
+    """Records name a commit whose code is another than that of their digests; its repository."""
     git = folder / "code"
     shutil.copytree(finished.folder, git, ignore=shutil.ignore_patterns("results", "resources"))
-    job = "src/georecon/jobs/job.py"
-    Project(git).edit(job, lambda text: text.replace("denormal(True)", "denormal(False)"))
+    Project(git).edit(JOB, lambda text: text.replace("denormal(True)", "denormal(False)"))
     shutil.rmtree(git / ".git")
     commit(git)
     (folder / ".git").unlink()
     (folder / ".git").symlink_to(git / ".git")
-    made = commits._git(git, "rev-parse", "HEAD")
-    assert made is not None
-    name = made.decode().strip()
-    threats.of_all_records(lambda record: record["code"].update(commit=name))(folder)
+    name = commits.git(git, "rev-parse", "HEAD")
+    assert name is not None
+    head = name.decode().strip()
+    threats.of_all_records(lambda record: record["code"].update(commit=head))(folder)
     tamper.seal_all(folder)
+    return git
+
+
+def test_a_commit_whose_tree_is_other_code(folder: Path, finished: Project) -> None:
+    """Its code is committed, but not what the digests say: an earlier commit of the project."""
+    commit_of_other_code(folder, finished)
     expect(run_audit(folder), "records: commit of other code", None)
+
+
+def replaced(git: Path, honest: Path) -> None:
+    """``git replace``: another commit is shown under the name of this one."""
+    was = commits.git(git, "rev-parse", "HEAD")
+    assert was is not None
+    shutil.copy(honest / JOB, git / JOB)
+    words = ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qam", "Honest")
+    assert commits.git(git, *words) is not None
+    assert commits.git(git, "replace", was.decode().strip(), "HEAD") is not None
+
+
+def filtered(git: Path, honest: Path) -> None:
+    """A filter that gives files out as others than they are kept."""
+    (git / ".git/info/attributes").write_text(f"{JOB} filter=evil\n")
+    command = f"cat {honest / JOB}"
+    for name in ("smudge", "clean"):
+        assert commits.git(git, "config", f"filter.evil.{name}", command) is not None
+
+
+@pytest.mark.parametrize("hide", [replaced, filtered])
+def test_a_commit_that_git_is_told_to_show_as_another(
+    hide: Callable[[Path, Path], None],
+    folder: Path,
+    finished: Project,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commits, "_unpack", UNPACK)
+    hide(commit_of_other_code(folder, finished), ROOT)
+    expect(run_audit(folder), "records: commit of other code", None)
+
+
+def test_other_bytes_in_git_under_an_honest_name(
+    folder: Path, finished: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object of a file is written anew with the bytes of today's file: git does not look."""
+    monkeypatch.setattr(commits, "_unpack", UNPACK)
+    git = commit_of_other_code(folder, finished)
+    named = commits.git(git, "rev-parse", f"HEAD:{JOB}")
+    assert named is not None
+    name, honest = named.decode().strip(), (ROOT / JOB).read_bytes()
+    path = git / f".git/objects/{name[:2]}/{name[2:]}"
+    path.unlink()
+    path.write_bytes(zlib.compress(f"blob {len(honest)}".encode() + b"\0" + honest))
+    assert commits.git(git, "cat-file", "blob", name) == honest
+    found = expect(run_audit(folder), "records: no such commit", None)
+    assert found is not None
+    assert "tampered with" in found.text
+
+
+@pytest.mark.long
+def test_runs_made_again_laid_out_before_the_reviewer_asks(folder: Path) -> None:
+    """A seed that the forger guessed: nothing is made again, and only that is said."""
+    cells = experiments(folder).tables.filled()
+    seed = next(k for k in range(9999) if draw(cells, 1, k) == ["qm9/coord/homo"])
+    again = folder / f"{tamper.RESULTS}/rerun/seed{seed}"
+    shutil.copytree(folder / f"{tamper.RESULTS}/finetune", again / "finetune")
+    later = time.time() + 60
+    result = run_audit(folder, depth=Depth(name=RERUN, sample=1, seed=seed), since=later)
+    assert (result.status, result.findings) == ("intact", []), kinds(result)
+    said = [line for line in result.unchecked if "lay in" in line]
+    assert len(said) == 1
+    assert f"rerun/seed{seed} before this command" in said[0]
+
+
+def test_the_audits_own_page(folder: Path) -> None:
+    """Whatever lies there is written over, and no check reads it."""
+    page = folder / f"{tamper.RESULTS}/audit"
+    page.mkdir(exist_ok=True)
+    for name in ("index.html", "audit.json"):
+        (page / name).write_text("intact")
+    tamper.flip_bit(folder / RUN / "model.safetensors")
+    result = run_audit(folder)
+    write_audit(result, page)
+    assert result.status == "broken"
+    assert read_json(page / "audit.json")["status"] == "broken"
+    assert "broken at depth records" in (page / "index.html").read_text(encoding="utf-8")
 
 
 def test_the_audits_own_list_of_hashes(folder: Path) -> None:

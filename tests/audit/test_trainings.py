@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from georecon.audit.trainings import _evaluations
+from georecon.audit.trainings import _evaluations, _rates
 from georecon.training.loop import Trainer
 from tests.training.toy_run import settings
 
@@ -31,3 +31,17 @@ def test_patience_may_end_them(scores: list[float], last: int) -> None:
     rows = [{"val_score": str(score)} for score in scores]
     found = _evaluations(settings(steps=40, evaluations=4, patience=2), rows)
     assert found[-1] == last
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_rates_are_the_loops(schedule: str, tmp_path: Path) -> None:
+    chosen = settings(steps=400, evaluations=100, schedule=schedule, warmup=10)
+    trainer = Trainer(Task(), chosen, tmp_path, "d" * 64)  # type: ignore[arg-type]
+    wanted, rows = [], []
+    for step in _evaluations(chosen, []):
+        trainer.step, score = step - 1, 1.0 + 1.0 / step if step < 50 else 2.0
+        wanted.append(chosen.lr * trainer.factor())
+        trainer.plateau.observe(score)
+        rows.append({"step": str(step), "val_score": str(score)})
+    assert list(_rates(chosen, rows)) == wanted
+    assert len(set(wanted)) > 3

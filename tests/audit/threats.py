@@ -38,6 +38,7 @@ from tests.audit.tamper import (
 RUN, OTHER = f"{FINETUNE}/coord/seed1", f"{FINETUNE}/georecon/seed1"
 ENCODER = f"{RESULTS}/pretrain/coord/seed1/encoder.safetensors"
 SPLIT = "resources/splits/qm9/pvd_tiny_draw1.npz"
+DYNAMICS = f"{RESULTS}/nve/force/ethanol/georecon/seed1"
 PRETRAIN_SPLIT = "resources/splits/qm9/pretrain_tiny.npz"
 LEAK = f"{RESULTS}/leaks/qm9/pvd_tiny_draw1.json"
 STORE = "resources/store/qm9"
@@ -46,6 +47,8 @@ LOCK = "resources/raw/lock.json"
 QM9 = f"{RESULTS}/tables/qm9"
 REPORT = f"{RESULTS}/report"
 FETCHED = "resources/records/fetch/qm9/qm9_part1.csv.json"
+USAGE = f"{RESULTS}/pretrain/georecon/seed1"
+DYNAMICS = f"{RESULTS}/nve/force/ethanol/coord/seed1"
 
 Change = Callable[[Path], None]
 Json = dict[str, Any]
@@ -90,7 +93,8 @@ def remake_tables(folder: Path) -> None:
         patch.chdir(folder)
         for table in e.config.tables:
             published = published_json(e, PUBLISHED, table)
-            made = build(e.tables.spec(table), e.tables.leaks(table), published=published)
+            said_of_data = (e.tables.leaks(table), e.tables.trajectories(table))
+            made = build(e.tables.spec(table), *said_of_data, published)
             write_table(made, Path(f"{RESULTS}/tables/{table}"))
 
 
@@ -188,6 +192,45 @@ def evil_table_with_record(folder: Path) -> None:
         entry["path"] = entry["path"].replace("qm9", "evil")
     record["job"]["log"] = None
     write_json(folder / f"{RESULTS}/records/table/evil.json", record)
+
+
+def extra_output(folder: Path) -> None:
+    """A file beside a run's own that its record names."""
+    (folder / RUN / "evil.csv").write_text("mae\n0.1\n")
+    entry = tamper._entry(folder, f"{RUN}/evil.csv")
+    edit_json(folder / RUN / "run.json", lambda record: record["outputs"].update(evil=entry))
+
+
+def extra_text(folder: Path) -> None:
+    """A table's text of another name, in the record of a table that there is."""
+    path = f"{RESULTS}/tables/evil.csv"
+    shutil.copy(folder / f"{QM9}.csv", folder / path)
+    record = folder / f"{RESULTS}/records/table/qm9.json"
+    entry = tamper._entry(folder, path)
+    edit_json(record, lambda found: found["outputs"].update(evil=entry))
+
+
+def extra_record(folder: Path) -> None:
+    """A file with a record of its own, of a job that there is not."""
+    path = f"{RESULTS}/finetune/evil.csv"
+    (folder / path).write_text("mae\n0.1\n")
+    tamper._write_record(folder, f"{RESULTS}/records/evil/evil.json", "evil", {}, [], [path])
+
+
+def second_record(folder: Path) -> None:
+    """A cleaner record beside that of a run, of the same files."""
+    path = folder / f"{RESULTS}/records/finetune/second.json"
+    path.parent.mkdir()
+    shutil.copy(folder / RUN / "run.json", path)
+    edit_json(path, lambda record: record.update(seconds=1.0))
+
+
+def linked_folder(folder: Path) -> None:
+    """A table in a folder that lies elsewhere, behind a link."""
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy(folder / f"{QM9}.csv", elsewhere / "evil.csv")
+    (folder / f"{RESULTS}/tables/more").symlink_to(elsewhere)
 
 
 def page_text(name: str, old: str, new: str) -> Change:
@@ -296,6 +339,18 @@ def raw_file_and_lock(folder: Path) -> None:
     edit_json(folder / STORE / "manifest.json", manifest)
 
 
+def raw_file_and_card(folder: Path) -> None:
+    """The same, and its dataset card, wherever that stands."""
+    path = folder / "resources/raw/qm9/qm9_part1.csv"
+    was = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+    raw_file_and_lock(folder)
+    edit_text(folder / "config/datasets.yaml", was["sha256"], sha256_file(path))
+    for record in (folder / FETCHED, folder / "resources/records/preprocess/qm9.json"):
+        text = record.read_text()
+        if was["sha256"] in text:
+            replace_bytes(record, text.replace(was["sha256"], sha256_file(path)).encode())
+
+
 def address(folder: Path) -> None:
     url = {"url": "package:other/data/qm9_part1.csv"}
     edit_json(folder / LOCK, lambda lock: lock["qm9/qm9_part1.csv"].update(url))
@@ -330,6 +385,17 @@ def better_predictions(folder: Path) -> None:
     honest = path.read_bytes()
     remake_run(folder, RUN, better)
     replace_bytes(path, honest)
+    remake_tables(folder)
+
+
+def worse_baselines(folder: Path) -> None:
+    """What needs no model is made worse in all runs, so that every model looks better."""
+
+    def change(found: dict[str, np.ndarray]) -> None:
+        found["naive"] = found["label"] + 2 * (found["naive"] - found["label"])
+
+    for path in sorted(folder.glob(f"{FINETUNE}/*/seed*")):
+        remake_run(folder, str(path.relative_to(folder)), change)
     remake_tables(folder)
 
 
@@ -375,6 +441,13 @@ def half_smoothness(folder: Path) -> None:
     for values in document["estimates"].values():
         values |= {k: v / 2 for k, v in values.items() if isinstance(v, float)}
     write_json(path, document)
+    remake_tables(folder)
+
+
+def half_drift(folder: Path) -> None:
+    path = folder / f"{DYNAMICS}/metrics.json"
+    document = read_json(path)
+    write_json(path, document | {"drift": document["drift"] / 2})
     remake_tables(folder)
 
 
@@ -470,6 +543,52 @@ def another_training(folder: Path) -> None:
     remake_tables(folder)
 
 
+def header_of_weights(folder: Path) -> None:
+    """Fine-tuned weights that say they predict in another unit."""
+    path = folder / RUN / "model.safetensors"
+    with safe_open(path, framework="numpy") as handle:
+        header = json.loads(handle.metadata()["georecon"])
+    header["unit"] = "meV"
+    save_file(load_file(path), path.with_suffix(".new"), metadata={"georecon": json.dumps(header)})
+    path.with_suffix(".new").replace(path)
+
+
+def code_usage(folder: Path) -> None:
+    """Code usage at the best step, in the curve and as the record and all tables report it."""
+    path, name = folder / USAGE / "metrics.csv", "val_code_usage"
+    record = read_json(folder / USAGE / "run.json")
+    lines = path.read_text().splitlines()
+    place = lines[0].split(",").index(name)
+    for k, line in enumerate(lines):
+        values = line.split(",")
+        if values[0] == str(record["training"]["best_step"]):
+            values[place] = repr(float(values[place]) + 0.1)
+            lines[k] = ",".join(values)
+    replace_bytes(path, ("\n".join(lines) + "\n").encode())
+    edit_json(folder / USAGE / "run.json", lambda r: r["final"].update(
+        {name: r["final"][name] + 0.1}))  # fmt: skip
+    remake_tables(folder)
+
+
+def rates(folder: Path) -> None:
+    """A curve of twice the learning rate."""
+    path = folder / RUN / "curve.csv"
+    head, *rows = [line.split(",") for line in path.read_text().splitlines()]
+    place = head.index("lr")
+    for row in rows:
+        row[place] = repr(2 * float(row[place]))
+    replace_bytes(path, ("\n".join(",".join(row) for row in [head, *rows]) + "\n").encode())
+    edit_json(folder / RUN / "run.json", lambda r: r["final"].update(lr=2 * r["final"]["lr"]))
+
+
+def trajectory(folder: Path) -> None:
+    """Dynamics with less drift, as the figure shows it; the measures stay."""
+    path = folder / DYNAMICS / "curve.csv"
+    head, *rows = path.read_text().splitlines()
+    calm = [",".join([*row.split(",")[:2], "0.0", row.split(",")[3]]) for row in rows]
+    replace_bytes(path, ("\n".join([head, *calm]) + "\n").encode())
+
+
 # ---- code and machines -------------------------------------------------------------------------
 
 
@@ -491,3 +610,21 @@ def edition(record: Json) -> None:
     text = json.dumps(record["settings"]).replace('"batch_size": 16', '"batch_size": 32')
     record["settings"] = json.loads(text)
     record["settings_sha256"] = sha256_json(record["settings"])
+
+
+def without_commit(record: Json) -> None:
+    record["code"] |= {"commit": None, "dirty": None, "changed": []}
+
+
+def configured_anew(folder: Path) -> None:
+    """Other clipping of gradients in records and in the configuration: as if it had been so."""
+    rate = "lr: 5.0e-3"
+    path = folder / "config/editions/tiny.yaml"
+    edit_text(path, rate, f"{rate}\n      clip: 5.0")  # of properties
+    for path in sorted(folder.glob(f"{RESULTS}/finetune/property/*/*/seed*/run.json")):
+        if read_json(path)["settings"]["train"]["lr"] == 5.0e-3:  # another encoder has its own
+            edit_json(path, lambda record: record["settings"]["train"].update(clip=5.0))
+
+
+def without_versions(record: Json) -> None:
+    record["versions"] = {}

@@ -1,4 +1,4 @@
-"""Every example of docs/library.md runs as it stands."""
+"""Every example of docs/library.md, and that of the README, runs as it stands."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import pytest
 
 from tests.projects import ROOT, Project
 
-TEXT = (ROOT / "docs/library.md").read_text(encoding="utf-8")
+PAGES = ("docs/library.md", "README.md")
+TEXT = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.S)
 
 
 def test_there_are_examples_of_each_kind() -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 5
     assert all(len(text.splitlines()) <= 14 for text in EXAMPLES)
 
 
@@ -63,5 +64,5 @@ def test_an_example_runs(
     said = io.StringIO()
     with contextlib.redirect_stdout(said), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exec(compile(text, f"docs/library.md, example {place}", "exec"), {})
+        exec(compile(text, f"example {place}", "exec"), {})
     assert said.getvalue().strip()

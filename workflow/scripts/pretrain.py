@@ -21,7 +21,11 @@ with job(snakemake.log[0]) as log:
         "output": Path(output.run).parent,
         "state": Path(snakemake.params.state),
     }
-    outputs = {"encoder": output.encoder, "metrics": output.metrics}
+    outputs = {
+        "encoder": output.encoder,
+        "objective": output.objective,
+        "metrics": output.metrics,
+    }
     if not take(record, output.run, outputs, log.say):
         result = train("pretrain", arguments, snakemake.resources, snakemake.threads, log)
         record.write(output.run, outputs, result.facts())

@@ -29,7 +29,6 @@ from georecon.audit.files import (
     Hashed,
     KnownHashes,
     check_files,
-    check_strangers,
     claims_by_path,
     hash_files,
 )
@@ -57,8 +56,9 @@ from georecon.audit.result import (
     Verdict,
 )
 from georecon.audit.splits import check_splits
+from georecon.audit.strangers import check_strangers
 from georecon.audit.table_texts import check_table
-from georecon.audit.trainings import check_curves, check_encoders
+from georecon.audit.trainings import check_curves, check_encoders, check_models
 from georecon.audit.values import Recomputed, check_predictions, recompute_cells
 from georecon.audit.weakest import weakest_links
 from georecon.experiments.experiments import Experiments
@@ -82,6 +82,7 @@ def audit(
     code: Path = CODE,
     depth: Depth = _SHALLOW,
     say: Say | None = None,
+    since: float | None = None,
 ) -> Audit:
     """Audit the tables of one edition.
 
@@ -94,15 +95,16 @@ def audit(
         code: checkout that has the commits and the lock file.
         depth: how deep to go.
         say: takes a line of progress now and then.
+        since: when the command that asks for it was started [s since 1970]; None: now.
     """
-    started = time.monotonic()
+    started, since = time.monotonic(), time.time() if since is None else since
     graph = read_graph(root, experiments.edition)
     context = Context(root, experiments, graph, bundle, code, expected)
     folder = root / experiments.runs.folder(paths.AUDIT)
     known = KnownHashes(None if depth.full or bundle else folder / KNOWN)
     hashed = hash_files(root, claims_by_path(context), known, say)
     found, wanted = Recomputed(), wanted_records(context)
-    checks = [*_checks(context, hashed, found, wanted), *_deeper(context, depth, say)]
+    checks = [*_checks(context, hashed, found, wanted), *_deeper(context, depth, say, since)]
     findings = [finding for check in checks for finding in _guarded(check)]
     findings = _placed(context, findings, wanted)
     note_imported(context)
@@ -132,7 +134,9 @@ def audit(
     )
 
 
-def _deeper(context: Context, depth: Depth, say: Say | None) -> Iterator[Iterable[Finding]]:
+def _deeper(
+    context: Context, depth: Depth, say: Say | None, since: float
+) -> Iterator[Iterable[Finding]]:
     """Checks of the other depths."""
     if depth.name != RECORDS:
         from georecon.audit.weights import check_weights  # here: it imports torch
@@ -141,7 +145,7 @@ def _deeper(context: Context, depth: Depth, say: Say | None) -> Iterator[Iterabl
     if depth.name == RERUN:
         from georecon.audit.again import check_again
 
-        yield check_again(context, depth)
+        yield check_again(context, depth, since)
 
 
 def _checks(
@@ -156,6 +160,7 @@ def _checks(
         check_records(context, wanted),
         check_splits(context),
         check_encoders(context),
+        check_models(context),
         check_predictions(context, found),
         check_curves(context),
         check_copies(context),

@@ -10,10 +10,11 @@ evaluate the drawn cells under ``results/<edition>/rerun/seed<S>``; this compare
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from georecon import paths
 from georecon.audit.depth import PACKAGES, Depth
 from georecon.audit.findings import Context, Finding
 from georecon.audit.rerun import result_file
@@ -26,6 +27,8 @@ from georecon.records.untrusted import read_strict_json
 from georecon.reporting.comparison import read_predictions, single_errors, tested
 from georecon.reporting.significance import Errors, Interval, over_seeds, paired
 from georecon.reporting.tables import lookup
+
+_CLOCKS = 2.0  # [s] that the start of a process may be off
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +47,13 @@ class Again:
     alike: bool
 
 
-def check_again(context: Context, depth: Depth) -> Iterator[Finding]:
+def check_again(context: Context, depth: Depth, since: float) -> Iterator[Finding]:
     """Compare the drawn cells with their runs made again.
 
     Args:
         context: what to check.
         depth: how many cells, and the reviewer's seed.
+        since: when the command was started that asked for it [s since 1970].
     """
     config = replace(
         context.experiments.config,
@@ -58,9 +62,11 @@ def check_again(context: Context, depth: Depth) -> Iterator[Finding]:
         sample_seed=depth.seed,
     )
     again = Experiments(config)
+    made = list[str]()
     for cell in again.tables.again():
         old, new = (e.tables.named_cell(cell)[0] for e in (context.experiments, again))
         try:
+            made += [result_file(file) for file in new.all_files()]
             found = Again(cell=cell, old=old, new=new, alike=_alike(context.root, old, new))
             text = _compare(context, found)
         except (DataError, FileNotFoundError) as error:
@@ -68,6 +74,21 @@ def check_again(context: Context, depth: Depth) -> Iterator[Finding]:
             continue
         if text is not None:
             yield Finding(kind="rerun differs", path=cell, text=text, touches=(cell,))
+    _say_what_lay_there(context, made, since, again.runs.folder(paths.RESULTS))
+
+
+def _say_what_lay_there(context: Context, made: Sequence[str], since: float, folder: str) -> None:
+    """Runs that were not made by this command are taken as they are, whoever put them there.
+
+    The time of a file's last change of any kind is asked: no program sets that.
+    """
+    there = [path for path in dict.fromkeys(made) if (context.root / path).is_file()]
+    old = [p for p in there if (context.root / p).stat().st_ctime < since - _CLOCKS]
+    if old:
+        context.cannot(
+            f"who made {len(old)} of {len(there)} files of runs made again: they lay in {folder} "
+            "before this command; remove it, or draw by a seed that nobody could guess"
+        )
 
 
 def _compare(context: Context, found: Again) -> str | None:

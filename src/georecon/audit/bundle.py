@@ -81,7 +81,7 @@ def write_bundle(
         experiments: configuration of the edition.
         audit: its audit, just made.
         path: zip file to write.
-        weights: take along what predictions are computed from again: fine-tuned weights, test
+        weights: take along what numbers are computed from again: fine-tuned weights, test
             outputs, and raw files that were computed here.
 
     Raises:

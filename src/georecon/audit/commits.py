@@ -7,27 +7,27 @@ what digest its tree gives, which lock file lies in it and what that pins.
 
 from __future__ import annotations
 
-import io
 import re
-import subprocess
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from georecon.audit.configuration import CONFIG, EXPECTED, check_configuration
 from georecon.audit.findings import CODE, Context, Finding
+from georecon.audit.git_objects import files_of, git
+from georecon.errors import DataError
 from georecon.experiments.settings import ET, modules_of_kind
 from georecon.files import sha256_file
 from georecon.records.code import closure, code_digest, has_code, meaning_digest
 from georecon.records.read import Record
 
 _LOCK = "envs/lock.txt"
+_PARTS = ("src", "workflow", _LOCK, CONFIG, EXPECTED)
 _PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([\w.!-]+)", re.MULTILINE)
 _WITH_ENCODER = ("finetune", "smoothness", "nve")
 """Stages whose code is also that of their kind of encoder (``georecon.experiments.runs``)."""
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def digest_modules(record: Record) -> tuple[str, ...] | None:
@@ -60,7 +60,7 @@ def digest_here(record: Record) -> str | None:
 
 @dataclass(slots=True)
 class _Tree:
-    """Sources and lock file of a commit, unpacked.
+    """Sources, configuration and lock file of a commit, unpacked.
 
     Attributes:
         folder: where they are.
@@ -117,13 +117,18 @@ def check_commits(context: Context) -> Iterator[Finding]:
         context.cannot("commits: the auditing code is in no git checkout")
         return
     partial = (
-        context.bundle or _git(context.code, "rev-parse", "--is-shallow-repository") != b"false\n"
+        context.bundle or git(context.code, "rev-parse", "--is-shallow-repository") != b"false\n"
     )
     with tempfile.TemporaryDirectory(prefix="georecon-commits-") as place:
         for number, (commit, records) in enumerate(by_commit.items()):
-            tree = _unpack(context.code, commit, Path(place, str(number)))
+            try:
+                tree = _unpack(context.code, commit, Path(place, str(number)))
+            except DataError as error:
+                yield _no_commit(records, str(error))
+                continue
             if tree is not None:
                 yield from _against_tree(commit, tree, records)
+                yield from check_configuration(context, commit, tree.folder, records)
             elif all(record.imported is not None for record in records):
                 context.cannot(
                     f"commit {commit:.12} of runs that were taken from published results: not in "
@@ -135,10 +140,12 @@ def check_commits(context: Context) -> Iterator[Finding]:
                 )
             else:
                 text = f"the repository has no commit {commit:.40}, which {records[0].path} names"
-                touches = tuple(record.path for record in records)
-                yield Finding(
-                    kind="no such commit", path=records[0].path, text=text, touches=touches
-                )
+                yield _no_commit(records, text)
+
+
+def _no_commit(records: list[Record], text: str) -> Finding:
+    touches = tuple(record.path for record in records)
+    return Finding(kind="no such commit", path=records[0].path, text=text, touches=touches)
 
 
 def _against_tree(commit: str, tree: _Tree, records: list[Record]) -> Iterator[Finding]:
@@ -185,31 +192,21 @@ def _normal(name: str) -> str:
 # ---- git ---------------------------------------------------------------------------------------
 
 
-def _git(folder: Path, *arguments: str) -> bytes | None:
-    """What git prints, or None where it fails."""
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
 def _is_checkout(folder: Path) -> bool:
-    top = _git(folder, "rev-parse", "--show-toplevel")
+    top = git(folder, "rev-parse", "--show-toplevel")
     return top is not None and Path(top.decode().strip()).resolve() == folder.resolve()
 
 
 def _unpack(repository: Path, commit: str, folder: Path) -> _Tree | None:
-    """Sources and lock file of a commit; None if there is no such commit."""
-    if not _COMMIT.fullmatch(commit):
+    """Sources, configuration and lock file of a commit; None if there is no such commit.
+
+    Raises:
+        DataError: an object of the repository is not what its name says.
+    """
+    files = files_of(repository, commit, _PARTS)
+    if files is None:
         return None
-    names = _git(repository, "ls-tree", "--name-only", commit, "--", "src", "workflow", _LOCK)
-    if names is None:
-        return None
-    archive = _git(repository, "archive", "--format=tar", commit, "--", *names.decode().split())
-    if archive is None:
-        return None
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        tar.extractall(folder, filter="data")
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
     return _Tree(folder)

@@ -109,6 +109,8 @@ def _unequal(first: Terms, second: Terms) -> str | None:
 
 
 def _difference(found: StageTerms, wanted: StageTerms, stage: str) -> str | None:
+    if found == wanted:
+        return None
     text = difference(asdict(found), asdict(wanted), stage)
     return None if text is None else text.replace("the configuration says", "there")
 
@@ -196,7 +198,7 @@ def note_imported(context: Context) -> None:
         )
 
 
-_MADE = ("encoder", "model", "outputs", "predictions", "curve")
+_MADE = ("encoder", "objective", "model", "outputs", "predictions", "curve")
 
 
 def check_copies(context: Context) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ from georecon.reporting.expected import Expected, expected_digest
 from georecon.reporting.figures.inputs import figure_names, figure_spec, notebook_digest
 from georecon.reporting.summary import banner
 from georecon.reporting.web.plan import site_plan
+
+_once = functools.lru_cache(maxsize=1024)
+"""Records of data and of encoders are behind many cells; what is given back is never changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ def _encoder(e: Experiments, method: str, seed: int) -> dict[str, str]:
     return {} if file is None else {"encoder": file}
 
 
+@_once
 def _pretrain_records(e: Experiments, method: str, seed: int) -> dict[str, Wanted]:
     if (file := e.methods.encoder_file(method)) is not None:
         settings = e.runs.encoder_settings(method).as_json()
@@ -140,6 +145,7 @@ def _pretrain_records(e: Experiments, method: str, seed: int) -> dict[str, Wante
     return found | stores | _split_record(e, e.data.pretrain_split())
 
 
+@_once
 def _smoothness_records(e: Experiments, method: str, seed: int) -> dict[str, Wanted]:
     part = e.config.smoothness.set
     dataset = e.data.dataset_of(part)
@@ -167,12 +173,14 @@ def _nve_records(e: Experiments, table: str, method: str, column: Column) -> dic
     return found
 
 
+@_once
 def data_records(e: Experiments, part: str, target: str, seed: int) -> dict[str, Wanted]:
     """Records of the data behind a target of a part: raw files, store and the seed's split."""
     found = _store_records(e, e.data.dataset_of(part), target)
     return found | _split_record(e, e.data.split(part, target, seed))
 
 
+@_once
 def _leak_record(e: Experiments, part: str, target: str) -> dict[str, Wanted]:
     dataset, split = e.data.dataset_of(part), e.data.test_split(part, target)
     name = split.removesuffix(".npz").rsplit("/", 1)[-1]
@@ -191,6 +199,7 @@ def _manifest(e: Experiments, dataset: str, target: str) -> str:
     return f"{e.data.store(dataset, target)}/manifest.json"
 
 
+@_once
 def _store_records(e: Experiments, dataset: str, of: str) -> dict[str, Wanted]:
     folder = paths.RECORD.format(stage="preprocess")
     target = of if e.data.card(dataset).store_per_file else None
@@ -212,6 +221,7 @@ def _store_records(e: Experiments, dataset: str, of: str) -> dict[str, Wanted]:
     return found
 
 
+@_once
 def _split_record(e: Experiments, split: str) -> dict[str, Wanted]:
     dataset, name = split.removesuffix(".npz").split("/")[-2:]
     plan = e.data.split_plan(dataset, name)

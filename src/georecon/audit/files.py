@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from georecon import paths
 from georecon.audit.findings import Context, Finding
 from georecon.errors import DataError
 from georecon.files import sha256_file, write_json
@@ -19,16 +17,10 @@ from georecon.records.chain import KINDS
 from georecon.records.read import Claim
 from georecon.records.untrusted import read_strict_json
 
-LEFT_OUT = ("raw", "array", "model", "outputs")
+LEFT_OUT = ("raw", "array", "model", "outputs", "objective")
 """Kinds of files that a bundle leaves out; their recorded hashes stay."""
 KNOWN = "hashes.json"
 """In the audit's folder: what earlier audits hashed."""
-_OURS = ("audit", "bundle", "state", "rerun", "benchmarks")
-"""Folders of an edition whose files are no results: what the audit itself, unfinished trainings,
-repeated cells and Snakemake's measurements leave."""
-_UNRECORDED = ("report/state.html", "report/report.html")
-"""Pages of a moment, and Snakemake's own, which has a record where the launcher made it."""
-_TEMPORARY = re.compile(r"\..*\.(tmp|old)(\.\w+)?")
 _SAVE_SECONDS, _SAY_SECONDS = 20.0, 10.0
 _AHEAD = 64  # files handed to the threads before the first of them is done
 
@@ -113,22 +105,24 @@ def hash_files(
         known.put(name, stat, future.result())
         progress.add(stat.st_size)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for name in dict.fromkeys(names):
-            path = root / name
-            if not path.is_file():
-                found[name] = None
-                continue
-            stat = path.stat()
-            if (same := known.get(name, stat)) is not None:
-                found[name] = same
-                continue
-            waiting.append((name, stat, pool.submit(sha256_file, path)))
-            if len(waiting) >= _AHEAD:
+    try:
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for name in dict.fromkeys(names):
+                path = root / name
+                if not path.is_file():
+                    found[name] = None
+                    continue
+                stat = path.stat()
+                if (same := known.get(name, stat)) is not None:
+                    found[name] = same
+                    continue
+                waiting.append((name, stat, pool.submit(sha256_file, path)))
+                if len(waiting) >= _AHEAD:
+                    take()
+            while waiting:
                 take()
-        while waiting:
-            take()
-    known.save()
+    finally:  # whoever stops an audit keeps what it has read
+        known.save()
     return found
 
 
@@ -184,34 +178,6 @@ def check_files(context: Context, hashed: dict[str, Hashed | None]) -> Iterator[
             text = f"{claim.recorded_in} used another {_what(kind)}: {_against(claim, now)}"
             touches = (claim.recorded_in,)
             yield Finding(kind="other file used", path=path, text=text, touches=touches)
-
-
-def check_strangers(context: Context) -> Iterator[Finding]:
-    """No file lies among an edition's results that no record names, and no table of nobody's."""
-    results = context.experiments.runs.folder(paths.RESULTS)
-    named = {*context.graph.records}
-    for record in context.graph.records.values():
-        named.update(claim.path for claim in record.written().values())
-    for folder, below, files in os.walk(context.root / results):
-        place = Path(folder).relative_to(context.root).as_posix()
-        if place == results:
-            below[:] = [name for name in below if name not in _OURS]
-        for name in files:
-            path = f"{place}/{name}"
-            if path in named or _TEMPORARY.fullmatch(name):
-                continue
-            if path.removeprefix(f"{results}/") in _UNRECORDED:
-                context.cannot(f"{path}: no record has its hash")
-                continue
-            if context.bundle and name == "MODEL_CARD.md":
-                continue
-            text = "no record says which job wrote it; remove it, or what else is a result?"
-            yield Finding(kind="file of nobody", path=path, text=text)
-    for table in context.graph.tables:
-        if table not in context.experiments.config.tables:
-            path = context.experiments.runs.folder(paths.TABLE, table=table) + ".json"
-            text = "is a table that the configuration does not have: nothing says what it must hold"
-            yield Finding(kind="file of nobody", path=path, text=text)
 
 
 def _agrees(claim: Claim, now: Hashed) -> bool:

@@ -63,6 +63,7 @@ KINDS: dict[str, str] = {
     "unknown commit": NOT_COMPARABLE,
     "mixed kernels": NOT_COMPARABLE,
     "other packages": NOT_COMPARABLE,
+    "other configuration": NOT_COMPARABLE,
 }
 """Kinds of findings, each with the verdict of the cells it touches."""
 
@@ -72,6 +73,7 @@ NOTES = {
     "unknown commit": _NOBODY,
     "mixed kernels": "they were rounded in different ways, by different kernels or processors",
     "other packages": "they were made with other packages than the lock file of their code names",
+    "other configuration": "the commit that they name has other settings or public numbers",
 }
 """Kinds that are said loudly but break no chain: the numbers are what their files say. Each with
 what keeps its cells from being compared.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from georecon import paths
+from georecon.audit.depth import PACKAGES
 from georecon.audit.expected_records import (
     Wanted,
     cell_records,
@@ -103,7 +104,7 @@ _READ = {
     "leak": {"store", "split", "pretrain_store", "pretrain_split"},
     "split": {"store"},
 }
-_WROTE = {
+WROTE = {
     "fetch": {"raw"},
     "xtb": {"raw", "provenance"},
     "nve": {"metrics", "curve"},
@@ -111,23 +112,32 @@ _WROTE = {
     "preprocess": {"store"},
     "split": {"split", "sidecar"},
     "leak": {"leak"},
-    "pretrain": {"encoder", "metrics"},
+    "pretrain": {"encoder", "objective", "metrics"},
     "finetune": {"model", "outputs", "curve"},
     "evaluate": {"predictions", "metrics"},
     "smoothness": {"metrics"},
-    "table": {"json"},
-    "site": {"page"},
 }
-"""Names under which the records of a stage have the files that other checks ask for."""
+"""Names of the files that jobs write, by stage; nothing else is in their records."""
+_TRAINED = ("pretrain", "finetune", "smoothness", "nve")
+_SHOW = {"table": {"json"}, "site": {"page"}}
 
 
 def _named(record: Record) -> Iterator[Finding]:
-    """A record has the files that the checks of its stage look at."""
-    groups = (("read", _READ, record.inputs), ("wrote", _WROTE, record.outputs))
+    """A record has the files that the checks of its stage look at, and no others."""
+    groups = (("read", _READ, record.inputs), ("wrote", WROTE | _SHOW, record.outputs))
     for word, names, there in groups:
         if missing := names.get(record.stage, set()) - {*there}:
             text = f"does not say which {', '.join(sorted(missing))} it {word}"
             yield Finding(kind="record unreadable", path=record.path, text=text)
+    if more := {*record.outputs} - WROTE.get(record.stage, {*record.outputs}):
+        text = f"says that it wrote {', '.join(sorted(more))}, which no job of its kind does"
+        yield Finding(kind="record unreadable", path=record.path, text=text)
+    if missing := {*PACKAGES} - {*record.versions} if record.stage in _TRAINED else set():
+        text = f"does not say which {', '.join(sorted(missing))} it ran with"
+        yield Finding(kind="record unreadable", path=record.path, text=text)
+    if record.seed != record.settings.get("seed"):
+        text = f"is of seed {record.seed}, its settings of seed {record.settings.get('seed')!r:.40}"
+        yield Finding(kind="record of another run", path=record.path, text=text)
 
 
 def _as_configured(record: Record, wanted: Wanted) -> Iterator[Finding]:

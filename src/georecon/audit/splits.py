@@ -20,6 +20,7 @@ from georecon.data.store import Store
 from georecon.data.structure_key import structure_keys
 from georecon.errors import ConfigError, GeoreconError
 from georecon.experiments.settings import SplitPlan
+from georecon.records.read import Record
 from georecon.records.untrusted import read_strict_json
 from georecon.stages.split import RULES
 
@@ -46,6 +47,7 @@ def check_splits(context: Context) -> Iterator[Finding]:
             kind = "test set seen" if "occurs twice" in str(error) else "file unreadable"
             yield Finding(kind=kind, path=path, text=str(error).replace(f"{context.root}/", ""))
             continue
+        yield from _check_store(context, path, splits[path].store)
         yield from _check_rule(context, path, splits[path].split)
     yield from _check_seen(context, splits)
     yield from _check_leaks(context, {path: read.split for path, read in splits.items()})
@@ -77,6 +79,26 @@ def _read(context: Context, path: str) -> _Read:
         if said != number:
             raise ValueError(f"{path}: holds {number} ids of {part}, its .json says {said}")
     return _Read(split, str(sidecar.get("store_sha256")))
+
+
+def _check_store(context: Context, path: str, said: str) -> Iterator[Finding]:
+    """A split's description names the store that its job read; other checks go by that."""
+    records = [record for record in context.runs("split") if path in _paths(record)]
+    for record in records:
+        store = record.inputs.get("store")
+        if store is None:
+            continue  # said by the check of records
+        try:
+            now = read_strict_json(context.root / store.path, store.path).get("sha256")
+        except GeoreconError:
+            continue  # said by the check of files
+        if said != now:
+            text = f"its .json says that it is of a store {said:.16}…; {store.path} is {now!s:.16}…"
+            yield Finding(kind="split differs", path=path, text=text)
+
+
+def _paths(record: Record) -> set[str]:
+    return {claim.path for claim in record.outputs.values()}
 
 
 # ---- the rule ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Trainings: encoders of their method; curves of the recorded length and best step."""
+"""Trainings: weights that say what they are; curves of the recorded length and best step."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import csv
 import json
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.errors import DataError
-from georecon.experiments.settings import TrainSettings
+from georecon.experiments.settings import FinetuneSettings, TrainSettings, encoder_json
 from georecon.keys import from_json
+from georecon.records.difference import difference
 from georecon.records.read import Record
-from georecon.records.untrusted import read_safetensors
+from georecon.records.untrusted import read_safetensors, read_strict_json
+from georecon.training.schedule import Plateau, warmup_cosine
 
 Rows = list[dict[str, str]]
 _UNREADABLE: tuple[type[Exception], ...] = (csv.Error, *STUMBLES)
@@ -34,22 +37,52 @@ def check_encoders(context: Context) -> Iterator[Finding]:
         if not all(np.isfinite(array).all() for array in arrays.values()):
             text = "holds a number that is not finite"
             yield Finding(kind="file unreadable", path=claim.path, text=text)
-        said, wanted = _header(context, claim.path), record.settings.get("method")
+        said, wanted = _header(context, claim.path).get("method"), record.settings.get("method")
         if said != wanted:
             text = f"says that it is of method {said!r:.40}; {record.path} of {wanted!r:.40}"
             yield Finding(kind="record of another run", path=claim.path, text=text)
 
 
-def _header(context: Context, path: str) -> object:
-    """Method that an encoder file names."""
-    from safetensors import safe_open
+def _header(context: Context, path: str) -> dict[str, object]:
+    """What a file of weights says of itself; empty if nothing that can be read."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(context.root / path, framework="numpy") as handle:
-        try:
+    try:
+        with safe_open(context.root / path, framework="numpy") as handle:
             found = json.loads((handle.metadata() or {}).get("georecon", "{}"))
-        except ValueError:
-            return None
-    return found.get("method") if isinstance(found, dict) else None
+    except (OSError, ValueError, SafetensorError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_models(context: Context) -> Iterator[Finding]:
+    """Fine-tuned weights say of themselves what their record does: ``georecon.load`` believes it.
+
+    Their numbers are looked at from depth "weights" on.
+    """
+    for record in context.runs("finetune"):
+        claim = record.outputs.get("model")
+        if claim is None or not (context.root / claim.path).is_file():
+            continue  # said by the check of files, or a bundle without them
+        said, wanted = _header(context, claim.path), _card(context, record)
+        found = {name: said.get(name) for name in wanted}
+        if (text := difference(found, wanted)) is not None:
+            text = f"its header: {text.replace('the configuration says', f'{record.path} says')}"
+            yield Finding(kind="record of another run", path=claim.path, text=text)
+
+
+def _card(context: Context, record: Record) -> dict[str, object]:
+    """What a record says that the header of its weights must have, too."""
+    manifest = record.inputs["store"].path
+    units: Any = read_strict_json(context.root / manifest, manifest).get("units")
+    run = from_json(FinetuneSettings, record.settings)
+    names = ("dataset", "target", "label", "method", "seed")
+    return {name: getattr(run, name) for name in names} | {
+        "head": run.recipe.head,
+        "forces": run.recipe.forces,
+        "encoder": encoder_json(run.encoder),
+        "unit": units[run.label],
+    }
 
 
 def check_curves(context: Context) -> Iterator[Finding]:
@@ -88,6 +121,9 @@ def _wrong(record: Record, rows: Rows) -> str | None:
         return f"has evaluations at steps {_some(found)}, the settings ask for {_some(wanted)}"
     if training.steps != found[-1]:
         return f"ends at step {found[-1]}, {record.path} says {training.steps}"
+    for row, rate in zip(rows, _rates(settings, rows), strict=True):
+        if not math.isclose(float(row["lr"]), rate, rel_tol=1e-9):
+            return f"has a learning rate of {row['lr']} at step {row['step']}, not {rate!r}"
     scores = [float(row["val_score"]) for row in rows]
     step = found[scores.index(min(scores))]
     if (training.best_step, training.best_score) != (step, min(scores)):
@@ -105,6 +141,19 @@ def _evaluations(settings: TrainSettings, rows: Rows) -> list[int]:
         if settings.patience and waited >= settings.patience:
             return steps[:number]
     return steps
+
+
+def _rates(settings: TrainSettings, rows: Rows) -> Iterator[float]:
+    """Learning rate of each evaluation's last step (``georecon.training.loop``)."""
+    plateau = Plateau()
+    for row in rows:
+        step, scale = int(row["step"]) - 1, plateau.scale
+        if settings.schedule == "cosine":
+            factor = warmup_cosine(step, warmup=settings.warmup, total=settings.steps)
+        else:
+            factor = min(1.0, (step + 1) / max(1, settings.warmup)) * scale
+        yield settings.lr * factor
+        plateau.observe(float(row["val_score"]))
 
 
 def _some(steps: list[int]) -> str:

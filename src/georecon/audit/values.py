@@ -13,7 +13,7 @@ import numpy as np
 
 from georecon import paths
 from georecon.audit.findings import Context, Finding
-from georecon.data.split import read_split
+from georecon.data.split import Split, read_split
 from georecon.data.store import Store
 from georecon.errors import DataError, GeoreconError
 from georecon.experiments.specs import CellSpec, TableSpec
@@ -119,13 +119,14 @@ def read_predictions(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]
         if not np.isfinite(columns[key]).all():
             row = int(np.flatnonzero(~np.isfinite(columns[key]))[0])
             raise DataError(name, row, f"{key} is {columns[key][row]}, expected a finite number")
-    if not set(np.unique(columns["kind"]).tolist()) <= {"property", "force"}:
+    if not {*table["kind"].unique().to_pylist()} <= {"property", "force"}:
         raise DataError(name, None, "holds a kind that is neither property nor force")
     return columns, (table.schema.metadata or {}).get(b"unit", b"").decode("utf-8", "replace")
 
 
 def check_predictions(context: Context, found: Recomputed) -> Iterator[Finding]:
     """Errors of every fine-tuned run recomputed; test set and labels as split and store say."""
+    data = _Data(context.root)
     for record in context.runs("evaluate"):
         inputs, outputs = record.inputs, record.outputs
         if not {"predictions", "metrics"} <= set(outputs):
@@ -138,11 +139,12 @@ def check_predictions(context: Context, found: Recomputed) -> Iterator[Finding]:
         except DataError as error:
             yield Finding(kind="file unreadable", path=predictions, text=str(error))
             continue
-        found.metrics[metrics] = {"unit": unit, **all_errors(columns, _test_parts(context, inputs))}
+        found.metrics[metrics] = {"unit": unit, **all_errors(columns, data.test_parts(inputs))}
         yield from _compare_metrics(context, metrics, found.metrics[metrics])
         if not context.bundle and "outputs" in inputs:
             yield from _compare_outputs(context, predictions, inputs["outputs"].path, columns)
-        yield from _compare_labels(context, record.path.replace("evaluate.run", "run"), columns)
+        run = record.path.replace("evaluate.run", "run")
+        yield from _compare_labels(context, data, run, columns)
 
 
 def _compare_metrics(context: Context, name: str, again: Any) -> Iterator[Finding]:
@@ -171,12 +173,40 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _test_parts(context: Context, inputs: Mapping[str, Claim]) -> dict[str, np.ndarray]:
-    """Named parts of a run's test set; none where its split cannot be read, which others say."""
-    try:
-        return read_split(context.root / inputs["split"].path).test_parts
-    except (GeoreconError, OSError, KeyError, ValueError):
-        return {}
+class _Data:
+    """Splits, and labels of their test sets, each read once: many runs share them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.splits: dict[str, Split] = {}
+        self.labels: dict[tuple[str, str, str, bool], np.ndarray] = {}
+
+    def split(self, path: str) -> Split:
+        """A split; errors as of ``read_split``."""
+        if path not in self.splits:
+            self.splits[path] = read_split(self.root / path)
+        return self.splits[path]
+
+    def test_parts(self, inputs: Mapping[str, Claim]) -> dict[str, np.ndarray]:
+        """Named parts of a run's test set; none where its split cannot be read, which others
+        say.
+        """
+        try:
+            return self.split(inputs["split"].path).test_parts
+        except (GeoreconError, OSError, KeyError, ValueError):
+            return {}
+
+    def test_labels(self, store: str, split: str, label: str, *, forces: bool) -> np.ndarray:
+        """Labels of a split's test molecules, and the components of their forces, (M,)."""
+        key = (store, split, label, forces)
+        if key not in self.labels:
+            whole = Store.open((self.root / store).parent)
+            part = whole.gather(whole.rows(self.split(split).test))
+            found = [part.labels[label]]
+            if forces and part.forces is not None:
+                found.append(part.forces[~np.isnan(part.forces)])  # a test file may have none
+            self.labels[key] = np.concatenate(found)
+        return self.labels[key]
 
 
 def _compare_outputs(
@@ -194,7 +224,7 @@ def _compare_outputs(
 
 
 def _compare_labels(
-    context: Context, run: str, columns: dict[str, np.ndarray]
+    context: Context, data: _Data, run: str, columns: dict[str, np.ndarray]
 ) -> Iterator[Finding]:
     """Predictions are of the split's test molecules, in order, with the store's labels."""
     record = context.graph.records.get(run)
@@ -203,23 +233,20 @@ def _compare_labels(
     path, inputs = run.replace("run.json", "predictions.parquet"), record.inputs
     rows = columns["kind"] == "property"
     try:
-        test = read_split(context.root / inputs["split"].path).test
+        test = data.split(inputs["split"].path).test
         if not np.array_equal(columns["id"][rows], test):
             text = f"predictions are not of the test molecules of {inputs['split'].path}"
             yield Finding(kind="predictions differ", path=path, text=text)
             return
         if context.bundle:
             return
-        store = Store.open((context.root / inputs["store"].path).parent)
-        part = store.gather(store.rows(test))
-        labels = [part.labels[record.settings["label"]]]
-        if not rows.all() and part.forces is not None:
-            labels.append(part.forces[~np.isnan(part.forces)])  # a test file may have none
+        places = inputs["store"].path, inputs["split"].path, record.settings["label"]
+        labels = data.test_labels(*places, forces=not rows.all())
     except (GeoreconError, OSError, KeyError, ValueError) as error:
         yield Finding(kind="predictions differ", path=path, text=f"test set not readable: {error}")
         return
     stored = np.concatenate([columns["label"][rows], columns["label"][~rows]])
-    if not np.array_equal(stored, np.concatenate(labels)):
+    if not np.array_equal(stored, labels):
         text = f"its labels are not those of {inputs['store'].path}"
         yield Finding(kind="predictions differ", path=path, text=text)
 

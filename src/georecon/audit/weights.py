@@ -1,8 +1,9 @@
 """Depth "weights": numbers from fine-tuned weights and encoders again, with nothing taken on trust.
 
 Stores are made again from raw files, predictions from fine-tuned weights, smoothness from encoders,
-and the first steps of trainings are taken again: that shows that a fine-tuning started from the
-encoder, the molecules and the seed that its record names.
+held-out measures of pre-trainings (code usage among them) from encoders, heads and decoders. The
+first steps of trainings are taken again: that shows that a fine-tuning started from the encoder,
+the molecules and the seed that its record names.
 
 On a machine that computes as the recorded one did, everything is the same to the bit. Elsewhere
 sums are rounded in another order, and the tolerances below hold.
@@ -25,10 +26,11 @@ from georecon.audit.depth import PACKAGES, Depth
 from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.audit.starts import check_starts
 from georecon.audit.stores import check_stores, folder_of
-from georecon.data.split import read_split
+from georecon.data.split import Split, read_split
 from georecon.data.store import Store
 from georecon.experiments.sample import draw
 from georecon.experiments.settings import FinetuneSettings
+from georecon.files import sha256_file
 from georecon.jobs.job import prepare_torch
 from georecon.keys import from_json
 from georecon.models.potential import PropertyModel
@@ -36,8 +38,9 @@ from georecon.records.chain import Run
 from georecon.records.read import Record
 from georecon.records.record import compute_device, versions
 from georecon.records.untrusted import read_safetensors, read_strict_json
-from georecon.stages.finetune import isolated_atoms, predict, unlearned
+from georecon.stages.finetune import absolute_errors, isolated_atoms, predict, unlearned
 from georecon.stages.nve import nve
+from georecon.stages.pretrain import measures_of
 from georecon.stages.smoothness import smoothness
 from georecon.training.batches import in_order
 from georecon.training.world import World
@@ -48,6 +51,19 @@ has to explain: of labels less least squares on element counts, of forces. A hun
 one number."""
 ESTIMATES = 1e-2
 """Largest relative difference of smoothness on another machine."""
+MEASURES = 1e-4
+"""Largest difference of a pre-training's held-out measures on another machine, in units of its
+validation loss: code usage is the small difference of two losses."""
+VALIDATION = 1e-3
+"""Largest relative difference of a validation error on another machine."""
+FILES = {
+    "predictions": "outputs",
+    "validation": "curve",
+    "smoothness": "metrics",
+    "held-out measures": "metrics",
+    "dynamics": "metrics",
+}
+"""What is computed again, and the file of a run that it stands in."""
 _SAY_SECONDS = 10.0
 
 
@@ -65,7 +81,13 @@ def check_weights(
     yield from check_stores(context)
     chosen = _chosen(context, depth)
     yield from _each(context, "predictions", chosen.of("finetune"), _check_run, device, say)
+    shown = {parent for cell in context.graph.cells() for parent in cell.parents}
+    validated = [record for record in chosen.of("finetune") if record.path in shown]
+    yield from _each(context, "validation", validated, _check_validation, device, say)
     yield from _each(context, "smoothness", chosen.of("smoothness"), _check_smoothness, device, say)
+    yield from _each(
+        context, "held-out measures", chosen.of("pretrain"), _check_measures, device, say
+    )
     # trajectories of another machine part from these within a picosecond: only alike ones compare
     dynamics = [record for record in chosen.of("nve") if alike(record)]
     yield from _each(context, "dynamics", dynamics, _check_dynamics, device, say)
@@ -124,11 +146,6 @@ def _each(
     say: Callable[[str], None] | None,
 ) -> Iterator[Finding]:
     """Check every run; what cannot be computed for want of a file is noted."""
-    kinds = {
-        "predictions": "weights differ",
-        "smoothness": "estimates differ",
-        "dynamics": "estimates differ",
-    }
     done, bitwise, said = 0, 0, time.monotonic()
     records, missing = list(records), list[str]()
     for record in records:
@@ -142,10 +159,11 @@ def _each(
             text = f"cannot be computed again: {str(error).replace(f'{context.root}/', '')[:300]}"
         done, bitwise = done + 1, bitwise + alike(record)
         if text is not None:
-            path = record.path.replace("run.json", "outputs.safetensors")
-            path = path if what == "predictions" else record.path.replace("run", "metrics")
-            touches = (record.path, path)
-            yield Finding(kind=kinds[what], path=path, text=text, touches=touches)
+            tuned = record.stage == "finetune"
+            claim = record.outputs.get(FILES[what])
+            path = record.path if claim is None else claim.path
+            kind = "weights differ" if tuned else "estimates differ"
+            yield Finding(kind=kind, path=path, text=text, touches=(record.path, path))
         if say is not None and time.monotonic() - said > _SAY_SECONDS:
             say(f"{what}: {done} of {len(records)} computed again")
             said = time.monotonic()
@@ -163,27 +181,66 @@ def _each(
 
 def _check_run(context: Context, record: Record, device: str) -> str | None:
     """What of a run's test outputs its fine-tuned weights do not give; None if they give all."""
-    inputs, outputs, root = record.inputs, record.outputs, context.root
-    weights = root / outputs["model"].path
-    stored_path = root / outputs["outputs"].path
-    for path in (weights, stored_path):
-        if not path.is_file():
-            raise FileNotFoundError(errno.ENOENT, "not there", str(path))
-    store = Store.open(folder_of(root, inputs["store"].path))
-    split = read_split(root / inputs["split"].path)
-    run = from_json(FinetuneSettings, record.settings)
-    if run.recipe.isolated_atoms:
-        run = replace(run, recipe=replace(run.recipe, atomref=isolated_atoms(store, run.label)))
-    model = PropertyModel.blank(run.encoder, run.recipe.head)
-    found = read_safetensors(weights, outputs["model"].path)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})
+    claim = record.outputs["outputs"]
+    if not (context.root / claim.path).is_file():
+        raise FileNotFoundError(errno.ENOENT, "not there", str(context.root / claim.path))
+    run, store, split, model = _tuned(context, record)
     most = run.train.part_atoms
     test = in_order(store, split.test, run.evaluation_batch, run.label, most)
     again = predict(model.to(device), test, run.recipe, World(device))
     train = store.gather(store.rows(split.train))
     again |= unlearned(train, store.gather(store.rows(split.test)), run.label, run.recipe)
-    stored = read_safetensors(stored_path, outputs["outputs"].path)
+    stored = read_safetensors(context.root / claim.path, claim.path)
     return _unlike(stored, {name: value.numpy() for name, value in again.items()}, alike(record))
+
+
+def _check_validation(context: Context, record: Record, device: str) -> str | None:
+    """What of the validation errors that tables show fine-tuned weights do not give."""
+    run, store, split, model = _tuned(context, record)
+    held = in_order(store, split.val, run.evaluation_batch, run.label, run.train.part_atoms)
+    again = absolute_errors(predict(model.to(device), held, run.recipe, World(device)))
+    limit = 0.0 if alike(record) else VALIDATION * min(again.values())
+    return _other_measures(record, {f"val_{name}": now for name, now in again.items()}, limit)
+
+
+class _Tuned(NamedTuple):
+    """A fine-tuned model and what it was made from."""
+
+    run: FinetuneSettings
+    store: Store
+    split: Split
+    model: PropertyModel
+
+
+def _tuned(context: Context, record: Record) -> _Tuned:
+    """Rebuilt from what lies there.
+
+    Raises:
+        FileNotFoundError: fine-tuned weights or an array of the store are not there.
+    """
+    inputs, root, claim = record.inputs, context.root, record.outputs["model"]
+    if not (root / claim.path).is_file():
+        raise FileNotFoundError(errno.ENOENT, "not there", str(root / claim.path))
+    store = Store.open(folder_of(root, inputs["store"].path))
+    run = from_json(FinetuneSettings, record.settings)
+    if run.recipe.isolated_atoms:
+        run = replace(run, recipe=replace(run.recipe, atomref=isolated_atoms(store, run.label)))
+    model = PropertyModel.blank(run.encoder, run.recipe.head)
+    found = read_safetensors(root / claim.path, claim.path)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in found.items()})
+    return _Tuned(run, store, read_split(root / inputs["split"].path), model)
+
+
+def _other_measures(record: Record, again: Mapping[str, float], limit: float) -> str | None:
+    """The first of a training's measures at its best step that is further than a limit from what
+    its weights give.
+    """
+    stored = record.final or {}
+    for name, now in again.items():
+        was = stored.get(name)
+        if not isinstance(was, int | float) or not abs(was - now) <= limit:
+            return f"{name} of the best step is {was!r:.30}, its weights give {now!r:.30}"
+    return None
 
 
 def _unlike(
@@ -247,6 +304,22 @@ def _check_smoothness(context: Context, record: Record, device: str) -> str | No
     return None
 
 
+# ---- measures of pre-training ------------------------------------------------------------------
+
+
+def _check_measures(context: Context, record: Record, device: str) -> str | None:
+    """What of a pre-training's held-out measures its weights do not give; None if they give all."""
+    inputs, root = record.inputs, context.root
+    for name in ("encoder", "objective"):
+        path = root / record.outputs[name].path
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "not there", str(path))
+    store, split = folder_of(root, inputs["store"].path), root / inputs["split"].path
+    again = measures_of(record.settings, store, split, path.parent, device=device)
+    limit = 0.0 if alike(record) else MEASURES * abs(again["val_score"])
+    return _other_measures(record, again, limit)
+
+
 # ---- dynamics ----------------------------------------------------------------------------------
 
 
@@ -260,6 +333,9 @@ def _check_dynamics(context: Context, record: Record, device: str) -> str | None
     with tempfile.TemporaryDirectory() as place:
         curve = Path(place) / "curve.csv"
         again: Any = nve(record.settings, store, split, model, curve, device=device)
+        drawn = record.outputs["curve"]
+        if (root / drawn.path).is_file() and sha256_file(root / drawn.path) != sha256_file(curve):
+            return f"{drawn.path} is not the trajectory that its model gives"
     claim = record.outputs["metrics"]
     stored: Any = read_strict_json(root / claim.path, claim.path)
     for key, now in again.items():

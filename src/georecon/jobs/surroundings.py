@@ -75,3 +75,16 @@ def open_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def command_started() -> float:
+    """When the outermost Snakemake that this process works for was started [s since 1970]."""
+    import psutil  # type: ignore[import-untyped]
+
+    own = psutil.Process()
+    outer = [
+        process
+        for process in (own, *own.parents())
+        if "snakemake" in {Path(word).name for word in process.cmdline()[:4]}
+    ]
+    return float(min((process.create_time() for process in outer), default=own.create_time()))

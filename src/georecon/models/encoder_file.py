@@ -1,14 +1,18 @@
-"""encoder.safetensors: weights of a pre-trained encoder with their sizes and method."""
+"""encoder.safetensors: weights of a pre-trained encoder with their sizes and method.
+
+objective.safetensors beside it: what its pre-training had besides it, heads and decoders.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from georecon.errors import CheckpointError, ConfigError
 from georecon.experiments.settings import ET, AnyEncoder, encoder_json, encoder_kind
@@ -18,6 +22,8 @@ from georecon.models.encoders import Encoder, build_encoder
 from georecon.models.model_file import check_tensors, read_tensors
 
 ENCODER_FORMAT = "georecon-encoder-1"
+OBJECTIVE_FORMAT = "georecon-objective-1"
+_OF_ENCODER = "encoder."
 
 
 def save_encoder(path: Path, encoder: Encoder, *, method: str) -> None:
@@ -28,6 +34,38 @@ def save_encoder(path: Path, encoder: Encoder, *, method: str) -> None:
     tensors = {name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"georecon": header})
+
+
+def save_objective(path: Path, objective: nn.Module, *, method: str) -> None:
+    """Write the weights that an objective has besides its encoder's.
+
+    Nothing trains on them: held-out measures of a pre-training, such as how much a decoder uses
+    the code, can be computed again from them and the encoder.
+    """
+    header = json.dumps({"format": OBJECTIVE_FORMAT, "method": method})
+    tensors = {
+        name: t.detach().cpu().contiguous() for name, t in _besides(objective.state_dict()).items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"georecon": header})
+
+
+def load_objective(path: Path, objective: nn.Module) -> None:
+    """Load the weights that an objective has besides its encoder's.
+
+    Raises:
+        CheckpointError: not such a file, or the first tensor that is missing or differs in shape.
+    """
+    header, found = read_tensors(path)
+    if header.get("format") != OBJECTIVE_FORMAT:
+        raise CheckpointError(f"{path}: not the rest of an objective written by this project")
+    check_tensors(path, found, _besides(objective.state_dict()))
+    objective.load_state_dict(found, strict=False)
+
+
+def _besides(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of an objective that are not its encoder's."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith(_OF_ENCODER)}
 
 
 def load_encoder(path: Path, encoder: Encoder) -> None:

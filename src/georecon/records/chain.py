@@ -28,6 +28,7 @@ KINDS = {
     "outputs": "test outputs of the fine-tuned model",
     "model": "fine-tuned weights",
     "encoder": "pre-trained weights",
+    "objective": "weights that pre-training had besides the encoder",
     "curve": "training curve",
     "split": "molecule ids of training, validation and test",
     "leak": "test molecules that pre-training has seen, counted",
@@ -39,6 +40,14 @@ KINDS = {
 }
 """What a link can be."""
 
+_RUNS = {
+    "pretrain": "pretrain",
+    "finetune": "finetune",
+    "smoothness": "smoothness",
+    "nve": "nve",
+    "encoders": "import_encoder",
+}
+"""Stages whose records lie beside their outputs, by folder of an edition."""
 _NAMES = {"store": "store", "pretrain_store": "store", "pretrain_split": "split"}
 
 
@@ -229,6 +238,9 @@ def _add_record(graph: Graph, record: Record) -> None:
             text = f"is the record of another run: it says that it wrote {strays[0]}"
             graph.faults.append(Fault(kind="record of another run", path=record.path, text=text))
             return
+    if (wrong := _misplaced(graph, record)) is not None:
+        graph.faults.append(Fault(kind="record of another run", path=record.path, text=wrong))
+        return
     graph.records[record.path] = record
     written = record.written()
     graph.claims += [*record.inputs.values(), *written.values()]
@@ -244,6 +256,26 @@ def _add_record(graph: Graph, record: Record) -> None:
         facts = _source(record) if key == "raw" else {}
         kind = "curve" if curve else key
         graph.links[claim.path] = _file(kind, claim, facts=facts, parents=(record.path,))
+
+
+def _misplaced(graph: Graph, record: Record) -> str | None:
+    """Why a record is not that of the job whose place it lies in; None if it can be.
+
+    Checks go by the stage that a record names, and a chain by the one record of each file.
+    """
+    _, *folders, name = PurePosixPath(record.path).parts
+    top = folders.index("records") if "records" in folders[:2] else None
+    if top is not None:
+        place = folders[top + 1]
+    else:
+        place = "evaluate" if name == "evaluate.run.json" else _RUNS.get(folders[1], "")
+    if record.stage != place:
+        return f"says that it is of a job {record.stage!r:.40}, and lies where those of {place} do"
+    for claim in record.outputs.values():
+        other = graph.links.get(claim.path)
+        if other is not None:
+            return f"says that it wrote {claim.path}, as {other.recorded_in} does"
+    return None
 
 
 def _file(

@@ -15,7 +15,12 @@ from georecon.data.store import Store
 from georecon.experiments.settings import PretrainSettings
 from georecon.files import atomic_path, sha256_file, sha256_json
 from georecon.keys import Json, from_json
-from georecon.models.encoder_file import save_encoder
+from georecon.models.encoder_file import (
+    load_encoder,
+    load_objective,
+    save_encoder,
+    save_objective,
+)
 from georecon.models.encoders import build_encoder
 from georecon.noise import NoiseSource
 from georecon.training.batches import Batch, ShuffledBatches, in_order
@@ -23,6 +28,7 @@ from georecon.training.loop import FitResult, fit
 from georecon.training.precision import check_precision
 from georecon.training.world import World
 
+ENCODER, OBJECTIVE = "encoder.safetensors", "objective.safetensors"
 VALIDATION_STEP = -1
 """Step that validation noise is drawn for: the same at every evaluation, for every method."""
 
@@ -95,41 +101,72 @@ def pretrain(
     world: World,
     say: Callable[[str], None],
 ) -> FitResult:
-    """Train an encoder and write ``encoder.safetensors`` and ``metrics.csv``.
+    """Train an encoder; write ``encoder.safetensors``, ``objective.safetensors``, ``metrics.csv``.
 
     Args:
         settings: of ``PretrainSettings``, as JSON.
         store_path: store of molecules.
         split_path: split with ``train`` and ``val`` ids.
-        output: folder for the two files.
+        output: folder for the three files.
         state: folder of unfinished runs; this one uses a folder named by its digest.
         world: the processes that train together; the first one writes the files.
         say: takes one progress line.
     """
-    store, split = Store.open(store_path), read_split(split_path)
-    run = from_json(PretrainSettings, settings)
+    store, run = Store.open(store_path), from_json(PretrainSettings, settings)
     train = run.train
     check_precision(train.precision, world.device)
     digest = sha256_json(
         {"settings": settings, "store": store.sha256, "split": sha256_file(split_path)}
     )
+    task = _task(run, store, split_path, world)
+    folder, name = state / digest[:24], run.name
+    result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
+    if world.first:
+        save_encoder(output / ENCODER, task.model.encoder, method=run.method)
+        save_objective(output / OBJECTIVE, task.model, method=run.method)
+        with atomic_path(output / "metrics.csv") as temporary:
+            shutil.copyfile(folder / "curve.csv", temporary)
+    return result
+
+
+def measures_of(
+    settings: Json, store_path: Path, split_path: Path, folder: Path, *, device: str
+) -> dict[str, float]:
+    """Held-out measures of finished weights, as the curve's row of the best step has them.
+
+    Args:
+        settings: of ``PretrainSettings``, as JSON.
+        store_path: store of molecules.
+        split_path: split with ``train`` and ``val`` ids.
+        folder: with ``encoder.safetensors`` and ``objective.safetensors``.
+        device: "cpu" or "cuda".
+
+    Returns:
+        By name: ``val_score`` and the objective's own, ``val_<measure>``.
+
+    Raises:
+        CheckpointError: weights of another objective or architecture.
+    """
+    run = from_json(PretrainSettings, settings)
+    task = _task(run, Store.open(store_path), split_path, World(device))
+    load_encoder(folder / ENCODER, task.model.encoder)
+    load_objective(folder / OBJECTIVE, task.model)
+    return {f"val_{name}": value for name, value in task.validate().items()}
+
+
+def _task(run: PretrainSettings, store: Store, split_path: Path, world: World) -> PretrainTask:
+    """What a run trains, untrained."""
+    split = read_split(split_path)
     torch.manual_seed(run.seed)
     encoder = build_encoder(run.encoder)
     objective = objectives.build(run.objective, encoder, run.params)
     batches = ShuffledBatches(
         store,
         split.train,
-        batch_size=train.batch_size,
+        batch_size=run.train.batch_size,
         seed=run.seed,
         world=world,
-        part_atoms=train.part_atoms,
+        part_atoms=run.train.part_atoms,
     )
-    validation = in_order(store, split.val, 64, None, train.part_atoms)
-    task = PretrainTask(objective, batches, validation, seed=run.seed)
-    folder, name = state / digest[:24], run.name
-    result = fit(task, train, folder=folder, digest=digest, name=name, say=say, world=world)
-    if world.first:
-        save_encoder(output / "encoder.safetensors", encoder, method=run.method)
-        with atomic_path(output / "metrics.csv") as temporary:
-            shutil.copyfile(folder / "curve.csv", temporary)
-    return result
+    validation = in_order(store, split.val, 64, None, run.train.part_atoms)
+    return PretrainTask(objective, batches, validation, seed=run.seed)
