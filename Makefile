@@ -22,7 +22,7 @@ SETUP = @for p in $(BIN)/python "$$PYTHON" python3 python3.13 python3.12 python3
 	echo "georecon needs Python 3.11 to 3.14; none found. Install one, or name it:" \
 	"make PYTHON=/path/to/python3.12" >&2; exit 1
 
-.PHONY: .workflow laptop setup test test-long test-slurm lint bench clean-results lock help
+.PHONY: .workflow laptop setup test test-long test-slurm lint manual bench clean-results lock help
 .NOTPARALLEL:
 .SUFFIXES:
 
@@ -58,6 +58,11 @@ lint: setup
 	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi; \
 	echo "lint: all clean"
 
+# the pages of docs/ and the Python API as a site; Sphinx is no part of the default environment
+manual: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --requirement envs/manual.txt
+	@$(BIN)/python docs/build_manual.py
+
 # each writes its numbers to benchmarks/results, those of the second loop one file for each processor; page.py puts
 # them into docs/performance.md
 bench: setup
@@ -87,6 +92,7 @@ help:
 	@echo "make test-long       its long parts: documented commands, new users' tasks, other processors"
 	@echo "make test-slurm      the Slurm profile on a real cluster on this machine (root, Debian packages)"
 	@echo "make lint            ruff, mypy, snakefmt, yamllint, snakemake --lint, lint-imports, docs/architecture.md"
+	@echo "make manual          the manual as a site, build/manual/index.html"
 	@echo "make bench           the benchmarks, each against a peer in the same run"
 	@echo "make setup           only .venv, from envs/lock.txt"
 	@echo "make clean-results   remove results/ (keeps resources/ and .venv)"

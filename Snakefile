@@ -17,7 +17,12 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from georecon.jobs import snakemake_private
 from georecon.jobs.gpus import refuse_start
-from georecon.jobs.slurm import explain_jobs, refuse_beside_jobs, use_site_file
+from georecon.jobs.slurm import (
+    explain_jobs,
+    refuse_beside_jobs,
+    use_site_file,
+    watch_stuck,
+)
 from georecon.jobs.snakefile import prepare, refuse_unknown_targets
 
 MAIN = snakemake_private.is_main(workflow)
@@ -44,10 +49,15 @@ wildcard_constraints:
 
 onstart:
     snakemake_private.lift_start_limit(workflow)
+    if MAIN and experiments.config.start_from:
+        from georecon.audit.start import start  # here: it imports much
+
+        start(experiments, Path.cwd())
     if MAIN and snakemake_private.submits(workflow):
         refuse_beside_jobs(Path.cwd(), explained=explained)
         if not snakemake_private.brings_environments(workflow):
             refuse_start(experiments.config.gpus)
+        watch_stuck(Path.cwd())
 
 
 # on the login node of a cluster; fetch, because compute nodes often have no network

@@ -1,9 +1,7 @@
 # raw files -> stores -> splits -> leak reports
 
 
-ruleorder: xtb > fetch
-
-
+# what `xtb` computes is not fetched: a constraint and no `ruleorder`, which a module could not take without both rules
 rule fetch:
     input:
         of(values.own_file),
@@ -13,7 +11,7 @@ rule fetch:
     log:
         "logs/fetch/{dataset}/{file}.log",
     wildcard_constraints:
-        file=rf"(?!(?:{values.computed_names()})\.json$)[^/]+",
+        file=rf"(?!(?:{values.computed_names()})\.(?:json|npz)$)[^/]+",
     conda:
         ENVIRONMENT
     resources:
@@ -57,7 +55,7 @@ rule preprocess:
         ENVIRONMENT
     threads: of(values.reader_threads)
     resources:
-        **limits.cpu_job(8000, minutes=720),
+        **limits.cpu_job(2000, minutes=120),
     params:
         card=of(experiments.data.reading_card),
         code=code_digest("preprocess"),
@@ -73,7 +71,7 @@ use rule preprocess as preprocess_target with:
     log:
         "logs/preprocess/{dataset}/{target}.log",
     resources:
-        **limits.small_job(8000, minutes=60),
+        **limits.small_job(2000, minutes=30),
 
 
 rule split:
@@ -89,7 +87,7 @@ rule split:
     conda:
         ENVIRONMENT
     resources:
-        **limits.small_job(4000, minutes=60),
+        **limits.small_job(2000, minutes=30),
     params:
         plan=of(values.split_plan),
         raw=f"{paths.RAW}/{{dataset}}",
@@ -112,7 +110,7 @@ rule leak:
     conda:
         ENVIRONMENT
     resources:
-        **limits.small_job(4000, minutes=120),
+        **limits.small_job(2000, minutes=60),
     params:
         code=code_digest("leak"),
     script:

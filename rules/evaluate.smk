@@ -13,10 +13,11 @@ rule evaluate:
         f"{LOGS}/evaluate/{{part}}/{{target}}/{{method}}/seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/evaluate/{{part}}/{{target}}/{{method}}/seed{{seed}}.tsv"
+    priority: of(values.finetune_priority)
     conda:
         ENVIRONMENT
     resources:
-        **limits.small_job(3000, minutes=15),
+        **limits.small_job(1000, minutes=15),
     params:
         unit=of(values.label_unit),
         code=code_digest("evaluate"),

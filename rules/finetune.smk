@@ -15,6 +15,7 @@ rule finetune:
         f"{LOGS}/finetune/{{part}}/{{target}}/{{method}}/seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/finetune/{{part}}/{{target}}/{{method}}/seed{{seed}}.tsv"
+    priority: of(values.finetune_priority)
     conda:
         ENVIRONMENT
     resources:

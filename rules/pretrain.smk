@@ -14,7 +14,7 @@ rule pretrain:
         f"{LOGS}/pretrain/{{method}}/seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/pretrain/{{method}}/seed{{seed}}.tsv"
-    priority: 10
+    priority: of(values.pretrain_priority)
     conda:
         ENVIRONMENT
     resources:

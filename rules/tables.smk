@@ -20,6 +20,7 @@ rule table:
         record=f"{RECORDS}/table/{{table}}.json",
     log:
         f"{LOGS}/table/{{table}}.log",
+    priority: of(values.table_priority)
     conda:
         ENVIRONMENT
     resources:

@@ -1,4 +1,4 @@
-"""Files that a reader of config/README.md might have, made in code: frames, SDF, a QM9 archive."""
+"""Files that a reader of docs/own-data.md might have, made in code: frames, SDF, a QM9 archive."""
 
 from __future__ import annotations
 

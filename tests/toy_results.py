@@ -12,13 +12,20 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
+from georecon.data.manifest import Source
+from georecon.data.molecules import Molecules
+from georecon.data.split import Split, write_split
+from georecon.data.store import StoreWriter
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.sections import Finetune
 from georecon.files import write_json
 from georecon.reporting.figures.inputs import figure_names, figure_spec
+from georecon.reporting.figures.specs import ScanFrames
 from georecon.reporting.published_rows import published_json
 from georecon.reporting.tables import build, write_table
 from georecon.stages.evaluate import errors, prediction_table
+
+Array = np.ndarray
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "reports" / "notebooks"
@@ -151,14 +158,59 @@ def _smoothness(path: Path, experiments: Experiments) -> None:
     write_json(path, {"molecules": 4, "estimates": estimates, "norms": norms})
 
 
-def _dynamics(folder: Path) -> None:
+def _dynamics(folder: Path, until: float) -> None:
+    """Curves of two starts; the second start breaks half way."""
     random = _random(folder.as_posix()[-40:])
     names = ("drift", "fluctuation", "stable_fs", "stable")
     measures = {name: float(random.uniform(0.3, 1.0)) for name in names}
-    write_json(folder / "metrics.json", {"starts": 1, "atoms": 9, **measures})
+    write_json(folder / "metrics.json", {"starts": 2, "atoms": 9, **measures})
     lines = ["start,time_fs,energy_meV_per_atom,kelvin"]
-    lines += [f"0,{5 * k},{random.normal():.4f},{300 + random.normal():.1f}" for k in range(20)]
+    for start, part in enumerate((1.0, 0.5)):
+        walk = random.normal(size=21).cumsum()
+        times = np.linspace(0.0, part * until, 21)
+        lines += [f"{start},{t:g},{e:.4f},300.0" for t, e in zip(times, walk, strict=True)]
     (folder / "curve.csv").write_text("\n".join(lines) + "\n")
+
+
+def _placed(p: Array, q: Array, r: Array, degrees: float) -> Array:
+    """A point 1.4 from ``r``, with this dihedral angle to the three."""
+    bond = (r - q) / np.linalg.norm(r - q)
+    normal = np.cross(q - p, bond)
+    normal /= np.linalg.norm(normal)
+    turn = np.radians(degrees)
+    across = np.cos(turn) * np.cross(normal, bond) + np.sin(turn) * normal
+    return np.asarray(r + 1.4 * (0.4 * bond + 0.9 * across))
+
+
+def scan_positions(scan: ScanFrames, places: list[tuple[float, float]]) -> Array:
+    """Frames with these (slice, angle) of a scan whose two dihedrals share a bond: (M, N, 3)."""
+    a, b, c, d = scan.turned
+    assert scan.slices[:3] == (b, c, d)
+    pos = _random("frames").uniform(5.0, 9.0, (len(places), 16, 3))
+    pos[:, b], pos[:, c], pos[:, d] = [0.0, 0, 0], [1.4, 0, 0], [2.0, 1.3, 0]
+    for frame, (place, angle) in zip(pos, places, strict=True):
+        frame[scan.slices[3]] = _placed(frame[b], frame[c], frame[d], place)
+        frame[a] = _placed(frame[d], frame[c], frame[b], angle)
+    return pos
+
+
+def _scan_frames(scan: ScanFrames, molecules: int) -> None:
+    """Store and split of a scan: the second half of the test molecules, in two slices."""
+    ids = np.arange(molecules)
+    others, own = np.split(ids, [molecules // 2])
+    angles = np.linspace(0.0, 330.0, len(own) // 2)
+    places = [(place, float(angle)) for place in (120.0, 180.0) for angle in angles]
+    frames = np.concatenate([scan_positions(scan, places)] * 2)
+    source = Source(source="toy", target="toy", roles=("toy",), raw={})
+    folder = Path(scan.store).parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    units = {"pos": "Å", "energy": "eV"}
+    with StoreWriter(folder, dataset="toy", source=source, units=units, forces=False) as writer:
+        z, energies = [np.full(16, 6)] * molecules, {"energy": np.zeros(molecules)}
+        writer.append(Molecules.from_list(ids, z, list(frames), energies))
+    Path(scan.split).parent.mkdir(parents=True, exist_ok=True)
+    split = Split(ids[:0], ids[:0], ids, {"others": others, scan.part: own})
+    write_split(Path(scan.split), split, {"rule": "toy", "seed": 0, "store_sha256": ""})
 
 
 def write_results(experiments: Experiments, molecules: int = 40) -> None:
@@ -166,7 +218,11 @@ def write_results(experiments: Experiments, molecules: int = 40) -> None:
     files = [file for table in experiments.config.tables
              for file in experiments.tables.files(table)]  # fmt: skip
     for figure in figure_names(experiments, NOTEBOOKS):
-        files += figure_spec(experiments, figure).files()
+        spec = figure_spec(experiments, figure)
+        files += [file for file in spec.files() if file.startswith("results/")]
+        for scan in spec.scans:
+            _scan_frames(scan, molecules)
+    nve = experiments.config.nve
     for path in dict.fromkeys(Path(file).parent for file in files):
         stage, *rest = path.parts[2:]
         if stage == "tables":
@@ -180,8 +236,8 @@ def write_results(experiments: Experiments, molecules: int = 40) -> None:
             _pretrained(path, rest[0])
         elif stage == "smoothness":
             _smoothness(path / "metrics.json", experiments)
-        elif stage == "nve":
-            _dynamics(path)
+        elif stage == "nve" and nve is not None:
+            _dynamics(path, nve.steps * nve.timestep_fs)
         write_json(path / "run.json", _record(path / "run.json"))
     for name in experiments.config.tables:
         published = published_json(experiments, ROOT / "reports" / "published", name)

@@ -137,6 +137,11 @@ def same_command(arguments: Sequence[str]) -> str:
     return shlex.join([*_call().program, *arguments])
 
 
+def recover_command(arguments: Sequence[str]) -> str:
+    """The command line that waits for a killed run's jobs and then gives its command again."""
+    return shlex.join([*_own("python"), "-m", "georecon.recover", *arguments])
+
+
 def unlock_command() -> str:
     """The command line that takes a killed run's lock away."""
     call = _call()

@@ -9,6 +9,9 @@ STORE = "resources/store/{dataset}"
 """Store of a set of molecules; force sets have one store a molecule: ``STORE/{target}``."""
 SPLIT = "resources/splits/{dataset}/{split}.npz"
 
+START = "resources/start"
+"""What runs take from published results that they start from: a folder for each bundle."""
+
 RESULTS = "results/{edition}"
 STATE = RESULTS + "/state"
 PRETRAIN = RESULTS + "/pretrain/{method}/seed{seed}"

@@ -52,6 +52,7 @@ class Job:
 
     rule: str = "job"
     wildcards: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Sequence[str] = ()
     start: float | None = None
 
 
@@ -278,6 +279,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         values = record.__dict__
         job = self.jobs.setdefault(values["jobid"], Job())
         job.rule, job.wildcards = values["rule_name"], dict(values["wildcards"] or {})
+        job.outputs = [str(path) for path in values.get("output") or ()]
         if values.get("rule_msg"):
             self._write(f"{job.rule}: {values['rule_msg']}", DIM)
 
@@ -294,6 +296,9 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         count = f"[{done:>{width}}/{total}] {100 * done // max(total, 1):>3}%"
         line = f"{job.rule:<{self.width}}  {describe(job.wildcards):<36} {seconds:>8.1f} s{rest}"
         self._write(f"{DIM}{count}{RESET}  {line}" if self.colour else f"{count}  {line}")
+        for path in job.outputs if job.rule == "table" else ():
+            if path.endswith(".md"):
+                self._write(f"Table {describe(job.wildcards)} is there: {path}", GREEN)
 
     def _exception(self, record: LogRecord) -> None:
         text = str(record.msg)

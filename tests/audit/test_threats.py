@@ -32,8 +32,8 @@ from tests.projects import ROOT, Project, commit
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ELSEWHERE = {
-    "code changed after the runs (denormal floats, TF32)": ("records: other code", HARMLESS),
-    "a commit whose tree is other code": ("records: commit of other code",) * 2,
+    "source changed after the runs (denormal floats, TF32)": ("records: other code", HARMLESS),
+    "a commit whose tree is other source": ("records: commit of other code",) * 2,
     "a commit that git is told to show as another": ("records: commit of other code",) * 2,
     "other bytes in git under an honest name": ("records: no such commit",) * 2,
     "runs made again, laid out before the reviewer asks": (HARMLESS, HARMLESS),

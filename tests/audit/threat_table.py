@@ -41,6 +41,7 @@ from tests.audit.threats import (
     extra_text,
     first_number,
     forged_frames,
+    half_drift,
     half_smoothness,
     half_trained,
     header_of_weights,
@@ -228,6 +229,8 @@ THREATS: dict[str, Threat] = {
         "weights: estimates differ", f"{DYNAMICS}/metrics.json"),
     "smoothness halved": Threat(half_smoothness, None, "weights: estimates differ",
         f"{RESULTS}/smoothness/georecon/seed1/metrics.json"),
+    "the energy drift of a model's dynamics halved": Threat(half_drift, None,
+        "weights: estimates differ", f"{DYNAMICS}/metrics.json"),
     "an encoder copied from another method": Threat(
         lambda f: shutil.copy(f / ENCODER.replace("coord", "georecon"), f / ENCODER),
         "records: file changed", "records: record of another run", ENCODER),

@@ -38,6 +38,7 @@ from tests.audit.tamper import (
 RUN, OTHER = f"{FINETUNE}/coord/seed1", f"{FINETUNE}/georecon/seed1"
 ENCODER = f"{RESULTS}/pretrain/coord/seed1/encoder.safetensors"
 SPLIT = "resources/splits/qm9/pvd_tiny_draw1.npz"
+DYNAMICS = f"{RESULTS}/nve/force/ethanol/georecon/seed1"
 PRETRAIN_SPLIT = "resources/splits/qm9/pretrain_tiny.npz"
 LEAK = f"{RESULTS}/leaks/qm9/pvd_tiny_draw1.json"
 STORE = "resources/store/qm9"
@@ -440,6 +441,13 @@ def half_smoothness(folder: Path) -> None:
     for values in document["estimates"].values():
         values |= {k: v / 2 for k, v in values.items() if isinstance(v, float)}
     write_json(path, document)
+    remake_tables(folder)
+
+
+def half_drift(folder: Path) -> None:
+    path = folder / f"{DYNAMICS}/metrics.json"
+    document = read_json(path)
+    write_json(path, document | {"drift": document["drift"] / 2})
     remake_tables(folder)
 
 

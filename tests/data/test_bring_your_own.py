@@ -225,6 +225,83 @@ def test_example_of_the_readme(mirror: Path, tmp_path: Path) -> None:
     assert found.tables.spec("md17").as_json()["title"].startswith("Mine")
 
 
+# ---- one more molecule of an official set ------------------------------------------------------
+
+ACAC = {role: {"name": f"acac_{role}.xyz", "urls": ["https://x.invalid/a"]} for role in
+        ("cold", "warm", "hot")}  # fmt: skip
+MORE: dict[str, tuple[str, str, dict[str, Any], dict[str, Any]]] = {
+    "md17": ("paper", "paracetamol", {"paracetamol": {"name": "md17_paracetamol.npz"}}, {}),
+    "rmd17": (
+        "paper",
+        "azobenzene",
+        {"azobenzene": {"name": "rmd17.tar.bz2", "member": "rmd17/npz_data/rmd17_azobenzene.npz"}},
+        {},
+    ),
+    "md22": ("paper", "tetrapeptide", {"tetrapeptide": {"name": "md22_x.npz"}}, {}),
+    "3bpa": (
+        "paper",
+        "acac",
+        ACAC,
+        {"parts": {"acac": {"train": "cold", "test": {"300K": "warm", "600K": "hot"}}}},
+    ),
+    "xmd17": (
+        "laptop",
+        "phenol",
+        {"phenol": {"computed": True, "simulation": {"smiles": "Oc1ccccc1"}}},
+        {},
+    ),
+}
+"""Dataset → edition, new target, its files, and what else its source says."""
+
+
+@pytest.mark.parametrize("dataset", MORE)
+def test_a_new_molecule_is_a_column_by_configuration_alone(dataset: str) -> None:
+    edition, name, files, more = MORE[dataset]
+    before = Experiments.load(ROOT / "config", {"edition": edition})
+    source = before.data.card(dataset).default_source
+    entry = {"sources": {source: {"files": files, **more}}}
+    entry["targets"] = {name: {"train_val": 6000} if dataset == "md22" else {}}
+    after = Experiments.load(ROOT / "config", {"edition": edition, "datasets": {dataset: entry}})
+    shown = 0
+    for table in before.tables.names():
+        for spec in before.config.tables[table].columns:
+            here = spec.source == "finetune" and before.data.dataset_of(spec.set) == dataset
+            if not here or spec.targets != "all" or spec.parts:
+                continue
+            shown += 1
+            columns = after.tables.columns(table)
+            added = {c.key for c in columns if c.target == name}
+            assert added
+            old = [c.target for c in before.tables.columns(table)]
+            assert [c.target for c in columns if c.key not in added] == old
+            cells = [c for c in after.tables.spec(table).cells if c.column in added]
+            assert len(cells) == len(added) * len(after.tables.rows(table))
+            assert all(cell.reason is None and cell.files for cell in cells)
+            assert all(f"/{name}/" in file for cell in cells for file in cell.files.values())
+    assert shown, "no table shows all molecules of the set"
+    assert set(after.data.raw_names(dataset, name)) == {
+        file.get("name", f"{dataset}_{role}.npz") for role, file in files.items()
+    }
+
+
+def test_its_file_of_the_official_layout_becomes_its_store(mirror: Path, tmp_path: Path) -> None:
+    """As MD17's other molecules; real frames under a name that no card has."""
+    copied = tmp_path / "mirror/md17_paracetamol.npz"
+    copied.parent.mkdir()
+    shutil.copy(mirror / "md17/raw/md17_toluene_subset2000.npz", copied)
+    files = {"paracetamol": {"name": copied.name}}
+    entry = {"sources": {"official": {"files": files}}, "targets": {"paracetamol": {}}}
+    found = Experiments.load(ROOT / "config", {"edition": "paper", "datasets": {"md17": entry}})
+    fetch(
+        found.data.card_file("md17", copied.name), tmp_path / "raw" / copied.name,
+        mirror=copied.parent, offline=True,
+    )  # fmt: skip
+    reading = found.data.reading_card("md17", "paracetamol")
+    preprocess(reading, tmp_path / "raw", tmp_path / "store", "paracetamol")
+    assert len(Store.open(tmp_path / "store", verify=True)) == 2000
+    assert found.data.store("md17", "paracetamol") == "resources/store/md17/paracetamol"
+
+
 def test_every_key_of_a_card_is_explained() -> None:
     text = (ROOT / "config/README.md").read_text(encoding="utf-8")
     for kind in (Card, Source, File, Target):
@@ -303,6 +380,25 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "more wanted than there is": (
         card("frames", {"x": {"local": "x", "expected_molecules": 3}}, raw_units=EV),
         ["finetune.force.split: 4 molecules wanted, x has 3"],
+    ),
+    "scan that is no test part": (
+        {
+            **card("frames", {"x": {"local": "x"}}, raw_units=EV,
+                   parts={"x": {"train": "x", "test": {"hot": "x"}}}),
+            "targets": {"x": {"scan": {"part": "hott", "turned": [0, 1, 2, 3],
+                                       "slices": [1, 2, 3, 4]}}},
+        },
+        ["datasets.mine.targets.x.scan.part: is 'hott'; allowed: hot (did you mean 'hot'?)"],
+    ),
+    "scan of a set without parts": (
+        {**GOOD, "targets": {"x": {"scan": {"part": "hot", "turned": [0, 1, 2, 3],
+                                            "slices": [1, 2, 3, 4]}}}},
+        ["datasets.mine.targets.x.scan.part: is 'hot'; allowed: none"],
+    ),
+    "dihedral angle of three atoms": (
+        {**GOOD, "targets": {"x": {"scan": {"part": "hot", "turned": [0, 1, 2, 2],
+                                            "slices": [1, 2, 3, 4]}}}},
+        ["datasets.mine.targets.x.scan.turned: [0, 1, 2, 2] names an atom twice"],
     ),
     "part of an unknown file": (
         {

@@ -16,7 +16,8 @@ SETTINGS = [*sorted((ROOT / "config").rglob("*.yaml")), *sorted(ROOT.glob("*/pro
 # first words of what is a command where it stands alone in backticks
 PROGRAMS = (
     "make", "snakemake", "python", "python3", "git", "pip", "conda", "apptainer", "apt-get",
-    "export", "printf", "lint-imports", "squeue", "scancel", "sbatch", "srun", "sinfo", "sacct",
+    "export", "georecon", "printf", "lint-imports", "squeue", "scancel", "sbatch", "srun", "sinfo",
+    "sacct",
     "generate-slurm-partition-config",
 )  # fmt: skip
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -86,14 +87,28 @@ def all_commands() -> dict[str, list[str]]:
 
 
 def own_data() -> str:
-    """The complete example of config/README.md for a set of one's own."""
-    text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    """The complete example of docs/own-data.md for energies and forces of one's own."""
+    text = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
     (found,) = (
         b.text
         for b in blocks(text)
         if b.language == "yaml" and "mine:" in b.text and "sources:" in b.text
     )
     return found
+
+
+def method_file() -> tuple[str, str]:
+    """The file of docs/add-a-method.md: its path in the repository, and its text."""
+    text = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+    (block,) = (block for block in blocks(text) if block.language == "python")
+    return block.head.removeprefix("# "), block.text.partition("\n")[2]
+
+
+def method_entry() -> str:
+    """The entry of docs/add-a-method.md, a configuration file."""
+    text = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+    (block,) = (block for block in blocks(text) if block.language == "yaml")
+    return block.text
 
 
 def all_blocks(language: str) -> list[tuple[Path, Block]]:

@@ -39,7 +39,7 @@ def resolve(name: str) -> object:
 
 
 def test_every_symbol_has_code() -> None:
-    names = column(section("Symbols and their code"), 2)
+    names = column(section("Symbols and their names"), 2)
     assert len(names) > 10
     for name in names:
         assert resolve(name)

@@ -32,7 +32,11 @@ MAKE = {
 RUN_ELSEWHERE = {
     "scancel {}": "tests/jobs/test_slurm.py",
     "git config --global --add safe.directory {}": "tests/records/test_git_state.py",
+    "python -m georecon.recover": "tests/jobs/test_recover.py",
+    "pip install '.[chem,table]'": "tests/library/test_installed.py",
     "python -m georecon.verify_bundle": "tests/audit/test_bundle.py",
+    "python -m georecon.verify_bundle {}": "tests/audit/test_bundle.py",
+    "pip install tensorboard": "tests/reporting/test_tensorboard.py",
     "python -m georecon.experiments.schema": "tests/experiments/test_schema.py",
 }
 NO_COMMANDS = {

@@ -75,6 +75,22 @@ def test_one_line_per_finished_job_and_one_header(folder: Path) -> None:
     assert again.stdout == "Nothing to do: everything asked for is up to date.\n"
 
 
+TABLE = """
+rule table:
+    output: csv="results/laptop/tables/{table}.csv", md="results/laptop/tables/{table}.md"
+    shell: "touch {output}"
+"""
+
+
+@pytest.mark.workflow
+def test_a_finished_table_is_said_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(TABLE)
+    done = snakemake(tmp_path, "results/laptop/tables/qm9.md")
+    assert done.returncode == 0
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Table ")]
+    assert lines == ["Table qm9 is there: results/laptop/tables/qm9.md"]
+
+
 @pytest.mark.workflow
 def test_failed_job_shows_rule_wildcards_and_the_end_of_its_log(folder: Path) -> None:
     done = snakemake(folder, BREAK="1")

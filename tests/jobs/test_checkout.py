@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from georecon.jobs.checkout import CLONES, local_folder
-from tests.projects import Project, jobs_of
+from tests.frame.documented import all_blocks
+from tests.projects import ROOT, Project, jobs_of
 
 pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
@@ -131,6 +132,41 @@ def test_a_job_of_a_module_runs(bare: Project, repository: Path, tmp_path: Path)
     assert "records will name no commit" not in done.stderr
     record = (project.folder / "resources/records/split/qm9/pvd_tiny_draw1.json").read_text()
     assert git("-C", str(repository), "rev-parse", "HEAD") in record
+
+
+EXAMPLE = ROOT / "tests/jobs/module_example/Snakefile"
+
+
+def test_the_example_takes_two_rules_from_a_tag(
+    bare: Project, repository: Path, tmp_path: Path
+) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    hosted_address = 'github("<owner>/georecon", path="workflow/Snakefile", tag="<tag>")'
+    assert hosted_address in text
+    local = f'gitfile("{repository}", path="workflow/Snakefile", tag="v1")'
+    project = user(tmp_path / "user", bare, local)
+    (project.folder / "workflow/Snakefile").write_text(text.replace(hosted_address, local))
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", "edition=tiny"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [*command, "--", "largest"],
+        cwd=project.folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (project.folder / "largest.txt").read_text() == "29\n"  # atoms of QM9's largest
+    rules = {rule for rule, _ in jobs_of(done.stderr)}
+    assert rules == {"fetch", "preprocess", "largest"}
+    record = project.folder / "resources/records/preprocess/qm9.json"
+    assert git("-C", str(repository), "rev-parse", "HEAD") in record.read_text()
+
+
+def test_the_page_shows_the_example() -> None:
+    (shown,) = (
+        block.text
+        for _, block in all_blocks("snakemake")
+        if "use rule fetch, preprocess" in block.text
+    )
+    assert shown == EXAMPLE.read_text(encoding="utf-8").partition("\n")[2]
 
 
 @pytest.mark.parametrize("kind", ["gitfile", "github"])

@@ -67,7 +67,8 @@ def test_gpu_jobs_without_a_partition_are_named_and_one_line_helps(place: Path) 
 
 def test_partitions_named_in_the_profile_are_as_good(place: Path) -> None:
     path = place / "slurm/profile.yaml"
-    rules = {name: {"slurm_partition": "gpu"} for name in ("pretrain", "finetune", "smoothness")}
+    gpu_rules = ("pretrain", "finetune", "smoothness", "nve")
+    rules = {name: {"slurm_partition": "gpu"} for name in gpu_rules}
     path.write_text(path.read_text() + yaml.safe_dump({"set-resources": rules}))
     assert failures(place) == []
 

@@ -19,7 +19,8 @@ rule all:
 rule one:
     output: "out/{name}, it.txt"
     group: "together"
-    resources: runtime=30
+    threads: 1
+    resources: runtime=30, mem_mb=700, gpu=2, slurm_partition="fast", small=1
     shell: "touch {output:q}"
 """
 
@@ -38,7 +39,8 @@ def test_every_job_has_its_rule_outputs_and_time_limit(tmp_path: Path) -> None:
     outputs = [("out/a, it.txt",), ("out/b, it.txt",)]
     assert jobs[0].rule == "all"
     assert jobs[0].outputs == ()
-    assert jobs[1:] == [PlannedJob("one", names, 30) for names in outputs]
+    asked = {"megabytes": 700, "cpus": 1, "gpus": 2, "partition": "fast", "small": True}
+    assert jobs[1:] == [PlannedJob("one", names, 30, **asked) for names in outputs]  # type: ignore[arg-type]
 
 
 def test_nothing_to_do_writes_no_file(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from functools import partial
 import pytest
 
 from georecon.errors import ConfigError
-from georecon.jobs.rule_values import of
+from georecon.experiments.experiments import Experiments
+from georecon.jobs.rule_values import RuleValues, of
+from tests.projects import ROOT
 
 JOB = {"dataset": "qm9", "target": "homo", "seed": "2"}
 
@@ -44,3 +46,23 @@ def test_a_wildcard_that_may_be_missing_and_one_that_may_not() -> None:
     assert of(place)({"dataset": "qm9"}) == "qm9/None"
     with pytest.raises(ConfigError, match="place needs the wildcard 'dataset'"):
         of(place)({"target": "homo"})
+
+
+def test_the_first_table_is_made_before_encoders_of_others() -> None:
+    """A newcomer has QM9 to look at while the rest is trained."""
+    found = Experiments.load(ROOT / "config", {"edition": "laptop"})
+    values = RuleValues(found)
+    assert found.tables.names()[0] == "qm9"
+    encoders = [values.pretrain_priority(m, k) for m in ("coord", "georecon") for k in (1, 2, 3)]
+    runs = [values.finetune_priority("property", "cv", m, 3) for m in ("scratch", "coord_long")]
+    others = [values.pretrain_priority(m, 1) for m in ("georecon__noise1.0", "unimol")]
+    later = [
+        values.finetune_priority("force", "ethanol", "coord", 1),
+        values.finetune_priority("property", "homo", "unimol", 1),
+        values.finetune_priority("property", "homo", "georecon__nocode", 1),
+    ]
+    for group in (encoders, runs, others, later):
+        assert len(set(group)) == 1
+    assert encoders[0] > runs[0] > others[0] > later[0] == 0
+    assert values.table_priority("qm9") == runs[0]
+    assert values.table_priority("md17") == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from georecon import commands
-from georecon.jobs.slurm import explain_jobs, left_over, refuse_beside_jobs
+from georecon.jobs.slurm import explain_jobs, left_over, refuse_beside_jobs, stuck
 
 
 @pytest.fixture
@@ -51,7 +51,8 @@ def test_recipe_has_three_lines_that_a_shell_understands(
     explain_jobs(tmp_path)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
     assert lines == [
-        "  scancel 1 4", "  snakemake --unlock", "  snakemake --profile slurm -- 'table qm9'"
+        "  scancel 1 4", "  snakemake --unlock", "  snakemake --profile slurm -- 'table qm9'",
+        "  python -m georecon.recover --profile slurm -- 'table qm9'",
     ]  # fmt: skip
 
 
@@ -96,3 +97,24 @@ def test_cancelled_jobs_are_waited_for(queue: Path, tmp_path: Path) -> None:
 def test_no_slurm_means_no_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert left_over(tmp_path) == []
+
+
+def test_a_job_that_never_starts_is_named_once(queue: Path, tmp_path: Path) -> None:
+    def row(number: int, reason: str, folder: Path = tmp_path, name: str = "georecon_1") -> str:
+        return f"{number}|{reason}|rule_finetune|{name}|{folder}|gpu|1-00:00:00|8000M\n"
+
+    queue.write_text(
+        row(1, "Resources")
+        + row(2, "PartitionTimeLimit")
+        + row(3, "PartitionTimeLimit", tmp_path / "other")
+        + row(4, "BadConstraints", name="mine")
+        + row(5, "BadConstraints")
+    )
+    shown: set[str] = set()
+    first, second = stuck(tmp_path, shown)
+    assert first.startswith(
+        "georecon: Slurm will never start job 2 (rule_finetune): PartitionTimeLimit; it asks for "
+        "1-00:00:00 and 8000M of partition gpu."
+    )
+    assert "job 5 (rule_finetune): BadConstraints" in second
+    assert stuck(tmp_path, shown) == []

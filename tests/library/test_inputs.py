@@ -132,11 +132,36 @@ def of_no_positions(folder: Path) -> Any:
     return [first, bad]
 
 
+def of_no_elements(folder: Path) -> Any:
+    first, bad = to_pyg(molecules())[:2]
+    del bad.z
+    return [first, bad]
+
+
+def of_another_shape(folder: Path) -> Any:
+    first, bad = to_pyg(molecules())[:2]
+    bad.pos = bad.pos[:, :2]
+    return [first, bad]
+
+
+def of_a_batch(folder: Path) -> Any:
+    return [atoms(), Batch.from_data_list(to_pyg(molecules()))]
+
+
+def of_one_atom_too_few(folder: Path) -> Any:
+    one = atoms()
+    np.savez(folder / "m.npz", z=one.numbers, R=one.positions[None, :-1])
+    return folder / "m.npz"
+
+
 BAD: list[tuple[Callable[[Path], Any], list[str]]] = [
     (frames_of_which_one_is_bad, ["1: .*periodic", "2: .*Qq"]),
     (nowhere, ["1: positions contain NaN or infinity"]),
     (in_one_place, [r"1: atoms 2 and 4 lie 0.100 Å apart"]),
     (of_no_positions, ["1: Data without pos"]),
+    (of_no_elements, ["1: Data without z"]),
+    (of_another_shape, [r"1: pos has shape \(12, 2\), expected \(12, 3\)"]),
+    (of_a_batch, [r"1: is a batch; in a list give its molecules, batch\.to_data_list\(\)"]),
     (lambda _: [atoms(), ase.Atoms()], ["1: has no atoms"]),
     (lambda _: [atoms(), ase.Atoms("Md")], ["1: unknown element: Z = 101, the model has 1 to 99"]),
     (lambda _: [atoms(), ase.Atoms("H", pbc=True)], ["1: is periodic"]),
@@ -157,10 +182,26 @@ def test_a_bad_molecule_is_refused_by_row_and_the_rest_is_used(
         assert "\n" not in sentence
 
 
+def test_frames_of_another_number_of_atoms_are_refused(tmp_path: Path) -> None:
+    found = read_inputs(of_one_atom_too_few(tmp_path), max_z=100)
+    assert not len(found.molecules)
+    (refusal,) = found.refused
+    assert refusal.reason == "positions have shape (8, 3), expected (9, 3)"
+
+
 def test_a_smiles_without_a_conformer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rdDistGeom, "EmbedMolecule", lambda molecule, randomSeed: -1)
     (refusal,) = read_inputs("CCO", max_z=100).refused
     assert refusal.reason == "'CCO': RDKit finds no conformer"
+
+
+def test_a_smiles_that_would_take_hours_is_refused_at_once() -> None:
+    found = read_inputs(["CCO", "C" * 1667], max_z=100)  # with hydrogens 5,003 atoms
+    (refusal,) = found.refused
+    assert found.molecules.ids.tolist() == [0]
+    assert refusal.row == 1
+    assert refusal.reason.endswith("has 1667 heavy atoms, a conformer is made for 150 at most; "
+                                   "give its geometry")  # fmt: skip
 
 
 def test_a_large_molecule_is_looked_through_quickly_and_used() -> None:

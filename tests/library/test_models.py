@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import struct
@@ -12,6 +13,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import ase
 import ase.build
 import ase.io
 import numpy as np
@@ -19,7 +21,6 @@ import pytest
 import torch
 from ase import units
 from ase.calculators.fd import calculate_numerical_forces
-from ase.md.verlet import VelocityVerlet
 from safetensors.torch import load_file, save_file
 
 import georecon
@@ -29,6 +30,7 @@ from georecon.data.store import Store
 from georecon.errors import CheckpointError, ConfigError
 from georecon.graph import pool_mean
 from georecon.library.calculator import GeoReconCalculator
+from georecon.library.command import Line
 from georecon.library.models import Encoder, Model, UnlikeTrainingWarning, graphs
 from tests.library.conftest import make_model
 from tests.projects import Project
@@ -106,6 +108,27 @@ def test_what_is_unlike_the_training_set_is_said_once_each(model_file: Path) -> 
     assert element.startswith("Si in 1 molecule(s), first in row 1: the training set of qm9 had H,")
     assert size.startswith("1 molecule(s) of other sizes than the training set's 5 to 20 atoms,")
     assert len(found.values) == 3
+
+
+@pytest.mark.parametrize("forces", [False, True])
+def test_from_one_atom_to_five_thousand(forces: bool, tmp_path: Path) -> None:
+    grid = np.stack(np.meshgrid(*[np.arange(18)] * 3), -1).reshape(-1, 3)[:5000] * 1.6
+    items = [ase.Atoms("H"), ETHANOL, ase.Atoms("C5000", positions=grid)]
+    with pytest.warns(UnlikeTrainingWarning, match="2 molecule.s. of other sizes"):
+        found = loaded(make_model(tmp_path, forces=forces)).predict(items)
+    assert np.isfinite(found.values).all()
+    if found.forces is not None:
+        assert [force.shape for force in found.forces] == [(1, 3), (9, 3), (5000, 3)]
+        assert np.array_equal(found.forces[0], np.zeros((1, 3)))
+        assert all(np.isfinite(force).all() for force in found.forces)
+
+
+def test_who_asks_is_told_how_far_it_is(model_file: Path) -> None:
+    said: list[str] = []
+    loaded(model_file).predict([ETHANOL] * 3 + ["C1CC"], batch=2, progress=said.append)
+    assert said[3:] == [
+        "4 molecules read", "2 of 3 molecules predicted", "3 of 3 molecules predicted",
+    ]  # fmt: skip
 
 
 # ---- files --------------------------------------------------------------------------------------
@@ -211,24 +234,6 @@ def test_energies_are_in_ev_whatever_the_label(unit: str, tmp_path: Path) -> Non
     np.testing.assert_allclose(atoms.get_forces(), found.forces[0] * factor, rtol=1e-5, atol=1e-7)
 
 
-def test_dynamics_keep_the_energy(tmp_path: Path) -> None:
-    """Until atoms of a model that has learned nothing collide; the table `physics` has picoseconds
-    of trained ones.
-    """
-    atoms = ETHANOL.copy()
-    model = loaded(make_model(tmp_path, forces=True, scale=0.02))
-    atoms.calc = GeoReconCalculator(model, double=True)
-    atoms.set_momenta(np.random.default_rng(1).normal(scale=0.05, size=(9, 3)))
-    start, totals, kinetic = atoms.get_total_energy(), [], []
-    with VelocityVerlet(atoms, timestep=0.25 * units.fs) as dynamics:
-        for _ in range(10):
-            dynamics.run(20)
-            totals.append(atoms.get_total_energy())
-            kinetic.append(atoms.get_kinetic_energy())
-    assert np.ptp(kinetic) > 1e-2, "nothing moves that could fail to be kept"
-    assert np.abs(np.array(totals) - start).max() < 0.01 * np.ptp(kinetic)
-
-
 def test_what_a_calculator_cannot_do_is_refused(tmp_path: Path, force_file: Path) -> None:
     with pytest.raises(ConfigError, match=r"predicts homo in D, no energy"):
         GeoReconCalculator(loaded(make_model(tmp_path, unit="D")))
@@ -286,9 +291,33 @@ def test_predict_refuses_in_a_sentence(encoder_file: Path, tmp_path: Path) -> No
     assert done.stderr == "encoder.safetensors: an encoder, expected a fine-tuned model\n"
 
 
+class Terminal(io.StringIO):
+    """A stream that a person watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_predict_shows_a_person_how_far_it_is() -> None:
+    watched, unwatched = Terminal(), io.StringIO()
+    for stream in (watched, unwatched):
+        line = Line(stream, interval=0)
+        line("1 molecules read")
+        line("2 molecules read")
+        line.clear()
+    start = "\r\x1b[K"
+    assert watched.getvalue() == f"{start}1 molecules read{start}2 molecules read{start}"
+    assert unwatched.getvalue() == ""
+    seldom = Terminal()
+    line = Line(seldom, interval=1000)
+    line("a")
+    line("b")
+    assert seldom.getvalue() == f"{start}a"
+
+
 def test_commands_are_listed(tmp_path: Path) -> None:
     for words, code in (((), 2), (("--help",), 0), (("fly",), 2)):
         done = georecon_command(*words, cwd=tmp_path)
         assert done.returncode == code
-        assert "  predict  predictions of a fine-tuned model for a file" in done.stdout
+        assert "  predict      predictions of a fine-tuned model for a file" in done.stdout
     assert "'fly' is no command" in georecon_command("fly", cwd=tmp_path).stderr

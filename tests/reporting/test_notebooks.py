@@ -132,10 +132,14 @@ def test_a_figure_reads_exactly_its_declared_inputs(
     monkeypatch.chdir(tmp_path)
     experiments = toy.experiments_of("tiny")
     toy.write_results(experiments)
-    everything = {path for path in Path("results").rglob("*") if path.is_file()}
+    folders = (Path("results"), Path("resources"))
+    everything = {path for one in folders for path in one.rglob("*") if path.is_file()}
     for name in figure_names(experiments, toy.NOTEBOOKS):
-        declared = figure_spec(experiments, name).files()
-        hidden = everything - {Path(file) for file in declared}
+        declared = {Path(file) for file in figure_spec(experiments, name).files()}
+        stores = {path.parent for path in declared if path.name == "manifest.json"}
+        beside = {path for path in everything if path.parent in stores}
+        beside |= {path.with_suffix(".json") for path in declared if path.suffix == ".npz"}
+        hidden = everything - declared - beside
         for path in hidden:
             path.rename(path.with_name(path.name + ".hidden"))
         execute(name, experiments, [])

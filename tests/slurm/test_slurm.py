@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -138,6 +139,25 @@ def main_killed(whole: Run, folder: Path) -> Run:
     return run
 
 
+def recovered(whole: Run, folder: Path) -> Run:
+    """Snakemake killed, its training left to end: nothing is trained twice."""
+    run = without(whole, folder, PRETRAIN, FINETUNE)
+    arguments = ("--set-resources", *ON_GPU2, *TABLE)
+    run.start(*arguments)
+    training = run.freeze()
+    run.kill()
+    command = [sys.executable, "-m", "georecon.recover", *run.command(*arguments)[1:]]
+    with open(run.log, "ab") as out:
+        run.main = subprocess.Popen(
+            command, cwd=run.folder, env=run.environment, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=out, start_new_session=True,
+        )  # fmt: skip
+    wait_for("a line", lambda: f"waiting for {training.job} (rule_pretrain" in run.text(), 120)
+    os.kill(training.pid, signal.SIGCONT)
+    run.finish()
+    return run
+
+
 def unlocked_too_soon(whole: Run, folder: Path) -> Run:
     """The lock removed by hand while jobs still run: nothing may be submitted beside them."""
     run = without(whole, folder, FINETUNE)
@@ -177,9 +197,23 @@ def two_nodes(whole: Run, folder: Path) -> Run:
     return run
 
 
+def never_started(whole: Run, folder: Path) -> Run:
+    """A job that asks for more time than its partition has, and no site file that says so."""
+    run = without(whole, folder, FINETUNE)
+    (run.folder / "slurm/site.yaml").unlink()
+    asked = ("finetune:runtime=120", "finetune:slurm_partition=gpu")
+    run.start("--set-resources", *asked, *TABLE)
+    wait_for("a line about it", lambda: "Slurm will never start job" in run.text(), 120)
+    (number,) = set(re.findall(r"never start job (\d+) \(rule_finetune", run.text()))
+    assert "PartitionTimeLimit; it asks for 2:00:00" in run.text()
+    run.cluster.run("scontrol", "update", f"JobId={number}", "TimeLimit=30")
+    run.finish()
+    return run
+
+
 FAULTS: tuple[Callable[[Run, Path], Run], ...] = (
-    node_lost, preempted, out_of_time, main_killed, unlocked_too_soon, out_of_memory, cancelled,
-    database_down, two_nodes,
+    node_lost, preempted, never_started, out_of_time, main_killed, recovered, unlocked_too_soon,
+    out_of_memory, cancelled, database_down, two_nodes,
 )  # fmt: skip
 
 
@@ -270,6 +304,14 @@ def test_main_killed(faults: dict[str, Future[Run]], whole: Run) -> None:
     assert run.record("pretrain")["resumed_at"] > 0
 
 
+def test_recovered(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["recovered"].result()
+    same_tables(run, whole)
+    for rule in ("pretrain", "finetune"):
+        assert run.states(rule) == ["COMPLETED"]
+    assert run.record("pretrain")["resumed_at"] == 0
+
+
 def test_unlocked_too_soon(faults: dict[str, Future[Run]], whole: Run) -> None:
     run = faults["unlocked_too_soon"].result()
     same_tables(run, whole)
@@ -298,3 +340,28 @@ def test_two_nodes(faults: dict[str, Future[Run]], whole: Run) -> None:
 
     assert losses(run) == pytest.approx(losses(whole), rel=1e-3)
     assert losses(run)
+
+
+def test_never_started(faults: dict[str, Future[Run]], whole: Run) -> None:
+    run = faults["never_started"].result()
+    same_tables(run, whole)
+    assert run.states("finetune") == ["COMPLETED"]  # nor was it asked for again
+
+
+def test_doctor_names_what_no_partition_can_start(whole: Run, tmp_path: Path) -> None:
+    """The paper edition's trainings ask for a day, the partitions have an hour."""
+    site = tmp_path / "site.yaml"
+    site.write_text("partitions:\n  cpu: {}\n  gpu: {max_gpu: 4}\n")
+    lines = []
+    for environment in ({"SNAKEMAKE_SLURM_PARTITIONS": str(site)}, {}):
+        command = ["snakemake", "--cores", "1", "--nolock", "--config", "edition=paper"]
+        done = subprocess.run(
+            [*command, "--", "doctor"], cwd=whole.folder, check=False, capture_output=True,
+            env={**whole.environment, **environment}, text=True,
+        )  # fmt: skip
+        lines.append([line for line in done.stdout.splitlines() if "asks for" in line])
+    for rule in ("pretrain", "finetune", "nve"):
+        (line,) = (line for line in lines[0] if f"FAILS rule {rule} asks for" in line)
+        assert "gpu (60 min, 64000 MB, 8 CPUs, 4 GPUs)" in line
+    assert not [line for line in lines[0] if "rule evaluate" in line]
+    assert lines[1] == []  # the folder's own site file has the hour, and no job asks for more

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from georecon.data.split import Split, write_split
 from georecon.files import read_json
 from georecon.reporting.comparison import read_predictions, single_errors
-from georecon.stages.evaluate import errors, evaluate, prediction_table
+from georecon.stages.evaluate import all_errors, errors, evaluate, prediction_table
 
 
 def outputs(forces: bool) -> dict[str, np.ndarray]:
@@ -82,9 +82,7 @@ def test_files_hold_every_prediction_and_the_errors_over_them(forces: bool, tmp_
     assert metrics["property"]["mae"] == pytest.approx(np.abs(difference).mean(), rel=1e-14)
     assert metrics["property"]["rmse"] == pytest.approx(np.sqrt((difference**2).mean()), rel=1e-14)
     columns = {name: pyarrow.array(values) for name, values in prediction_table(given).items()}
-    reference = pyarrow.table(columns).replace_schema_metadata({"unit": "eV"})
-    pyarrow.parquet.write_table(reference, tmp_path / "reference.parquet")
-    assert paths[0].read_bytes() == (tmp_path / "reference.parquet").read_bytes()
+    assert table.equals(pyarrow.table(columns))
     expected = np.abs(0.25 - given["label"]).mean()
     assert metrics["property"]["baseline_mae"] == pytest.approx(expected, rel=1e-14)
     expected = np.abs(given["naive"] - given["label"]).mean()
@@ -170,3 +168,34 @@ def test_single_errors_per_atom_average_to_the_metric(tmp_path: Path) -> None:
         found = single_errors(read, "property", metric, "p").errors.mean()
         assert found == pytest.approx(metrics[metric], rel=1e-12)
     assert metrics["mae"] != pytest.approx(metrics["mae_per_atom"], rel=0.1)
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 100])
+def test_parts_of_any_size_give_the_same_rows_and_errors(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = outputs(True)
+    given["force_label"][2] = np.nan  # of the molecule with one atom: no forces known
+    save_file(given, tmp_path / "outputs.safetensors")
+    parts = {"cold": np.array([3]), "hot": np.array([9, 7])}
+    split = Split(np.array([1]), np.array([2]), np.array([3, 9, 7]), parts)
+    write_split(tmp_path / "s.npz", split, META)
+    monkeypatch.setattr("georecon.stages.evaluate.PART_ATOMS", most)
+    paths = tmp_path / "predictions.parquet", tmp_path / "metrics.json"
+    evaluate(tmp_path / "outputs.safetensors", tmp_path / "s.npz", *paths, unit="eV")
+    whole = prediction_table(given)
+    columns = {name: pyarrow.array(values) for name, values in whole.items()}
+    assert pyarrow.parquet.read_table(paths[0]).equals(pyarrow.table(columns))
+    wanted = all_errors(whole, parts)
+    found = read_json(paths[1])
+    for kind in ("property", "force"):
+        assert found[kind] == pytest.approx(wanted[kind], rel=1e-14)
+        for name in set(parts) & set(found["parts"]):
+            assert found["parts"][name].get(kind) == (
+                pytest.approx(wanted["parts"][name][kind], rel=1e-14)
+                if kind in wanted["parts"][name]
+                else None
+            )
+    assert "force" not in found["parts"]["cold"]
+    groups = pyarrow.parquet.ParquetFile(paths[0]).num_row_groups
+    assert groups == {1: 3, 2: 3, 5: 3, 100: 2}[most]  # that without known forces is empty

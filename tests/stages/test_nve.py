@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -91,11 +91,16 @@ def test_measures_of_a_line_that_is_known() -> None:
         slope(short, 3)
 
 
-@pytest.fixture(scope="module")
-def model() -> PropertyModel:
-    torch.manual_seed(0)
+def made_model(seed: int = 0) -> PropertyModel:
+    """A model of energies that nobody has trained."""
+    torch.manual_seed(seed)
     atomref = torch.linspace(-1.0, 0.0, 100, dtype=torch.float64)
     return PropertyModel(ENCODER, "scalar", scale=4.0, shift=-300.0, atomref=atomref)
+
+
+@pytest.fixture(scope="module")
+def model() -> PropertyModel:
+    return made_model()
 
 
 @pytest.mark.parametrize("unit", ["kcal/mol", "eV"])
@@ -127,11 +132,18 @@ def test_energies_are_in_eV_and_have_their_references(model: PropertyModel) -> N
     assert eV == pytest.approx(-300.0 + references, abs=40.0)
 
 
-@pytest.fixture
-def files(model: PropertyModel, tmp_path: Path) -> tuple[Path, Path, Path]:
-    save_file(
-        {n: t.contiguous() for n, t in model.state_dict().items()}, tmp_path / "m.safetensors"
-    )
+class Files(NamedTuple):
+    """A store of six frames of water, a split of three test frames, and a model's weights."""
+
+    store: Path
+    split: Path
+    model: Path
+
+
+def write_files(model: PropertyModel, folder: Path) -> Files:
+    """What dynamics of a fine-tuned model start from."""
+    found = Files(folder / "store", folder / "s.npz", folder / "m.safetensors")
+    save_file({n: t.contiguous() for n, t in model.state_dict().items()}, found.model)
     rng = np.random.default_rng(0)
     frames = Molecules.from_list(
         np.arange(6),
@@ -142,17 +154,20 @@ def files(model: PropertyModel, tmp_path: Path) -> tuple[Path, Path, Path]:
     )
     units = {"pos": "Å", "energy": "kcal/mol", "forces": "kcal/mol/Å"}
     source = Source(source="toy", target="water", roles=("water",), raw={})
-    with StoreWriter(
-        tmp_path / "store", dataset="toy", source=source, units=units, forces=True
-    ) as writer:
+    with StoreWriter(found.store, dataset="toy", source=source, units=units, forces=True) as writer:
         writer.append(frames)
     meta = {"rule": "toy", "seed": 0, "store_sha256": ""}
     split = Split(np.array([0, 1]), np.array([2]), np.array([5, 3, 4]))
-    write_split(tmp_path / "s.npz", split, meta)
-    return tmp_path / "store", tmp_path / "s.npz", tmp_path / "m.safetensors"
+    write_split(found.split, split, meta)
+    return found
 
 
-def test_a_run_of_a_models_file(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+@pytest.fixture
+def files(model: PropertyModel, tmp_path: Path) -> Files:
+    return write_files(model, tmp_path)
+
+
+def test_a_run_of_a_models_file(files: Files, tmp_path: Path) -> None:
     chosen = settings(steps=20).as_json()
     found = nve(chosen, *files, tmp_path / "curve.csv", device="cpu")
     assert (found["starts"], found["atoms"]) == (2, 3)
@@ -160,11 +175,17 @@ def test_a_run_of_a_models_file(files: tuple[Path, Path, Path], tmp_path: Path) 
     lines = (tmp_path / "curve.csv").read_text().splitlines()
     assert lines[0] == "start,time_fs,energy_meV_per_atom,kelvin"
     assert {line.split(",")[0] for line in lines[1:]} == {"0", "1"}
+    held = [line.split(",")[1] for line in lines[1:] if line.startswith("0,")]
+    assert held == ["0", "2.5", "5"]
+    odd = settings(steps=24).as_json()
+    nve(odd, *files, tmp_path / "odd.csv", device="cpu")
+    times = [line.split(",")[1] for line in (tmp_path / "odd.csv").read_text().splitlines()]
+    assert times[1:5] == ["0", "2.5", "5", "6"], "the last step too: a run that held is whole"
     again = nve(chosen, *files, tmp_path / "again.csv", device="cpu")
     assert again == found
 
 
-def test_a_model_of_other_sizes_is_refused(files: tuple[Path, Path, Path]) -> None:
+def test_a_model_of_other_sizes_is_refused(files: Files) -> None:
     larger = EncoderSettings(channels=32, layers=2, heads=2, rbf=16)
     with pytest.raises(DataError, match=r"m\.safetensors: is not this edition's model"):
-        load_model(settings(encoder=larger), files[2])
+        load_model(settings(encoder=larger), files.model)

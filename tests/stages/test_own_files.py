@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from georecon.errors import ConfigError, DataError, GeoreconError
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.settings import EncoderSettings
 from georecon.files import read_json
+from georecon.keys import as_json
 from georecon.stages.evaluate import evaluate
 from georecon.stages.finetune import finetune, isolated_atoms
 from georecon.stages.split import make_split
@@ -182,3 +184,41 @@ def test_a_file_that_does_not_say_so_is_refused_with_what_to_say(tmp_path: Path)
         store_of(three(tmp_path, None), tmp_path, "it")
     with pytest.raises(DataError, match=r"hot\.npz: has no F; it has.*`no_forces: <why>`"):
         store_of(three(tmp_path, None, "npz"), tmp_path, "it")
+
+
+# ---- no energies -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "npz"])
+@pytest.mark.parametrize("role", ["cold", "warm", "hot"])
+def test_a_part_without_energies_is_refused_by_its_file(
+    role: str, suffix: str, tmp_path: Path
+) -> None:
+    """Forces without energies: refused wherever it stands; `missing` leaves its cells empty."""
+    found = three(tmp_path, "energies only", suffix)
+    path = tmp_path / f"{role}.{suffix}"
+    if suffix == "xyz":
+        path.write_text(re.sub(r" energy=\S+", "", path.read_text()))
+    else:
+        with np.load(path) as arrays:
+            kept = {name: arrays[name] for name in arrays if name != "E"}
+        np.savez(path, **kept)
+    words = {"xyz": "record 0: has no energy", "npz": "has no E; it has: "}[suffix]
+    with pytest.raises(DataError, match=rf"{role}\.{suffix}(, |: ){words}"):
+        store_of(found, tmp_path, "it")
+    assert not (tmp_path / "store").exists()
+    if role != "cold":
+        left = without(tmp_path, role, suffix)
+        cells = left.tables.spec("md17").cells
+        part = {"warm": "600K", "hot": "1200K"}[role]
+        assert {cell.column for cell in cells if cell.reason == "no energies"} == {part}
+        assert len(store_of(left, tmp_path, "it")) == 24
+
+
+def without(folder: Path, role: str, suffix: str) -> Experiments:
+    """The same set, whose card says why one of its files is not to be had."""
+    found = three(folder, "energies only", suffix)
+    given: Any = as_json(found.config.datasets["mine"])
+    given["sources"]["local"]["files"][role] |= {"missing": "no energies"}
+    split = {"rule": "files", "name": "mine", "train": 8, "val": 4, "test": None}
+    return load(given, finetune={"force": {"split": split}})

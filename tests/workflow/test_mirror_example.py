@@ -53,40 +53,75 @@ def test_rmd17_example_plans_official_splits(bare: Project) -> None:
     assert "dataset=rmd17, split=uracil_official1" in splits
 
 
-REVISED = """
+def test_the_evidence_edition_takes_a_real_force_set_beside_the_computed_ones(
+    bare: Project,
+) -> None:
+    chosen = ("--configfile", "config/evidence-real.yaml", "-n", "--nolock", "--", "tables")
+    jobs = jobs_of(bare.snakemake(*chosen, edition=None).stdout)
+    splits = {wildcards for rule, wildcards in jobs if rule == "split"}
+    assert "dataset=md17, split=aspirin_evidence_draw3" in splits
+    assert "dataset=xmd17, split=aspirin_evidence_draw3" in splits
+    assert not [wildcards for rule, wildcards in jobs if rule == "xtb" and "=md17" in wildcards]
+
+
+REAL = """
 edition: tiny
 sets:
-  force: {dataset: md17, missing: left out of this test}
   out_of_distribution: {dataset: 3bpa, missing: left out of this test}
 pretrain: {validation: 32, exclude_leaks: false}
 finetune:
   seeds: [1]
   property:
     split: {train: 100, val: 20, test: 50}
-  revised:
+  revised: &few
     train: {steps: 10, evaluations: 1}
+  force: *few
 tables:
   rmd17:
-    rows: {methods: [scratch, coord]}
+    rows: &rows {methods: [scratch, coord]}
     columns: [{source: finetune, set: revised, targets: [ethanol]}]
+  md17:
+    rows: *rows
 """
+
+
+def errors_of_the_mean(train: np.ndarray, test: np.ndarray) -> float:
+    """Mean absolute error of the training mean."""
+    return float(np.abs(test - train.mean()).mean())
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_rmd17_from_the_mirror(mirror: Path, tmp_path: Path) -> None:
+def test_md17_and_rmd17_from_the_mirror(mirror: Path, tmp_path: Path) -> None:
+    """Each from its own files: baselines are those of the arrays, in the units of its table."""
     project = make_project(tmp_path / "project")
-    (project.folder / "small.yaml").write_text(REVISED)
-    chosen = (*EXAMPLE, "small.yaml", "--config", f"mirror={mirror}", "--", "table_rmd17")
+    (project.folder / "small.yaml").write_text(REAL)
+    tables = ("table_md17", "table_rmd17")
+    chosen = (*EXAMPLE, "small.yaml", "--config", f"mirror={mirror}", "--", *tables)
     project.launch(*chosen, edition=None)
-    table = json.loads((project.folder / "results/tiny/tables/rmd17.json").read_text())
-    assert table["title"].startswith("rMD17")
-    assert {row["unit"] for row in table["rows"]} == {"meV", "meV/Å"}
-    values = {cell["row"]: cell["value"] for cell in table["cells"]}
+    place = project.folder / "results/tiny/tables"
+    revised, plain = (json.loads((place / f"{n}.json").read_text()) for n in ("rmd17", "md17"))
+    assert revised["title"].startswith("rMD17")
+    assert {row["unit"] for row in revised["rows"]} == {"meV", "meV/Å"}
+    values = {cell["row"]: cell["value"] for cell in revised["cells"]}
     with np.load(mirror / "rmd17/rmd17-npz/rmd17_ethanol_test_01.npz") as test:
         forces = float(np.abs(test["forces"]).mean())  # kcal/mol/Å
     assert values["force_baseline"] == pytest.approx(forces / 23.060547830619 * 1000, rel=1e-3)
-    assert "of 1000 rmd17 test entries" in table["caption"]
+    assert "of 1000 rmd17 test entries" in revised["caption"]
+    assert plain["title"].startswith("MD17")
+    assert {row["unit"] for row in plain["rows"]} == {"kcal/mol", "kcal/mol/Å"}
+    assert all(cell["value"] is not None for cell in (*revised["cells"], *plain["cells"]))
+    values = {cell["row"]: cell["value"] for cell in plain["cells"]}
+    with (
+        np.load(project.folder / "resources/splits/md17/ethanol_random950.npz") as split,
+        np.load(mirror / "md17/raw/md17_ethanol_subset2000.npz") as data,
+    ):
+        train, tested = (np.isin(data["original_index"], split[part]) for part in ("train", "test"))
+        assert (train.sum(), tested.sum()) == (950, 1000)
+        energy = errors_of_the_mean(data["E"][train], data["E"][tested])
+        forces = float(np.abs(data["F"][tested]).mean())
+    assert values["energy_baseline"] == pytest.approx(energy, rel=1e-3)
+    assert values["force_baseline"] == pytest.approx(forces, rel=1e-3)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The three examples of config/README.md on files of one's own, from YAML to a finished table."""
+"""The three examples of docs/own-data.md on files of one's own, from YAML to a finished table."""
 
 from __future__ import annotations
 

@@ -159,26 +159,27 @@ def test_one_methods_parameter_reruns_that_method_alone(working: Project) -> Non
     jobs = working.planned("--", "tables")
     assert methods(jobs, "pretrain") == methods(jobs, "finetune") == {"coord"}
     assert methods(jobs, "smoothness") == {"coord"}
-    # qm9 and md17 have a row of Coord, smoothness a ratio to it; the sweeps do not know it
-    tables = {w for r, w in jobs if r == "table"}
-    assert tables == {"table=qm9", "table=md17", "table=smoothness"}
+    # tables of all methods have a row of Coord; sweeps, controls and Uni-Mol's do not know it
+    tables = {w.removeprefix("table=") for r, w in jobs if r == "table"}
+    assert tables == {"qm9", "md17", "md22", "3bpa", "smoothness", "physics"}
     assert counts(jobs) == {
         "pretrain": 2,
-        "finetune": 6,
-        "evaluate": 6,
+        "finetune": 8,  # two properties and a molecule with two seeds each, md22 and 3bpa with one
+        "evaluate": 8,
         "smoothness": 2,
-        "table": 3,
+        "nve": 1,
+        "table": 6,
     }
 
 
 def test_one_fine_tuning_length_reruns_that_set_alone(working: Project) -> None:
     working.configure("config/editions/tiny.yaml", "finetune", "force", "train", "steps", value=41)
     jobs = working.planned("--", "tables")
-    assert set(counts(jobs)) == {"finetune", "evaluate", "table"}
-    assert all("part=force" in w for r, w in jobs if r in ("finetune", "evaluate"))
+    assert set(counts(jobs)) == {"finetune", "evaluate", "nve", "table"}
+    assert all("part=force" in w for r, w in jobs if r in ("finetune", "evaluate", "nve"))
     tables = {w.removeprefix("table=") for r, w in jobs if r == "table"}
     # captions say how long training was
-    assert tables == {"md17", "noise_scale", "decoder_depth", "controls"}
+    assert tables == {"md17", "noise_scale", "decoder_depth", "controls", "physics"}
 
 
 def test_a_title_rewrites_its_table_alone(working: Project) -> None:

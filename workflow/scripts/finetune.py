@@ -8,6 +8,7 @@ from pathlib import Path
 
 from georecon.jobs.job import job
 from georecon.records.record import RunRecord
+from georecon.records.start import take
 from georecon.training.processes import train
 
 with job(snakemake.log[0]) as log:
@@ -22,7 +23,8 @@ with job(snakemake.log[0]) as log:
         "output": Path(output.run).parent,
         "state": Path(snakemake.params.state),
     }
-    result = train("finetune", arguments, snakemake.resources, snakemake.threads, log)
     outputs = {name: path for name, path in output.items() if name != "run"}
-    record.write(output.run, outputs, result.facts())
-    result.forget_state()
+    if not take(record, output.run, outputs, log.say):
+        result = train("finetune", arguments, snakemake.resources, snakemake.threads, log)
+        record.write(output.run, outputs, result.facts())
+        result.forget_state()

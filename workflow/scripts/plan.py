@@ -9,6 +9,7 @@ from georecon.experiments.rates import read_rates
 from georecon.jobs.gpus import why_no_gpus
 from georecon.jobs.job import job
 from georecon.jobs.planned_jobs import attempts, job_lines, limit_lines, planned_jobs
+from georecon.training.bracket import bracket_lines
 
 with job(snakemake.log[0]) as log:
     params, root = snakemake.params, Path(snakemake.scriptdir).parents[1]
@@ -19,6 +20,10 @@ with job(snakemake.log[0]) as log:
     )
     for line in plan(experiments, folder, results):
         log.say(line)
+    rates, _ = read_rates(results)
+    if experiments.config.gpus and not rates:
+        for line in bracket_lines(experiments, folder):
+            log.say(line)
     if (problem := why_no_gpus(experiments.config.gpus)) is not None:
         log.say(f"WARNING: {problem}")
     try:
@@ -27,6 +32,5 @@ with job(snakemake.log[0]) as log:
         log.say(f"Jobs by rule are not known: {error}")
     else:
         left = trainings_left(experiments, folder)
-        rates, _ = read_rates(results)
         for line in job_lines(jobs) + limit_lines(jobs, left, rates, attempts(root)):
             log.say(line)

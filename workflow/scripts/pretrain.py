@@ -8,6 +8,7 @@ from pathlib import Path
 
 from georecon.jobs.job import job
 from georecon.records.record import RunRecord
+from georecon.records.start import take
 from georecon.training.processes import train
 
 with job(snakemake.log[0]) as log:
@@ -20,11 +21,12 @@ with job(snakemake.log[0]) as log:
         "output": Path(output.run).parent,
         "state": Path(snakemake.params.state),
     }
-    result = train("pretrain", arguments, snakemake.resources, snakemake.threads, log)
     outputs = {
         "encoder": output.encoder,
         "objective": output.objective,
         "metrics": output.metrics,
     }
-    record.write(output.run, outputs, result.facts())
-    result.forget_state()
+    if not take(record, output.run, outputs, log.say):
+        result = train("pretrain", arguments, snakemake.resources, snakemake.threads, log)
+        record.write(output.run, outputs, result.facts())
+        result.forget_state()

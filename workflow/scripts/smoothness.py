@@ -10,22 +10,20 @@ from georecon.files import write_json
 from georecon.jobs.gpus import own_gpus
 from georecon.jobs.job import job, prepare_torch
 from georecon.records.record import RunRecord
+from georecon.records.start import take
 from georecon.stages.smoothness import smoothness
 from georecon.training.kernel import say_kernel
 
 gpus = snakemake.resources.get("gpu", 0)
-with job(snakemake.log[0]) as log, own_gpus(gpus, log.say):
-    device = prepare_torch(snakemake.threads, gpus)
-    say_kernel(device, log.say)
+with job(snakemake.log[0]) as log:
     files, output, settings = snakemake.input, snakemake.output, snakemake.params.settings
     encoder = files.get("encoder")
     record = RunRecord("smoothness", settings, dict(files.items()))
-    found = smoothness(
-        settings,
-        Path(files.store).parent,
-        Path(files.split),
-        encoder and Path(encoder),
-        device=device,
-    )
-    write_json(output.metrics, found)
-    record.write(output.run, {"metrics": output.metrics})
+    outputs = {"metrics": output.metrics}
+    if not take(record, output.run, outputs, log.say):
+        with own_gpus(gpus, log.say):
+            device = prepare_torch(snakemake.threads, gpus)
+            say_kernel(device, log.say)
+            paths = (Path(files.store).parent, Path(files.split), encoder and Path(encoder))
+            write_json(output.metrics, smoothness(settings, *paths, device=device))
+            record.write(output.run, outputs)

@@ -16,7 +16,13 @@ from pathlib import Path
 
 from georecon import paths
 from georecon.audit.commits import check_commits
-from georecon.audit.conditions import check_code, check_columns, check_copies, check_kernels
+from georecon.audit.conditions import (
+    check_code,
+    check_columns,
+    check_copies,
+    check_kernels,
+    note_imported,
+)
 from georecon.audit.depth import RECORDS, RERUN, Depth
 from georecon.audit.files import (
     KNOWN,
@@ -101,6 +107,7 @@ def audit(
     checks = [*_checks(context, hashed, found, wanted), *_deeper(context, depth, say, since)]
     findings = [finding for check in checks for finding in _guarded(check)]
     findings = _placed(context, findings, wanted)
+    note_imported(context)
     missing = [name for name in experiments.config.tables if name not in graph.tables]
     breaks = any(finding.breaks for finding in findings)
     cells = _verdicts(context, findings, found, expected)

@@ -15,7 +15,7 @@ import hashlib
 import json
 import mimetypes
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +27,15 @@ from georecon.audit.findings import Context
 from georecon.audit.page import page
 from georecon.errors import GeoreconError
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.references import PRETRAIN
 from georecon.files import atomic_path, sha256_file
-from georecon.records.chain import Link, read_graph
+from georecon.records.chain import Graph, Link, read_graph
 from georecon.records.read import Record
 from georecon.records.record import FileRecord
-from georecon.records.untrusted import check_names, read_safetensors, relative_path
+from georecon.records.untrusted import check_names, relative_path
+from georecon.reporting.model_card import FILE as CARD
+from georecon.reporting.model_card import WEIGHTS as WEIGHTS_OF
+from georecon.reporting.model_card import CardBook
+from georecon.reporting.molecule_sets import molecule_sets
 
 if TYPE_CHECKING:
     from rocrate.model.entity import Entity
@@ -49,11 +52,11 @@ PROFILES = {
 }
 CODE = Path(__file__).resolve().parents[3]
 """The workflow that this code is of."""
-OWN = ("mirror", "offline", "bundle", "bundle_weights", "cell", "depth", "sample", "sample_seed",
-       "full")  # fmt: skip
+OWN = ("mirror", "offline", "start_from", "bundle", "bundle_weights", "cell", "depth", "sample",
+       "sample_seed", "full")  # fmt: skip
 """Keys of the configuration that say where and what to run, not what the numbers are."""
 BIOSCHEMAS = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
-WEIGHTS = ("model", "outputs", "objective")
+WEIGHTS = ("model", "outputs")
 """Kinds of files that travel on request."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -78,8 +81,8 @@ def write_bundle(
         experiments: configuration of the edition.
         audit: its audit, just made.
         path: zip file to write.
-        weights: take along what numbers are computed from again: fine-tuned weights, heads and
-            decoders of pre-trainings, test outputs, and raw files that were computed here.
+        weights: take along what numbers are computed from again: fine-tuned weights, test
+            outputs, and raw files that were computed here.
 
     Raises:
         GeoreconError: a chain is broken, the edition has no tables, or two files have names that
@@ -107,7 +110,7 @@ def write_bundle(
         ),
         f"{experiments.runs.folder(paths.AUDIT)}/index.html": page(audit),
         f"{experiments.runs.folder(paths.AUDIT)}/audit.json": _json(settled),
-        **_model_cards(root, experiments, sorted(set(names)), graph.records),
+        **_model_cards(experiments, graph, {*names}),
     }
     written = {name: text.encode() for name, text in texts.items()}
     check_names(sorted({METADATA, *places, *written}), path)
@@ -149,54 +152,15 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _model_cards(
-    root: Path, e: Experiments, names: Iterable[str], records: Mapping[str, Record]
-) -> dict[str, str]:
-    """A card beside each encoder: what it is, how it was made, what it is not for."""
-    folders = [name.rpartition("/")[0] for name in names if name.endswith("/encoder.safetensors")]
-    return {
-        f"{folder}/MODEL_CARD.md": _model_card(root / folder, e, records[f"{folder}/run.json"])
-        for folder in folders
-    }
-
-
-def _model_card(folder: Path, e: Experiments, record: Record) -> str:
-    settings, encoder = record.settings, folder / "encoder.safetensors"
-    numbers = sum(array.size for array in read_safetensors(encoder).values())
-    seed = "" if record.seed is None else f", seed {record.seed}"
-    lines = [
-        f"# Encoder {settings['method']}{seed}, edition {e.edition}",
-        "",
-        f"Equivariant transformer ({json.dumps(settings['encoder'], sort_keys=True)}), "
-        f"{numbers} numbers in `encoder.safetensors` (sha256 {sha256_file(encoder)}).",
-        "",
-        *_origin(e, record),
-        f"- made by commit {record.code.commit} on {record.compute.name} in "
-        f"{record.seconds} s; `run.json` beside it says all",
-        "- input: atomic numbers and positions [Å] of a molecule; no charges, no cells",
-        "- for: fine-tuning as in this reproduction of arXiv 2506.13174. It predicts "
-        "nothing by itself, and elements outside of its pre-training set are unknown to it",
-        "- licence: that of the project; the data sets have their own, see `config/datasets.yaml`",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _origin(e: Experiments, record: Record) -> list[str]:
-    """Where the weights come from: a pre-training here, or a file of somebody else."""
-    settings = record.settings
-    if record.stage == "import_encoder":
-        file = record.inputs["raw"]
-        return [
-            f"- weights of others, read from `{file.path}` (sha256 {file.sha256}); their licence"
-        ]
-    title = e.data.card(e.data.dataset_of(PRETRAIN)).title
-    return [
-        f"- pre-training: {title}, objective `{settings['objective']}` with "
-        f"{json.dumps(settings['params'], sort_keys=True)}, "
-        f"{record.training.steps} steps of {settings['train']['batch_size']}",
-        f"- measures at its best step: {json.dumps(record.final, sort_keys=True)}",
-    ]
+def _model_cards(e: Experiments, graph: Graph, names: Set[str]) -> dict[str, str]:
+    """A card beside each file of weights that travels."""
+    book, found = CardBook(graph, molecule_sets(e)), dict[str, str]()
+    for record in graph.records.values():
+        claim = record.outputs.get(WEIGHTS_OF.get(record.stage, ""))
+        if claim is not None and claim.path in names:
+            folder = claim.path.rpartition("/")[0]
+            found[f"{folder}/{CARD}"] = book.card(record) or ""
+    return found
 
 
 def _crate(

@@ -129,6 +129,11 @@ def check_commits(context: Context) -> Iterator[Finding]:
             if tree is not None:
                 yield from _against_tree(commit, tree, records)
                 yield from check_configuration(context, commit, tree.folder, records)
+            elif all(record.imported is not None for record in records):
+                context.cannot(
+                    f"commit {commit:.12} of runs that were taken from published results: not in "
+                    "this checkout"
+                )
             elif partial:
                 context.cannot(
                     f"commit {commit:.12}: not in this checkout, which has not all of them"

@@ -9,10 +9,10 @@ from typing import Any
 
 from georecon.audit.commits import digest_here
 from georecon.audit.findings import NOTES, Context, Finding
-from georecon.audit.records import difference
 from georecon.commands import command
 from georecon.records.chain import Run
-from georecon.records.read import Record
+from georecon.records.difference import difference
+from georecon.records.read import Imported, Record
 
 _OWN = ("name", "method", "seed", "code", "objective", "params")
 """Settings in which the runs of a column may differ."""
@@ -181,6 +181,21 @@ def check_code(context: Context) -> Iterator[Finding]:
 
 def _note(kind: str, path: str, text: str) -> Finding:
     return Finding(kind=kind, path=path, text=text, breaks=kind not in NOTES)
+
+
+def note_imported(context: Context) -> None:
+    """Say which runs were taken from published results: they are checked like all others, but
+    nobody saw them being made here.
+    """
+    found: dict[Imported, int] = {}
+    for record in context.runs():
+        if record.imported is not None:
+            found[record.imported] = found.get(record.imported, 0) + 1
+    for source, count in found.items():
+        context.cannot(
+            f"{count} jobs were not run here but taken from {source.name:.80} (sha256 "
+            f"{source.sha256:.64}); their records are those of its makers"
+        )
 
 
 _MADE = ("encoder", "objective", "model", "outputs", "predictions", "curve")

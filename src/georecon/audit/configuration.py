@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from georecon.audit.findings import STUMBLES, Context, Finding
-from georecon.audit.records import WantedRecords, difference, wanted_records
+from georecon.audit.records import WantedRecords, wanted_records
 from georecon.experiments.experiments import Experiments
 from georecon.files import sha256_file
+from georecon.records.difference import difference
 from georecon.records.read import Record
 from georecon.reporting.expected import expected_digest, load_expected
 

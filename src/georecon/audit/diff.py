@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from georecon import paths
-from georecon.audit.records import difference
 from georecon.audit.verify_bundle import unpacked_bundle
 from georecon.errors import DataError, GeoreconError
 from georecon.files import write_json, write_text
 from georecon.keys import as_json
 from georecon.records.chain import Cell, Graph, Run, read_graph
+from georecon.records.difference import difference
 from georecon.records.read import Record
+from georecon.records.untrusted import printable
 from georecon.reporting.html_page import html_page
 
 SAME, WITHIN, DIFFERS, BEYOND, ONLY = "same", "within", "differs", "beyond", "only in one"
@@ -277,7 +278,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     for line in found.lines():
-        print("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line))
+        print(printable(line))
     if options.json:
         write_json(options.json, as_json(found))
     if options.html:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from georecon import paths
 from georecon.audit.depth import PACKAGES
@@ -17,6 +16,7 @@ from georecon.audit.expected_records import (
 from georecon.audit.findings import CODE, Context, Finding
 from georecon.data.raw.lock import identity
 from georecon.files import sha256_json
+from georecon.records.difference import difference
 from georecon.records.read import Record
 from georecon.records.record import RECORD_VERSION
 
@@ -139,30 +139,6 @@ def _named(record: Record) -> Iterator[Finding]:
     if record.seed != record.settings.get("seed"):
         text = f"is of seed {record.seed}, its settings of seed {record.settings.get('seed')!r:.40}"
         yield Finding(kind="record of another run", path=record.path, text=text)
-
-
-def difference(found: Any, wanted: Any, key: str = "") -> str | None:
-    """First place where two JSON values differ, in words; None if they are equal."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in sorted({*found, *wanted}):
-            place = f"{key}.{name}" if key else name
-            if name not in found:
-                return f"{place} is not recorded, the configuration says {_short(wanted[name])}"
-            if name not in wanted:
-                return f"{place} is {_short(found[name])}, unknown to the configuration"
-            if (text := difference(found[name], wanted[name], place)) is not None:
-                return text
-        return None
-    if type(found) is type(wanted) and found == wanted:
-        return None
-    if isinstance(found, int | float) and isinstance(wanted, int | float) and found == wanted:
-        return None
-    return f"{key} is {_short(found)}, the configuration says {_short(wanted)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) < 80 else f"{text[:77]}…"
 
 
 def _as_configured(record: Record, wanted: Wanted) -> Iterator[Finding]:

@@ -8,9 +8,9 @@ from typing import Any
 
 from georecon import paths
 from georecon.audit.findings import CODE, Context, Finding
-from georecon.audit.records import difference
 from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec
+from georecon.records.difference import difference
 from georecon.reporting.latex import latex
 from georecon.reporting.published_rows import published_json
 from georecon.reporting.tables import caption

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from georecon.audit.findings import STUMBLES, Context, Finding
-from georecon.audit.records import difference
 from georecon.errors import DataError
 from georecon.experiments.settings import FinetuneSettings, TrainSettings, encoder_json
 from georecon.keys import from_json
+from georecon.records.difference import difference
 from georecon.records.read import Record
 from georecon.records.untrusted import read_safetensors, read_strict_json
 from georecon.training.schedule import Plateau, warmup_cosine

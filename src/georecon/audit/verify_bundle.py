@@ -35,7 +35,13 @@ from georecon.experiments.experiments import Experiments
 from georecon.experiments.yaml_files import read_mapping
 from georecon.files import full_disk
 from georecon.records.chain import record_files
-from georecon.records.untrusted import MISFORMED, check_names, read_strict_json, relative_path
+from georecon.records.untrusted import (
+    MISFORMED,
+    check_names,
+    printable,
+    read_strict_json,
+    relative_path,
+)
 from georecon.reporting.expected import load_expected
 
 _MOST_FILES, _MOST_CELLS = 200_000, 1_000_000
@@ -62,20 +68,39 @@ def verify_bundle(path: Path, *, depth: Depth = _RECORDS, raw: Path | None = Non
             configuration cannot be used.
     """
     with unpacked_bundle(path) as (root, names):
-        listed = list(_compare_list(root, names))
-        for name in names:
-            if name.endswith(".npz"):
-                for _ in inspect(root / name):
-                    pass
-        experiments = _experiments(root)
-        listed += _compare_cards(root, experiments)
-        if depth.name != RECORDS:
-            _bring_raw_files(root, experiments, raw)
-        expected = load_expected(CODE / "reports" / "expected")
-        try:
-            found = audit(root, experiments, expected, bundle=True, depth=depth)
-        except MISFORMED as error:
-            raise DataError(path, None, f"cannot be audited: {error!r:.200}") from None
+        return verify_unpacked(root, names, read_configuration(root), depth=depth, raw=raw)
+
+
+def verify_unpacked(
+    root: Path,
+    names: list[str],
+    experiments: Experiments,
+    *,
+    depth: Depth = _RECORDS,
+    raw: Path | None = None,
+) -> Audit:
+    """Verify a bundle that lies unpacked in a folder of its own.
+
+    Args:
+        root: the folder.
+        names: of all files.
+        experiments: of its configuration.
+        depth: as of :func:`verify_bundle`; ``raw``, result and errors likewise.
+        raw: folder with copies of raw files.
+    """
+    listed = list(_compare_list(root, names))
+    for name in names:
+        if name.endswith(".npz"):
+            for _ in inspect(root / name):
+                pass
+    listed += _compare_cards(root, experiments)
+    if depth.name != RECORDS:
+        _bring_raw_files(root, experiments, raw)
+    expected = load_expected(CODE / "reports" / "expected")
+    try:
+        found = audit(root, experiments, expected, bundle=True, depth=depth)
+    except MISFORMED as error:
+        raise DataError(CONFIG, None, f"cannot be audited: {error!r:.200}") from None
     status = BROKEN if listed else found.status
     return replace(found, findings=[*listed, *found.findings], status=status)
 
@@ -200,8 +225,8 @@ def _compare_list(root: Path, names: list[str]) -> Iterator[Finding]:
         yield Finding(kind="file missing", path=name, text=text)
 
 
-def _experiments(root: Path) -> Experiments:
-    """Runs and tables of the bundle's configuration, once it is known to be harmless.
+def read_configuration(root: Path) -> Experiments:
+    """Runs and tables of an unpacked bundle's configuration, once it is known to be harmless.
 
     Raises:
         DataError: it is not a configuration of this project.
@@ -321,9 +346,4 @@ def main() -> int:
     parser.add_argument("--raw", type=Path, help="folder with copies of raw files, for weights")
     given = parser.parse_args()
     depth = Depth(name=given.depth)
-    return report(given.bundle, lambda line: print(_plain(line)), depth=depth, raw=given.raw)
-
-
-def _plain(line: str) -> str:
-    """Text that cannot steer a terminal."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
+    return report(given.bundle, lambda line: print(printable(line)), depth=depth, raw=given.raw)

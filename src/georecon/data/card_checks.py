@@ -340,7 +340,16 @@ def _target_findings(card: Card, base: str) -> list[str]:
         if target.atomref and target.atomref not in allowed:
             lines.append(f"{base}.targets.{name}.atomref: {choice(target.atomref, allowed)}")
         lines += _unit_findings(target, f"{base}.targets.{name}")
+        lines += _scan_findings(card, name, f"{base}.targets.{name}.scan.part")
     return lines
+
+
+def _scan_findings(card: Card, name: str, where: str) -> list[str]:
+    """A scan that is a test part of no source; one that another source lacks is not drawn there."""
+    scan = card.target(name).scan
+    splits = [source.parts[name] for source in card.sources.values() if name in source.parts]
+    known = list(dict.fromkeys(part for split in splits for part in split.test))
+    return [] if scan is None or scan.part in known else [f"{where}: {choice(scan.part, known)}"]
 
 
 def _unit_findings(target: Target, where: str) -> list[str]:

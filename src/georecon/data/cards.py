@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from georecon.data.simulation import FileSimulation, Simulation
+from georecon.data.simulation import Atom, FileSimulation, Simulation
 from georecon.errors import ConfigError
-from georecon.keys import Json, Key, as_json, choice
+from georecon.keys import Json, Key, KeysError, as_json, choice
 
 ALL = "all"
 """Name of the store that holds every file of a set with one store a target: for pre-training."""
@@ -131,6 +131,25 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DihedralScan:
+    """A test part whose frames are the molecule at one dihedral angle after the other."""
+
+    part: Annotated[str, Key("test part of the target")]
+    turned: Annotated[
+        tuple[Atom, Atom, Atom, Atom],
+        Key("four atoms of a frame, from 0, whose dihedral angle the scan turns"),
+    ]
+    slices: Annotated[
+        tuple[Atom, Atom, Atom, Atom], Key("four atoms whose angle is the same along a curve")
+    ]
+
+    def __post_init__(self) -> None:
+        for key, atoms in (("turned", self.turned), ("slices", self.slices)):
+            if len(set(atoms)) < 4:
+                raise KeysError(key, f"{[*atoms]} names an atom twice")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
     """What is trained on, with its recipe."""
 
@@ -162,6 +181,12 @@ class Target:
     train_val: Annotated[
         int | None, Key("training and validation frames of the set's own protocol", at_least=2)
     ] = None
+    atoms: Annotated[
+        float | None, Key("of one of its molecules, for what a plan estimates", at_least=1)
+    ] = None
+    scan: Annotated[
+        DihedralScan | None, Key("a test part that is a dihedral scan, for the figure of it")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,6 +201,9 @@ class Card:
     doi: Annotated[str, Key("of the citation")] = ""
     licence: Annotated[str, Key("of the data")] = ""
     id: Annotated[str, Key("what a molecule id is")] = ""
+    atoms: Annotated[
+        float | None, Key("of a molecule on average, for what a plan estimates", at_least=1)
+    ] = None
     traps: Annotated[tuple[Text, ...], Key("what has gone wrong for others")] = ()
     store_per_file: Annotated[
         bool | None, Key("one store for each raw file; true for forces, else false")

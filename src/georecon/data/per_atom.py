@@ -19,7 +19,20 @@ def atoms_of(ids: NDArray[np.int64], forces: NDArray[np.int64]) -> NDArray[np.fl
     Returns:
         Atoms of each molecule, (M,); None where one has no forces.
     """
-    known, components = np.unique(forces, return_counts=True)
+    return count_atoms(ids, *np.unique(forces, return_counts=True))
+
+
+def count_atoms(
+    ids: NDArray[np.int64], known: NDArray[np.int64], components: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """The same from the number of force components of each molecule that has any.
+
+    Args:
+        ids: of the molecules, (M,).
+        known: molecules with forces, each once, (K,).
+        components: of each, (K,).
+    """
     if not len(known) or not np.isin(ids, known).all():
         return None
-    return np.asarray(components[np.searchsorted(known, ids)] / 3.0)
+    order = np.argsort(known)
+    return np.asarray(components[order][np.searchsorted(known[order], ids)] / 3.0)

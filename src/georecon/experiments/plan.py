@@ -121,7 +121,8 @@ def downloads(config: Config, root: Path) -> tuple[int, int]:
 def _downloads(experiments: Experiments, root: Path) -> tuple[list[str], int, int]:
     lines, total, unknown = [], 0, 0
     for dataset, files in _raw_files(experiments).items():
-        for file in files:
+        # an archive that holds several files of a card is fetched once
+        for file in {file.name: file for file in files}.values():
             place = root / "resources/raw" / dataset / str(file.name)
             if not file.urls or place.exists():
                 continue

@@ -19,7 +19,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
-from georecon.data.cards import Card, File, Indices, Parts, Source, Target
+from georecon.data.cards import Card, DihedralScan, File, Indices, Parts, Source, Target
 from georecon.data.simulation import Dihedral, Scan, Simulation
 from georecon.experiments.config import adapter
 from georecon.experiments.objective_keys import (
@@ -77,6 +77,7 @@ _TABLES: dict[str, type] = {
     "parts": Parts,
     "indices": Indices,
     "target": Target,
+    "dihedral_scan": DihedralScan,
     "simulation": Simulation,
     "scan": Scan,
     "dihedral": Dihedral,

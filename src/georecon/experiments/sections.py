@@ -346,6 +346,10 @@ class Config:
         str | None, Key("folder or base address with copies of raw files, tried first")
     ] = None
     offline: Annotated[bool | None, Key("never use the network")] = None
+    start_from: Annotated[
+        str | None,
+        Key("bundle of published results of this edition; what fits is taken, the rest made"),
+    ] = None
     bundle: Annotated[str | None, Key("for `verify_bundle`: the bundle")] = None
     bundle_weights: Annotated[bool | None, Key("for `bundle`: take fine-tuned weights along")] = (
         None

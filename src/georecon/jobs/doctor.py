@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from georecon.errors import GeoreconError
 from georecon.experiments.plan import downloads
 from georecon.experiments.sections import Config
 from georecon.jobs.gpus import ALLOWED, forced_device, visible_gpus, why_no_gpus
+from georecon.jobs.partitions import in_groups, real_partitions, unfit
+from georecon.jobs.planned_jobs import planned_jobs
 from georecon.jobs.slurm import ASKED, SITE, VARIABLE, left_over
 from georecon.records.record import git_state
 
 OK, NOTE, FAILS = "ok", "note", "FAILS"
 PACKAGES = ("snakemake", "snakemake-executor-plugin-slurm", "torch")
+LOCAL_RULES = ("all", "fetch")  # of the Snakefile's localrules, those that a plan of `all` has
 GPU_RULES = ("pretrain", "finetune", "smoothness", "nve")
 POLL = 180  # longest time between two looks of the plugin at the queue [s]
 
@@ -52,6 +56,29 @@ def examine(root: Path, folder: Path, config: Config) -> list[Finding]:
         *_gpus(config),
         *_disk(folder, config),
     ]
+
+
+def examine_requests(root: Path, folder: Path, config: dict[str, Any]) -> list[Finding]:
+    """Rules whose jobs no partition of this cluster can ever start; none where there is no Slurm.
+
+    Args:
+        root: folder of the Snakefile.
+        folder: working folder.
+        config: Snakemake's configuration as it was given.
+    """
+    partitions = real_partitions()
+    if not partitions:
+        return []
+    try:
+        jobs = planned_jobs(root, folder, config)
+    except GeoreconError as error:
+        return [Finding(NOTE, f"what jobs would ask for is not known: {error}")]
+    site = _site(root)
+    cluster = [job for job in jobs if job.rule not in LOCAL_RULES]
+    asked = in_groups(cluster, root / "slurm/profile.yaml")
+    texts = unfit(asked, partitions, [*site[1]] if site else [])
+    fits = f"all {len(cluster)} jobs fit a partition: {'; '.join(map(str, partitions))}"
+    return [Finding(FAILS, text) for text in texts] or [Finding(OK, fits)]
 
 
 def _code(root: Path) -> Iterator[Finding]:
@@ -132,6 +159,14 @@ def _slurm(root: Path, folder: Path, config: Config) -> Iterator[Finding]:
         yield Finding(NOTE, "this folder is under /tmp, which nodes usually do not share")
 
 
+def _site(root: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The site's partition file and what it says."""
+    path = Path(os.environ.get(VARIABLE, root / SITE))
+    if not path.is_file():
+        return None
+    return path, yaml.safe_load(path.read_text(encoding="utf-8"))["partitions"]
+
+
 def _partitions(root: Path, config: Config) -> Iterator[Finding]:
     rows = [line.split("|") for line in (_ask("sinfo", "-h", "-o", "%P|%G") or "").splitlines()]
     real: dict[str, bool] = {}
@@ -140,10 +175,9 @@ def _partitions(root: Path, config: Config) -> Iterator[Finding]:
     default = next((name[:-1] for name, _ in rows if name.endswith("*")), None)
     overrides = _profile(root).get("set-resources") or {}
     given = {rule: (overrides.get(rule) or {}).get("slurm_partition") for rule in GPU_RULES}
-    path = Path(os.environ.get(VARIABLE, root / SITE))
     site: dict[str, Any] = {}
-    if path.is_file():
-        site = yaml.safe_load(path.read_text(encoding="utf-8"))["partitions"]
+    if found := _site(root):
+        path, site = found
         with_gpu = [name for name, limits in site.items() if limits.get("max_gpu")]
         yield Finding(OK, f"{path}: {', '.join(site)}; with GPUs: {', '.join(with_gpu) or 'none'}")
     else:

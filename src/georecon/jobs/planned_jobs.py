@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,43 @@ class PlannedJob:
         rule: its rule.
         outputs: paths in the working folder.
         minutes: time limit of the first attempt, None where there is none.
+        megabytes, cpus, gpus: what it asks for.
+        partition: the one that it names, or "".
+        small: whether few of its kind run at a time in a group.
     """
 
     rule: str
     outputs: tuple[str, ...]
     minutes: int | None
+    megabytes: int = 0
+    cpus: int = 1
+    gpus: int = 0
+    partition: str = ""
+    small: bool = False
+
+    def together(self, times: int) -> PlannedJob:
+        """What so many of them ask for that run side by side in one allocation."""
+        return replace(self, megabytes=times * self.megabytes, cpus=times * self.cpus)
 
 
 def read_jobs(path: Path) -> list[PlannedJob]:
     """Jobs that the georecon logger wrote during a dry run (``--logger-georecon-jobs-file``)."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     found = [json.loads(line) for line in lines]
-    return [
-        PlannedJob(job["rule"], tuple(job["output"]), job["resources"].get("runtime"))
-        for job in found
-    ]
+    return [_planned(job["rule"], job["output"], job["resources"]) for job in found]
+
+
+def _planned(rule: str, outputs: list[str], resources: dict[str, Any]) -> PlannedJob:
+    return PlannedJob(
+        rule,
+        tuple(outputs),
+        resources.get("runtime"),
+        megabytes=int(resources.get("mem_mb") or 0),
+        cpus=int(resources.get("_cores") or 1),
+        gpus=int(resources.get("gpu") or 0),
+        partition=str(resources.get("slurm_partition") or ""),
+        small=bool(resources.get("small")),
+    )
 
 
 def planned_jobs(root: Path, folder: Path, config: dict[str, Any]) -> list[PlannedJob]:

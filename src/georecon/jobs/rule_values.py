@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from georecon import paths
 from georecon.data.cards import card_source, computed_files
@@ -20,6 +21,8 @@ from georecon.experiments.experiments import Experiments
 from georecon.experiments.settings import SplitPlan
 from georecon.keys import Json, as_json
 
+FIRST_ENCODER, FIRST_RUN, ENCODER = 30, 20, 10
+"""Priorities of jobs for Snakemake's scheduler; all others have 0."""
 RuleFunction = Callable[[Mapping[str, str]], Any]
 """What Snakemake takes in place of a value: a function of the job's wildcards."""
 
@@ -57,6 +60,14 @@ def _argument(asker: str, parameter: inspect.Parameter, text: str | None) -> str
     if kind.endswith("None"):
         return None
     raise ConfigError(f"{asker} needs the wildcard {parameter.name!r}; there is none")
+
+
+class _FirstTable(NamedTuple):
+    """The edition's first table, and what it needs: encoders (method, seed), folders of runs."""
+
+    name: str
+    encoders: frozenset[tuple[str, int]]
+    runs: frozenset[str]
 
 
 class RuleValues:
@@ -152,6 +163,31 @@ class RuleValues:
         """Unit of a target's stored labels."""
         data = self.experiments.data
         return data.card(data.dataset_of(part)).target(target).unit
+
+    # ---- what comes first ------------------------------------------------------------------------
+
+    @cached_property
+    def _first(self) -> _FirstTable:
+        tables = self.experiments.tables
+        if not tables.names():
+            return _FirstTable("", frozenset(), frozenset())
+        name = tables.names()[0]
+        encoders = {(row.method, k) for row in tables.rows(name) for k in tables.seeds(name)}
+        runs = {file.rsplit("/", 1)[0] for file in tables.files(name)}
+        return _FirstTable(name, frozenset(encoders), frozenset(runs))
+
+    def pretrain_priority(self, method: str, seed: int) -> int:
+        """Encoders of the first table, then the others; fine-tuning of other tables waits."""
+        return FIRST_ENCODER if (method, seed) in self._first.encoders else ENCODER
+
+    def finetune_priority(self, part: str, target: str, method: str, seed: int) -> int:
+        """Runs of the first table go before encoders of others, so that it is there early."""
+        folder = self.experiments.runs.finetune_folder(part, target, method, seed)
+        return FIRST_RUN if folder in self._first.runs else 0
+
+    def table_priority(self, table: str) -> int:
+        """The first table as soon as it can be written."""
+        return FIRST_RUN if table == self._first.name else 0
 
     # ---- tables and pages ------------------------------------------------------------------------
 

@@ -11,12 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from georecon.commands import option_values, same_command, unlock_command
+from georecon.commands import option_values, recover_command, same_command, unlock_command
 from georecon.jobs.snakemake_private import Partition, read_partitions
 
 SITE = "slurm/site.yaml"
@@ -30,6 +31,24 @@ ENDING = "COMPLETING"
 """State of a job that is cancelled or done and about to leave the queue."""
 _ENDING_SECONDS = 90.0
 """Time that such jobs are given."""
+NEVER = frozenset(
+    {
+        "AccountingPolicy",
+        "AssocMaxCpuPerJobLimit",
+        "AssocMaxMemPerJob",
+        "AssocMaxWallDurationPerJobLimit",
+        "BadConstraints",
+        "InvalidAccount",
+        "InvalidQOS",
+        "PartitionNodeLimit",
+        "PartitionTimeLimit",
+        "QOSMaxCpuPerJobLimit",
+        "QOSMaxMemoryPerJob",
+        "QOSMaxWallDurationPerJobLimit",
+    }
+)
+"""Slurm's reasons for waiting that waiting does not end (squeue's manual page)."""
+_LOOK_SECONDS = 20.0
 
 
 class Limits(NamedTuple):
@@ -79,23 +98,65 @@ def left_over(folder: Path) -> list[Job]:
 
     None where there is no Slurm or it does not answer within ten seconds.
     """
-    if shutil.which("squeue") is None:
-        return []
-    command = ["squeue", "--me", "--noheader", "--format=%i|%T|%k|%j|%Z"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [line.split("|") for line in done.stdout.splitlines()]
     return [
         Job(*row[:3])
-        for row in rows
+        for row in _squeue("%i|%T|%k|%j|%Z")
         if len(row) == 5 and row[3].startswith(PREFIX) and Path(row[4]).resolve() == folder
     ]
 
 
+def _squeue(fields: str) -> list[list[str]]:
+    """This user's jobs, or none where Slurm does not answer within ten seconds."""
+    if shutil.which("squeue") is None:
+        return []
+    command = ["squeue", "--me", "--noheader", f"--format={fields}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.split("|") for line in done.stdout.splitlines()]
+
+
+def stuck(folder: Path, shown: set[str]) -> list[str]:
+    """A line for each of this folder's jobs that Slurm says it will never start, each once.
+
+    Args:
+        folder: working folder.
+        shown: ids of those that had a line; grows.
+    """
+    reasons = _squeue("%i|%r|%k|%j|%Z|%P|%l|%m")
+    lines = []
+    for row in reasons:
+        if len(row) != 8 or row[1] not in NEVER or row[0] in shown:
+            continue
+        number, reason, comment, name, place, partition, time_limit, memory = row
+        if not name.startswith(PREFIX) or Path(place).resolve() != folder:
+            continue
+        shown.add(number)
+        lines.append(
+            f"georecon: Slurm will never start job {number} ({comment}): {reason}; it asks for "
+            f"{time_limit} and {memory} of partition {partition}. It waits: press Ctrl-C, and ask "
+            "for less or name another partition (docs/cluster.md)"
+        )
+    return lines
+
+
+def watch_stuck(folder: Path) -> None:
+    """Print those lines while this process lives; they come within ``_LOOK_SECONDS``."""
+
+    def look() -> None:
+        shown: set[str] = set()
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            for line in stuck(folder, shown):
+                print(line, file=sys.stderr, flush=True)
+
+    if shutil.which("squeue") is not None:
+        threading.Thread(target=look, daemon=True, name="stuck jobs").start()
+
+
 def recipe(jobs: list[Job], arguments: list[str]) -> str:
-    """What to do after the Snakemake that watched these jobs was killed, in three lines."""
+    """What to do after the Snakemake that watched these jobs was killed, in three lines or one."""
     shown = ", ".join(f"{job.id} ({job.comment}, {job.state})" for job in jobs[:5])
     more = f" and {len(jobs) - 5} more" if len(jobs) > 5 else ""
     return (
@@ -104,11 +165,13 @@ def recipe(jobs: list[Job], arguments: list[str]) -> str:
         "If it was killed, cancel its jobs (trainings save their state and go on from it):\n"
         f"  scancel {' '.join(job.id for job in jobs)}\n"
         f"  {unlock_command()}\n"
-        f"  {same_command(arguments)}"
+        f"  {same_command(arguments)}\n"
+        "Or let them end, which trains nothing twice; this waits for them and then goes on:\n"
+        f"  {recover_command(arguments)}"
     )
 
 
-def _watched(folder: Path) -> bool:
+def watched(folder: Path) -> bool:
     """Whether another Snakemake works in this folder on this machine, a job's own aside."""
     import psutil  # type: ignore[import-untyped]
 
@@ -133,7 +196,7 @@ def explain_jobs(folder: Path) -> bool:
     if "--unlock" in sys.argv:
         return False
     jobs = [job for job in left_over(folder.resolve()) if job.state != ENDING]
-    if not jobs or _watched(folder.resolve()):
+    if not jobs or watched(folder.resolve()):
         return False
     print(recipe(jobs, sys.argv[1:]), file=sys.stderr, flush=True)
     return True

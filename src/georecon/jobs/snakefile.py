@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from georecon.commands import remember, same_command
-from georecon.errors import GeoreconError
+from georecon.errors import ConfigError, GeoreconError
 from georecon.experiments.config import load_config, merge
 from georecon.experiments.encoder_files import with_absent_files
 from georecon.experiments.experiments import Experiments
@@ -17,6 +17,7 @@ from georecon.experiments.option_texts import read_texts
 from georecon.experiments.yaml_files import read_mapping
 from georecon.jobs.surroundings import settle
 from georecon.keys import nearest
+from georecon.records.start import VARIABLE as START
 
 
 def prepare(
@@ -43,6 +44,7 @@ def prepare(
     """
     if main:
         remember(sys.argv)
+        os.environ.pop(START, None)  # set again by this run, if it starts from something
         settle(Path.cwd(), lambda line: print(line, file=sys.stderr))
     source = str(root / "src")
     paths = [source, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
@@ -59,6 +61,10 @@ def prepare(
             offline=_offline(config.offline),
         )
         experiments = Experiments(config)
+        if main and config.start_from and not Path(config.start_from).is_file():
+            raise ConfigError(
+                f"start_from is {config.start_from!r}, no such file; expected a bundle (.zip)"
+            )
         if config.cell:
             experiments.tables.named_cell(config.cell)
     except GeoreconError as error:

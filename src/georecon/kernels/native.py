@@ -16,6 +16,8 @@ import os
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,6 +158,21 @@ def kernel(device: str = "cpu") -> str:
     if missing and wanted:
         raise GeoreconError(f"GEORECON_KERNEL is 'triton', but: {missing}")
     return "reference" if missing else "triton"
+
+
+@contextmanager
+def forced(name: str) -> Iterator[None]:
+    """Let this process use one of ``KERNELS``, as ``GEORECON_KERNEL`` does for a whole run."""
+    before = os.environ.get("GEORECON_KERNEL")
+    os.environ["GEORECON_KERNEL"] = name
+    kernel.cache_clear()
+    try:
+        yield
+    finally:
+        os.environ.pop("GEORECON_KERNEL")
+        if before is not None:
+            os.environ["GEORECON_KERNEL"] = before
+        kernel.cache_clear()
 
 
 @functools.cache

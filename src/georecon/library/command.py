@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+import time
 import warnings
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -40,10 +42,32 @@ def main(arguments: list[str] | None = None) -> int:
     return _say(options.output, found)
 
 
+class Line:
+    """How far it is, on one line of a terminal; nothing where the stream is none."""
+
+    def __init__(self, stream: TextIO, interval: float = 0.2) -> None:
+        self.stream, self.interval, self.next = stream, interval, 0.0
+
+    def __call__(self, text: str) -> None:
+        """Write it over the last one, a few times a second."""
+        if self.stream.isatty() and time.monotonic() >= self.next:
+            self.next = time.monotonic() + self.interval
+            print(f"\r\x1b[K{text}", end="", file=self.stream, flush=True)
+
+    def clear(self) -> None:
+        """Take the last one away."""
+        if self.stream.isatty():
+            print("\r\x1b[K", end="", file=self.stream, flush=True)
+
+
 def _predict(model: Model, file: Path, seed: int) -> Predictions:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnlikeTrainingWarning)  # said at the end, once
-        return model.predict(file, seed=seed)
+    line = Line(sys.stderr)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnlikeTrainingWarning)  # said at the end, once
+            return model.predict(file, seed=seed, progress=line)
+    finally:
+        line.clear()
 
 
 def _write(model: Model, found: Predictions, output: Path) -> None:

@@ -19,7 +19,7 @@ from georecon.data.pyg import from_pyg
 from georecon.data.readers.extxyz_frames import read_frames
 from georecon.data.readers.md17 import load_npz
 from georecon.data.readers.sdf import iter_sdf
-from georecon.errors import DataError, GeoreconError
+from georecon.errors import DataError
 
 if TYPE_CHECKING:
     import ase
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 CONFORMER_SEED = 1
 SHORTEST = 0.3  # Å; hydrogen's bond, the shortest there is, has 0.74
+MOST_HEAVY_ATOMS = 150  # of a SMILES: RDKit's time grows with the cube, to hours for a thousand
 SMILES_COLUMN = "smiles"
+Progress = Callable[[str], object]
+"""Takes a few words on how far it is; called often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,9 @@ _Parsed = tuple[int, "_One | str"]
 """Row, and the molecule or why there is none."""
 
 
-def read_inputs(items: Any, *, max_z: int, seed: int = CONFORMER_SEED) -> Inputs:
+def read_inputs(
+    items: Any, *, max_z: int, seed: int = CONFORMER_SEED, progress: Progress | None = None
+) -> Inputs:
     """Molecules of any kind of input.
 
     Args:
@@ -67,6 +72,7 @@ def read_inputs(items: Any, *, max_z: int, seed: int = CONFORMER_SEED) -> Inputs
             ``Batch``, a SMILES, a list of those, or ``Molecules``.
         max_z: atomic numbers that the model has are below.
         seed: of the conformer that RDKit makes of a SMILES.
+        progress: is told how many molecules were read, after each.
 
     Raises:
         DataError: a file that cannot be read at all.
@@ -80,6 +86,8 @@ def read_inputs(items: Any, *, max_z: int, seed: int = CONFORMER_SEED) -> Inputs
             good.append((row, found))
         else:
             refused.append(Refusal(row, str(reason)))
+        if progress is not None:
+            progress(f"{len(good) + len(refused)} molecules read")
     rows = [row for row, _ in good]
     z, pos = [one.z for _, one in good], [one.pos for _, one in good]
     return Inputs(Molecules.from_list(rows, z, pos), tuple(refused))
@@ -89,6 +97,8 @@ def _fault(one: _One, max_z: int) -> str | None:
     """Why a molecule cannot be used."""
     if not len(one.z):
         return "has no atoms"
+    if one.pos.shape != (len(one.z), 3):
+        return f"positions have shape {one.pos.shape}, expected ({len(one.z)}, 3)"
     if len(odd := one.z[(one.z < 1) | (one.z >= max_z)]):
         return f"unknown element: Z = {odd[0]}, the model has 1 to {max_z - 1}"
     if not np.isfinite(one.pos).all():
@@ -133,8 +143,8 @@ def _of_list(items: Iterable[Any], seed: int) -> Iterator[_Parsed]:
     for row, item in enumerate(items):
         try:
             yield row, _of_one(item, seed)
-        except GeoreconError as error:
-            yield row, str(error)
+        except DataError as error:
+            yield row, error.reason  # its record counts from the item
 
 
 def _of_one(item: Any, seed: int) -> _One | str:
@@ -142,7 +152,9 @@ def _of_one(item: Any, seed: int) -> _One | str:
         return of_smiles(item, seed)
     if hasattr(item, "get_atomic_numbers"):
         return _of_ase(item)
-    if hasattr(item, "z") and hasattr(item, "pos"):
+    if hasattr(item, "to_data_list"):
+        return "is a batch; in a list give its molecules, batch.to_data_list()"
+    if hasattr(item, "edge_index"):  # that of a Data is there, None or not
         return _of_pyg(item)
     raise TypeError(
         f"a molecule is given as {type(item).__name__}; allowed: ase.Atoms, torch_geometric Data, "
@@ -157,8 +169,9 @@ def _of_ase(atoms: ase.Atoms) -> _One | str:
 
 
 def _of_pyg(data: Data) -> _One | str:
-    if data.z is None or data.pos is None:
-        return f"Data without {'z' if data.z is None else 'pos'}"
+    missing = [name for name in ("z", "pos") if getattr(data, name, None) is None]
+    if missing:
+        return f"Data without {' and '.join(missing)}"
     molecules = from_pyg([data])
     return _One(molecules.z.astype(np.int64), molecules.pos.astype(float))
 
@@ -177,6 +190,11 @@ def of_smiles(smiles: str, seed: int) -> _One | str:
     parsed = Chem.MolFromSmiles(smiles) if smiles.strip() else None
     if parsed is None or not parsed.GetNumAtoms():
         return f"{smiles[:60]!r} is no SMILES that RDKit reads"
+    if (heavy := parsed.GetNumHeavyAtoms()) > MOST_HEAVY_ATOMS:
+        return (
+            f"{smiles[:60]!r} has {heavy} heavy atoms, a conformer is made for "
+            f"{MOST_HEAVY_ATOMS} at most; give its geometry"
+        )
     molecule = Chem.AddHs(parsed)
     if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) != 0:
         return f"{smiles[:60]!r}: RDKit finds no conformer"

@@ -22,7 +22,7 @@ from georecon.data.elements import SYMBOLS
 from georecon.data.molecules import Molecules
 from georecon.errors import CheckpointError
 from georecon.graph import MolGraph, make_graph, pool_mean
-from georecon.library.inputs import CONFORMER_SEED, Refusal, read_inputs
+from georecon.library.inputs import CONFORMER_SEED, Progress, Refusal, read_inputs
 from georecon.models.encoder_file import ENCODER_FORMAT, read_encoder
 from georecon.models.encoders import Encoder as AnyNet
 from georecon.models.model_file import MODEL_FORMAT, ModelCard, load_model, read_format
@@ -112,7 +112,12 @@ class Model:
         self.net, self.card = net, card
 
     def predict(
-        self, items: Any, *, batch: int | None = None, seed: int = CONFORMER_SEED
+        self,
+        items: Any,
+        *,
+        batch: int | None = None,
+        seed: int = CONFORMER_SEED,
+        progress: Progress | None = None,
     ) -> Predictions:
         """Predicted label of each molecule, and forces if the model was trained on them.
 
@@ -121,16 +126,21 @@ class Model:
             batch: molecules at a time; by default as many as the run predicted its test set in:
                 the same molecules in the same order then give the same bits.
             seed: of conformers made from SMILES.
+            progress: is told how many molecules were read, then predicted.
 
         Warns:
             UnlikeTrainingWarning: elements or sizes that were not in the training set.
         """
-        inputs = read_inputs(items, max_z=self.card.encoder.max_z, seed=seed)
-        values, forces = [np.zeros(0)], []
+        max_z = self.card.encoder.max_z
+        inputs = read_inputs(items, max_z=max_z, seed=seed, progress=progress)
+        values, forces, done = [np.zeros(0)], [], 0
         for graph in graphs(inputs.molecules, batch or self.card.batch):
             value, force = self._predict(graph)
             values.append(value)
             forces += force
+            done += len(value)
+            if progress is not None:
+                progress(f"{done} of {len(inputs.molecules)} molecules predicted")
         unlike = tuple(self.unlike(inputs.molecules))
         for sentence in unlike:
             warnings.warn(sentence, UnlikeTrainingWarning, stacklevel=2)

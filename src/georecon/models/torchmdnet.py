@@ -19,14 +19,14 @@ from georecon.errors import CheckpointError
 from georecon.experiments.settings import EncoderSettings
 from georecon.models.encoder import EquivariantTransformer
 from georecon.models.stand_ins import plain_options, read_checkpoint
-from georecon.models.torchmdnet_options import READ, check_against, settings_of
+from georecon.models.torchmdnet_options import READ, check_against, options_of, settings_of
 
 _REORDERED = (".v_proj.", ".dv_proj.")
 _BASIS = ("distance_expansion.means", "distance_expansion.betas")
 _CONSTANTS = ("distance.", *_BASIS)
 _WHITENED = "vec_norm."
 _PVD_NORM = "out_norm_vec."
-_ENCODER_PREFIX = "model.representation_model."
+ENCODER_PREFIX = "model.representation_model."
 
 
 def from_torchmdnet(
@@ -96,6 +96,19 @@ def to_torchmdnet(encoder: EquivariantTransformer) -> dict[str, Tensor]:
     }
 
 
+def checkpoint_content(encoder: EquivariantTransformer) -> dict[str, object]:
+    """What :func:`from_lightning` reads back to the bit: state dict and hyper-parameters.
+
+    The radial basis is with it, so that another cutoff is noticed. There is no head: TorchMD-NET's
+    programs take the tensors by ``load_state_dict(…, strict=False)``.
+    """
+    state = to_torchmdnet(encoder) | {name: encoder.get_buffer(name) for name in _BASIS}
+    return {
+        "state_dict": {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in state.items()},
+        "hyper_parameters": options_of(encoder.settings),
+    }
+
+
 def _swap(name: str, tensor: Tensor, outer: int, inner: int) -> Tensor:
     """Rows ordered (outer, inner, D) → (inner, outer, D) for the tensors that need it."""
     if not any(part in name for part in _REORDERED):
@@ -131,11 +144,11 @@ def from_lightning(path: Path) -> LightningEncoder:
         tensors = content["state_dict"]
         options = plain_options(content["hyper_parameters"])
         state = {
-            name.removeprefix(_ENCODER_PREFIX): tensor
+            name.removeprefix(ENCODER_PREFIX): tensor
             for name, tensor in tensors.items()
-            if name.startswith(_ENCODER_PREFIX)
+            if name.startswith(ENCODER_PREFIX)
         }
-        dropped = [name for name in tensors if not name.startswith(_ENCODER_PREFIX)]
+        dropped = [name for name in tensors if not name.startswith(ENCODER_PREFIX)]
         settings = settings_of(options, _vector_norm(state))
         _check_sizes(state, settings)
         encoder = EquivariantTransformer(settings)

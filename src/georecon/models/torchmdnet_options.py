@@ -106,6 +106,16 @@ def settings_of(options: Mapping[str, Any], vector_norm: str) -> EncoderSettings
     return EncoderSettings(**values, vector_norm=vector_norm)
 
 
+def options_of(settings: EncoderSettings) -> dict[str, object]:
+    """Hyper-parameters that describe an encoder: what :func:`settings_of` reads, and the values
+    that all our encoders have.
+    """
+    read = {name: getattr(settings, option.setting) for name, option in READ.items()}
+    fixed = {name: values[0] for name, values in FIXED.items() if values[0] is not None}
+    norm = settings.vector_norm if settings.vector_norm != "none" else None
+    return {**fixed, **read, "trainable_rbf": False, "layernorm_on_vec": norm}
+
+
 def check_against(options: Mapping[str, Any], settings: EncoderSettings, vector_norm: str) -> None:
     """Refuse an encoder whose settings are not those of a file's hyper-parameters.
 

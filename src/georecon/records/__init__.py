@@ -1,1 +1,1 @@
-"""What a job writes of itself (record, code digest), and the chain of a number."""
+"""What a job writes of itself (record, source digest), and the chain of a number."""

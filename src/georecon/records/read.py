@@ -98,6 +98,14 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Imported:
+    """The bundle that a run was taken from (:mod:`georecon.records.start`): file name and hash."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
     """What a job computed on."""
 
@@ -137,6 +145,7 @@ class Record:
         training: of a training run.
         final: measures at a training run's best step.
         fetched: of a raw file, what the lock file was to remember of it.
+        imported: bundle that the run was taken from; None for one that was made here.
         sha256: digest of all else that the record holds.
         digest: what that digest is of the record as it was read.
     """
@@ -161,6 +170,7 @@ class Record:
     training: Training
     final: Mapping[str, object] | None
     fetched: Mapping[str, object] | None
+    imported: Imported | None
     sha256: str | None
     digest: str
 
@@ -200,6 +210,7 @@ class Record:
             training=_training(known(content, "training", dict, path), path),
             final=known(content, "final", dict, path),
             fetched=known(content, "fetched", dict, path),
+            imported=_imported(known(content, "imported", dict, path), path),
             sha256=known(content, "sha256", str, path),
             digest=record_digest(content),
         )
@@ -225,6 +236,14 @@ def _machine(entry: Any, file: str) -> Machine:
         threads=known(entry, "threads", int, file),
         kernel=known(entry, "kernel", str, file),
         instruction_set=known(entry, "instruction_set", str, file),
+    )
+
+
+def _imported(entry: Any, file: str) -> Imported | None:
+    if entry is None:
+        return None
+    return Imported(
+        name=needed(entry, "name", str, file), sha256=needed(entry, "sha256", str, file)
     )
 
 

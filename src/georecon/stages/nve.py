@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from georecon.data.raw.xtb import Topology
@@ -36,7 +37,7 @@ from georecon.keys import Json, from_json
 from georecon.models.potential import PropertyModel
 from georecon.units import factor
 
-_RECORD = 10  # steps between two lines of the curve
+_RECORD = 10  # steps between two lines of the curve, which has the last step too
 _FEWEST = 3  # energies that a slope needs
 
 Float = NDArray[np.float64]
@@ -193,12 +194,12 @@ def load_model(settings: NveSettings, path: Path) -> PropertyModel:
     model = PropertyModel.blank(settings.encoder, settings.head)
     try:
         model.load_state_dict(load_file(path))
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, SafetensorError) as error:
         raise DataError(path, None, f"is not this edition's model: {error}") from None
     return model
 
 
 def _lines(one: Run, number: int, atoms: int) -> Iterator[str]:
-    for k in range(0, len(one.times), _RECORD):
+    for k in sorted({*range(0, len(one.times), _RECORD), len(one.times) - 1}):
         energy = (one.energies[k] - one.energies[0]) * 1000.0 / atoms
         yield f"{number},{one.times[k]:g},{energy:.6g},{one.kelvin[k]:.6g}"

@@ -33,7 +33,9 @@ def test_a_specification_names_files_of_its_edition_and_comes_back_from_json(
 ) -> None:
     spec = figure_spec(toy.experiments_of(edition), name)
     files = spec.files()
-    assert all(file.startswith(f"results/{edition}/") for file in files)
+    data = {file for scan in spec.scans for file in (scan.store, scan.split)}
+    assert all(file.startswith("resources/") for file in data)
+    assert all(file.startswith(f"results/{edition}/") for file in {*files} - data)
     assert len(files) == len(set(files))
     text = json.dumps(spec.as_json())
     again = FigureSpec.from_json(json.loads(text))
@@ -50,9 +52,44 @@ def test_a_figure_without_data_is_not_made() -> None:
     assert "error_by_temperature" in made("paper")
     assert "ablations" in made("laptop")
     assert "ablations" not in made("readings")
+    for name in ("dihedral_scan", "energy_drift"):
+        assert all(name in made(one) for one in ("tiny", "laptop", "evidence", "paper"))
+        assert name not in made("readings")
     alone = figure_names(toy.only_scratch(toy.experiments_of("tiny")), toy.NOTEBOOKS)
     assert "errors_by_method" not in alone, "nothing to compare with"
     assert "pretraining_curves" not in alone
+
+
+def test_a_scan_is_drawn_where_its_part_has_data() -> None:
+    laptop = figure_spec(toy.experiments_of("laptop"), "dihedral_scan")
+    (scan,) = laptop.scans
+    assert (scan.panel, scan.theory, scan.part) == ("x3bpa", "GFN2-xTB", "dihedrals")
+    assert scan.store == "resources/store/x3bpa/3bpa/manifest.json"
+    assert (scan.turned, scan.slices) == ((1, 6, 7, 8), (6, 7, 8, 9))
+    runs = {(run.method, run.seed, run.unit, run.shown_unit) for run in laptop.runs}
+    assert runs == {(m, k, "eV", "meV") for m in laptop.methods for k in (1, 2, 3)}
+    (official,) = figure_spec(toy.experiments_of("paper"), "dihedral_scan").scans
+    assert (official.panel, official.theory) == ("3BPA", "wB97X/6-31G(d)")
+    missing = {"default_source": "inferred"}  # without the file of the scan
+    given = {"edition": "paper", "mirror": "x", "datasets": {"3bpa": missing}}
+    found = Experiments.load(toy.ROOT / "config", given)
+    assert not figure_spec(found, "dihedral_scan").files()
+
+
+def test_dynamics_are_drawn_where_the_edition_has_them() -> None:
+    spec = figure_spec(toy.experiments_of("laptop"), "energy_drift")
+    place = "results/laptop/nve/force/ethanol"
+    assert spec.files()[:1] == [f"{place}/scratch/seed1/curve.csv"]
+    assert len(spec.runs) == 3 * len(spec.methods)
+    assert {run.panel for run in spec.runs} == {"xmd17 ethanol from 300 K"}
+    found = toy.experiments_of("laptop").config
+    assert found.nve is not None
+    until = found.nve.steps * found.nve.timestep_fs
+    assert {run.until_fs for run in spec.runs} == {until}
+    columns = tuple(c for c in found.tables["physics"].columns if c.source != "nve")
+    tables = found.tables | {"physics": replace(found.tables["physics"], columns=columns)}
+    for config in (replace(found, tables=tables, nve=None), replace(found, tables=tables)):
+        assert not figure_spec(Experiments(config), "energy_drift").files()
 
 
 def test_axes_say_what_the_configuration_says() -> None:
@@ -100,7 +137,7 @@ def test_a_method_whose_file_is_absent_is_in_no_figure(
     [
         ({"tables": [{"name": "qm9"}]}, r"spec\.tables\.0\.path: missing"),
         ({"tables": "qm9"}, r"spec\.tables: is 'qm9'; must be a list"),
-        ({"groups": []}, r"spec\.groups: unknown key; allowed: methods, runs, tables"),
+        ({"groups": []}, r"spec\.groups: unknown key; allowed: methods, runs, tables, scans"),
     ],
 )
 def test_a_specification_of_another_shape_is_refused(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
 
+from georecon.errors import DataError
 from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, write_json
 from georecon.reporting.figures.inputs import figure_spec
@@ -112,6 +114,56 @@ def test_norms_have_every_molecule(experiments: Experiments) -> None:
     places = frame.groupby(["method", "seed", "map", "displacement"]).size()
     assert set(places) == {16}
     assert len(places) == len(experiments.methods.names()) * 4 * 2 * 3
+
+
+def test_a_scan_has_its_angles_and_the_relative_error_of_the_table(
+    experiments: Experiments,
+) -> None:
+    frame = results(experiments, "dihedral_scan").scans()
+    assert set(frame["slice"]) == {120.0, 180.0}
+    assert sorted(set(frame["angle"])) == [round(330 * k / 9) for k in range(10)]
+    assert set(frame["unit"]) == {"meV"}
+    assert frame["reference"].min() == 0.0
+    keys = ["method", "seed", "slice", "angle"]
+    assert not frame.duplicated(keys).any()
+    for _, run in frame.groupby(["method", "seed"]):
+        assert len(run) == 20
+        off = run["energy"] - run["reference"]
+        assert off.mean() == pytest.approx(0.0, abs=1e-6)
+        assert off.std(ddof=0) == pytest.approx(run["error"].std(ddof=0))
+    whole = results(experiments, "dihedral_scan").predictions()
+    assert len(whole) == 2 * len(frame), "the other half are no frames of the scan"
+
+
+def test_of_frames_at_the_same_angles_the_lowest_is_shown(
+    experiments: Experiments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = results(experiments, "dihedral_scan")
+    angles = found._angles(found.spec.scans[0])
+    angles["angle"] = angles["angle"].iloc[0]
+    monkeypatch.setattr(Results, "_angles", lambda self, scan: angles)
+    frame = found.scans()
+    assert len(frame) == 2 * len(found.spec.runs)
+    whole = found.predictions().merge(angles, on="id")
+    lowest = whole.groupby("slice")["label_value"].min()
+    for place, own in frame.groupby("slice"):
+        assert set(own["label_value"]) == {lowest[place]}
+
+
+def test_a_scan_that_names_an_atom_too_many_is_refused(experiments: Experiments) -> None:
+    spec = figure_spec(experiments, "dihedral_scan")
+    (scan,) = spec.scans
+    other = replace(spec, scans=(replace(scan, turned=(*scan.turned[:3], 16)),))
+    with pytest.raises(DataError, match="scan of x3bpa names atom 16; allowed: 0 to 15"):
+        Results("dihedral_scan", "tiny", other.as_json()).scans()
+
+
+def test_dynamics_say_how_long_they_were_to_last(experiments: Experiments) -> None:
+    frame = results(experiments, "energy_drift").curves()
+    assert set(frame["until_fs"]) == {10.0}
+    ends = frame.groupby(["method", "seed", "start"])["time_fs"].max()
+    assert {end for (_, _, start), end in ends.items() if start == 0} == {10.0}
+    assert {end for (_, _, start), end in ends.items() if start == 1} == {5.0}
 
 
 def test_colours_and_markers_stay_with_their_method_and_differ(experiments: Experiments) -> None:

@@ -273,6 +273,12 @@ def _check_origin(
     if theory and said in LEVELS and said != theory:
         reason = f"its level of theory is {said}, the card's {theory}: never mix the two"
         raise DataError(file, None, reason)
+    if theory == _RELABELLED[1] and said not in LEVELS and not keys:
+        reason = (
+            f"names no level of theory and has no {_RELABELLED[0]}, as rMD17's files do; the "
+            f"card's level is {theory}: is it MD17's? never mix the two"
+        )
+        raise DataError(file, None, reason)
     stated = _some(file, names, ("temperature_k",))
     for name, array in stated.items():
         if kelvin is not None and array.size and not np.allclose(array, kelvin):

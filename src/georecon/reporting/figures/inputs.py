@@ -6,6 +6,7 @@ file in an edition is not made there.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from georecon import paths
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.specs import Column, Row
 from georecon.files import sha256_file
-from georecon.reporting.figures.specs import FigureSpec, Mark, RunFile, TableFile
+from georecon.reporting.figures.specs import FigureSpec, Mark, RunFile, ScanFrames, TableFile
 
 PARAMETERS = {"sigma_rec": "reconstruction noise [Å]", "depth": "decoder depth [layers]"}
 """Words for the swept parameters; others are called as in the configuration."""
@@ -148,6 +149,70 @@ def _norms(e: Experiments, spec: FigureSpec) -> FigureSpec:
         for k in seeds
     )
     return replace(spec, runs=tuple(runs))
+
+
+def _dynamics(e: Experiments, spec: FigureSpec) -> FigureSpec:
+    """Total energy over time, of the dynamics behind the first table of all methods with them."""
+    tables = [name for name in e.tables.names() if _shows(e, name, "nve")]
+    section = e.config.nve
+    if not tables or section is None:
+        return spec
+    column = next(c for c in e.tables.columns(tables[0]) if c.source == "nve")
+    if e.tables.missing(tables[0], column):
+        return spec
+    card = e.data.card(e.data.dataset_of(column.part))
+    title = card.target(column.target).title or column.target
+    place = {"part": column.part, "target": column.target}
+    runs = (
+        RunFile(
+            path=f"{e.runs.folder(paths.NVE, **place, method=method, seed=seed)}/curve.csv",
+            method=method,
+            seed=seed,
+            label=label,
+            panel=f"{card.title.split(',')[0]} {title} from {section.temperature_K:g} K",
+            until_fs=section.steps * section.timestep_fs,
+        )
+        for method, label in spec.methods.items()
+        for seed in e.tables.seeds(tables[0])
+    )
+    return replace(spec, runs=tuple(runs))
+
+
+def _scans(e: Experiments, spec: FigureSpec) -> FigureSpec:
+    """Predictions along the dihedral scans of force sets that tables of all methods show."""
+    runs, scans = [], {}
+    for table, columns in _method_tables(e).items():
+        for column in columns:
+            dataset = e.data.dataset_of(column.part)
+            card, entry = e.data.card(dataset), e.data.card(dataset).target(column.target)
+            panel = card.title.split(",")[0]
+            panel += f" {column.target}" if len(e.data.targets(dataset)) > 1 else ""
+            if entry.scan is None or entry.scan.part != column.test_part or panel in scans:
+                continue
+            seeds = e.tables.seeds(table)
+            scans[panel] = ScanFrames(
+                panel=panel,
+                theory=card.theory,
+                store=f"{e.data.store(dataset, column.target)}/manifest.json",
+                split=e.data.split(column.part, column.target, seeds[0]),
+                part=entry.scan.part,
+                turned=entry.scan.turned,
+                slices=entry.scan.slices,
+            )
+            runs += [
+                RunFile(
+                    path=f"{folder}/predictions.parquet",
+                    method=method,
+                    seed=seed,
+                    label=spec.methods[method],
+                    panel=panel,
+                    unit=entry.unit,
+                    shown_unit=entry.table_unit,
+                )
+                for method, seed in itertools.product(spec.methods, seeds)
+                for folder in (e.runs.finetune_folder(column.part, column.target, method, seed),)
+            ]
+    return replace(spec, runs=tuple(runs), scans=tuple(scans.values()))
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -314,4 +379,6 @@ SPECIFICATIONS: dict[str, Callable[[Experiments, FigureSpec], FigureSpec]] = {
     "ablations": _ablations,
     "error_by_temperature": _temperatures,
     "label_efficiency": _label_numbers,
+    "dihedral_scan": _scans,
+    "energy_drift": _dynamics,
 }

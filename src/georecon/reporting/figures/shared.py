@@ -21,10 +21,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from georecon.data.dihedrals import dihedral_degrees
+from georecon.data.split import read_split
+from georecon.data.store import Store
+from georecon.errors import DataError
 from georecon.files import atomic_path, read_json
 from georecon.keys import Json
 from georecon.reporting.figures.inputs import configured
-from georecon.reporting.figures.specs import FigureSpec, RunFile
+from georecon.reporting.figures.specs import FigureSpec, RunFile, ScanFrames
 from georecon.units import UNIT_DISPLAY, convert
 
 WIDTH = 6.9
@@ -145,11 +149,14 @@ class Results:
     def curves(self) -> pandas.DataFrame:
         """Every line of the runs' CSV files, with ``method``, ``seed``, ``label``, ``panel``.
 
-        Of fine-tuning also ``error``, in the table's unit, and this ``unit``.
+        Of fine-tuning also ``error``, in the table's unit, and this ``unit``; of dynamics also
+        ``until_fs``, how long they were to last.
         """
         frames = []
         for run in self.spec.runs:
             frame = pandas.read_csv(self.base / run.path)
+            if run.until_fs:
+                frame["until_fs"] = run.until_fs
             if run.column:
                 frame["error"] = convert(frame[run.column].to_numpy(), run.unit, run.shown_unit)
             frames.append(frame.assign(**_about(run)))
@@ -171,6 +178,44 @@ class Results:
             frame["error"] = frame["prediction"] - frame["label_value"]
             frames.append(frame.assign(**_about(run)))
         return pandas.concat(frames, ignore_index=True)
+
+    def scans(self) -> pandas.DataFrame:
+        """A line for each frame of a dihedral scan and each run that predicts its energy.
+
+        Columns as of :meth:`predictions`, ``theory`` of the reference, ``slice`` and ``angle``
+        [whole degrees], ``reference``: energy over the scan's lowest, and ``energy``: predicted,
+        less the run's mean error, for a scan's shape does not change with a constant. Of frames at
+        the same two angles there is that of the lowest reference energy.
+
+        Raises:
+            DataError: the frames have fewer atoms than the configuration names.
+        """
+        whole, frames = self.predictions(), []
+        for scan in self.spec.scans:
+            frame = whole[whole["panel"] == scan.panel].merge(self._angles(scan), on="id")
+            lowest = frame["label_value"].min()
+            shift = frame.groupby(["method", "seed"])["error"].transform("mean")
+            frame["reference"] = frame["label_value"] - lowest
+            frame["energy"] = frame["prediction"] - shift - lowest
+            first = frame.sort_values("reference", kind="stable")
+            first = first.drop_duplicates(["method", "seed", "slice", "angle"])
+            frame = frame.loc[frame.index.isin(first.index)]
+            frames.append(frame.sort_values(["slice", "angle"], kind="stable"))
+        return pandas.concat(frames, ignore_index=True)
+
+    def _angles(self, scan: ScanFrames) -> pandas.DataFrame:
+        """``id``, ``slice`` and ``angle`` [whole degrees] of a scan's frames."""
+        store = Store.open((self.base / scan.store).parent)
+        ids = read_split(self.base / scan.split).test_parts[scan.part]
+        found = store.gather(store.rows(ids), labels=())
+        atoms, named = int(found.n_atoms()[0]), max(*scan.turned, *scan.slices)
+        if named >= atoms:
+            reason = f"scan of {scan.panel} names atom {named}; allowed: 0 to {atoms - 1}"
+            raise DataError(scan.store, None, reason)
+        pos = found.pos.reshape(len(ids), atoms, 3).astype(np.float64)
+        sides = {"slice": scan.slices, "angle": scan.turned}
+        whole = {k: dihedral_degrees(pos, four).round() % 360 for k, four in sides.items()}
+        return pandas.DataFrame({"id": ids, **whole, "theory": scan.theory})
 
     def norms(self) -> pandas.DataFrame:
         """A line for each molecule of each estimate: ``map``, ``displacement`` [Å], ``norm``
@@ -204,10 +249,17 @@ class Results:
             figure.text(0.5, 0.5, "No data in this edition.", ha="center", color=FAINT)
         return figure, list(axes.flat[:count])
 
-    def legend(self, figure: Figure, methods: Iterable[str], *, line: str = "none") -> None:
-        """One legend above all panels: colour and marker of each method shown."""
+    def legend(
+        self,
+        figure: Figure,
+        methods: Iterable[str],
+        *,
+        line: str = "none",
+        first: Sequence[Line2D] = (),
+    ) -> None:
+        """One legend above all panels: lines given first, colour and marker of each method."""
         shown = set(methods)
-        handles = [
+        handles = [*first] + [
             Line2D([], [], color=self.colours[name], marker=self.markers[name], linestyle=line,
                    label=label)
             for name, label in self.labels.items()
@@ -215,8 +267,9 @@ class Results:
         ]  # fmt: skip
         if not handles:
             return
-        widest = 0.55 + 0.055 * max((len(self.labels[name]) for name in shown), default=1)  # [inch]
-        columns = max(1, min(len(handles), int(figure.get_figwidth() / widest)))
+        widths = [0.55 + 0.055 * len(str(handle.get_label())) for handle in handles]  # [inch]
+        wide = figure.get_figwidth()
+        columns = len(handles) if sum(widths) < wide else max(1, int(wide / max(widths)))
         figure.legend(handles=handles, loc="outside upper center", ncols=columns)
 
     def finish(self, figure: Figure, outputs: Sequence[str] = (), *, note: str = "") -> Picture:

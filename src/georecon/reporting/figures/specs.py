@@ -24,6 +24,7 @@ class RunFile:
         panel: title of the panel that shows it.
         column: of the file, for curves.
         unit, shown_unit: of the numbers in the file, and of the table they are in.
+        until_fs: how long dynamics were to last [fs]; 0 for other runs.
     """
 
     path: str
@@ -34,6 +35,7 @@ class RunFile:
     column: str = ""
     unit: str = ""
     shown_unit: str = ""
+    until_fs: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,21 +77,47 @@ class TableFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ScanFrames:
+    """Frames of a dihedral scan, whose energies runs of the same panel predict.
+
+    Attributes:
+        panel: what the scan is called.
+        theory: level of theory of the reference energies.
+        store: ``manifest.json`` of the store with the frames.
+        split: of a run, which says what frames are the scan.
+        part: the scan among its test parts.
+        turned: four atoms whose dihedral angle changes along a curve.
+        slices: four atoms whose angle is the same along a curve.
+    """
+
+    panel: str
+    theory: str
+    store: str
+    split: str
+    part: str
+    turned: tuple[int, ...]
+    slices: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FigureSpec:
     """What a figure shows.
 
     Attributes:
         methods: label of each, in the order of tables; it fixes colours and markers.
         runs, tables: files that it is drawn from.
+        scans: frames of the scans that the runs predict.
     """
 
     methods: Mapping[str, str]
     runs: tuple[RunFile, ...] = ()
     tables: tuple[TableFile, ...] = ()
+    scans: tuple[ScanFrames, ...] = ()
 
     def files(self) -> list[str]:
         """Files that the figure reads, each once; none where the edition has nothing for it."""
         found = [*(run.path for run in self.runs), *(table.path for table in self.tables)]
+        found += [file for scan in self.scans for file in (scan.store, scan.split)]
         return list(dict.fromkeys(found))
 
     def as_json(self) -> keys.Json:

@@ -17,7 +17,8 @@ from georecon.files import sha256_file
 from georecon.records.chain import Graph, Link, Run
 from georecon.records.read import known
 from georecon.records.untrusted import read_strict_json
-from georecon.reporting.web.plan import MoleculeSet
+from georecon.reporting.model_card import CardBook
+from georecon.reporting.molecule_sets import MoleculeSet
 
 STATIONS = {
     "Errors on the test molecules": ("metrics",),
@@ -65,7 +66,8 @@ class LinkView:
 class RunView:
     """A run as the page's script reads it.
 
-    ``inputs`` and ``outputs`` are numbers of links, ``curve`` is its held-out score by step.
+    ``inputs`` and ``outputs`` are numbers of links, ``curve`` is its held-out score by step,
+    ``card`` the model card of the weights that it wrote.
     """
 
     name: str
@@ -74,6 +76,7 @@ class RunView:
     facts: Facts
     settings: dict[str, Any]
     curve: list[tuple[int, float]]
+    card: str | None
     inputs: list[int]
     outputs: list[int]
 
@@ -162,6 +165,7 @@ def run_facts(run: Run) -> Facts:
         "wall time": f"{record.seconds} s" if record.seconds is not None else None,
         "started": record.started,
         "Slurm job": record.slurm,
+        "taken from": record.imported and f"{record.imported.name}, {record.imported.sha256}",
         "versions": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
     }
     return [(name, str(value)) for name, value in entries.items() if value not in (None, "")]
@@ -188,15 +192,18 @@ class ChainBook:
         shown: paths of the links; those of no link are left out.
         root: working folder; records are hashed there, as no other record says their hash.
         folder: of the page, in the working folder.
+        cards: model cards of the edition.
     """
 
-    def __init__(self, graph: Graph, shown: Iterable[str], root: Path, folder: str) -> None:
+    def __init__(
+        self, graph: Graph, shown: Iterable[str], root: Path, folder: str, cards: CardBook
+    ) -> None:
         self.links = [graph.links[path] for path in dict.fromkeys(shown) if path in graph.links]
         runs = (link for link in self.links if isinstance(link, Run))
         self.runs = sorted(runs, key=_from_the_number_down)
         self.number = {link.path: k for k, link in enumerate(self.links)}
         self.run_number = {link.path: k for k, link in enumerate(self.runs)}
-        self.root, self.folder = root, folder
+        self.root, self.folder, self.cards = root, folder, cards
         self.curves = {link.path for link in self.links if link.kind == "curve"}
 
     def as_json(self) -> dict[str, Any]:
@@ -232,6 +239,7 @@ class ChainBook:
                 if path in self.curves
                 for point in held_out_scores(self.root / path)
             ],
+            card=self.cards.card(run.record),
             inputs=[self.number[path] for path in run.parents if path in self.number],
             outputs=[self.number[path] for path in run.beside if path in self.number],
         )

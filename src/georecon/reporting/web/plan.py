@@ -6,29 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from georecon import paths
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.references import PRETRAIN
 from georecon.keys import Json
+from georecon.reporting.molecule_sets import MoleculeSet, molecule_sets
 from georecon.reporting.published_rows import published_json
-
-
-class MoleculeSet(NamedTuple):
-    """A molecule set of an edition.
-
-    Attributes:
-        role: what the edition has it for, in words.
-        missing: why the edition has none; None if it has.
-        title: of the data set; ``citation`` and ``licence`` likewise.
-        stores: folders of its stores.
-    """
-
-    role: str
-    missing: str | None
-    title: str
-    citation: str | None
-    licence: str | None
-    stores: tuple[str, ...]
 
 
 class SitePlan(NamedTuple):
@@ -61,7 +42,7 @@ def site_plan(experiments: Experiments, figures: Iterable[str], published: Path)
     return SitePlan(
         edition=experiments.edition,
         seeds=config.finetune.seeds,
-        sets=tuple(_set(experiments, role) for role in config.sets),
+        sets=molecule_sets(experiments),
         tables=tuple(
             {
                 **experiments.tables.spec(name).as_json(),
@@ -70,23 +51,4 @@ def site_plan(experiments: Experiments, figures: Iterable[str], published: Path)
             for name in config.tables
         ),
         figures=tuple(figures),
-    )
-
-
-def _set(experiments: Experiments, role: str) -> MoleculeSet:
-    entry = experiments.config.sets[role]
-    dataset, missing = entry.dataset, entry.missing
-    card = experiments.data.card(dataset)
-    stores = [paths.STORE.format(dataset=dataset)]
-    if role != PRETRAIN:
-        stores = [
-            experiments.data.store(dataset, name) for name in experiments.data.tested(dataset)
-        ]
-    return MoleculeSet(
-        role=entry.words(role),
-        missing=missing,
-        title=card.title,
-        citation=card.citation or None,
-        licence=card.licence or None,
-        stores=() if missing else tuple(dict.fromkeys(stores)),
     )

@@ -18,6 +18,7 @@ from georecon.files import read_json, write_text
 from georecon.records.chain import Link, read_graph, rerun_command
 from georecon.reporting.claims import RULE, Verdict, verdicts
 from georecon.reporting.expected import Expected
+from georecon.reporting.model_card import CardBook
 from georecon.reporting.outdated import is_outdated
 from georecon.reporting.web import chains, content, state
 from georecon.reporting.web.plan import SitePlan
@@ -219,7 +220,8 @@ def build(
     shown = [link.path for links in ways.values() for link in links if link.kind != "cell"]
     shown += [path for row in sets for path in row.chain]
     folder = paths.REPORT.format(edition=edition)
-    book = chains.ChainBook(graph, [*shown, *graph.records] if live else shown, root, folder)
+    cards = CardBook(graph, plan.sets)
+    book = chains.ChainBook(graph, [*shown, *graph.records] if live else shown, root, folder, cards)
     figures = [f for name in plan.figures if (f := content.figure_view(name, results))]
     view = PageView(
         title=f"{NAME}: state of the {edition} edition" if live else NAME,

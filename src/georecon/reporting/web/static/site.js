@@ -196,6 +196,11 @@ function settings(run) {
   return el("details", {}, el("summary", {}, "Resolved configuration"),
     el("pre", { tabindex: "0" }, JSON.stringify(run.settings, null, 2)));
 }
+function modelCard(run) {
+  if (!run.card) return null;
+  return el("details", {}, el("summary", {}, "Model card"),
+    el("pre", { tabindex: "0" }, run.card), copyButton(run.card, `model card of ${run.name}`));
+}
 // Held-out score by step, on a logarithmic scale where all scores are positive.
 function curve(points) {
   if (points.length < 2) return null;
@@ -283,7 +288,7 @@ function openRun(number) {
   if (!run) return false;
   const used = Object.entries(data.cells).filter(([, cell]) => cell.runs.includes(number));
   show($("chain"), run.name, [
-    ...[curve(run.curve), facts(run.facts)].filter(Boolean), settings(run),
+    ...[curve(run.curve), facts(run.facts), settings(run), modelCard(run)].filter(Boolean),
     el("h3", {}, "Files read"), ...run.inputs.map((id) => linkCard(data.links[id])),
     el("h3", {}, "Files written"), ...run.outputs.map((id) => linkCard(data.links[id])),
     el("h3", {}, `Numbers made from this run: ${used.length}`),

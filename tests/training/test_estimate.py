@@ -1,0 +1,99 @@
+"""Bounds of steps that were not measured, held against those that were."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.settings import FinetuneSettings, PretrainSettings
+from georecon.files import read_json
+from georecon.training.estimate import (
+    GPUS,
+    Gpu,
+    applied_layers,
+    flops,
+    neighbours,
+    prediction,
+    steps_per_batch,
+    training_step,
+)
+from tests.projects import ROOT
+
+H100 = GPUS[-1]  # an H200 has the same processors
+MEASURED = read_json(ROOT / "benchmarks/results/gpu_step-nvidia-h200.json")["cases"]
+
+
+@pytest.fixture(scope="module")
+def paper() -> Experiments:
+    return Experiments.load(ROOT / "config", {"edition": "paper"})
+
+
+def pretraining(paper: Experiments, method: str, batch: int) -> PretrainSettings:
+    run = paper.runs.pretrain_settings(method, 1)
+    return replace(run, train=replace(run.train, batch_size=batch))
+
+
+def forces(paper: Experiments) -> FinetuneSettings:
+    run = paper.runs.finetune_settings("force", "aspirin", "coord", 1)
+    small = replace(run.encoder, channels=128, layers=6, rbf=32)
+    recipe = replace(run.recipe, noise_sigma=0.0)  # the benchmark's step has no noise pass
+    return replace(run, encoder=small, recipe=recipe)
+
+
+@pytest.mark.parametrize(
+    ("case", "method", "batch"),
+    [
+        ("coord, 256/8/64, 128 x QM9", "coord", 128),
+        ("georecon, 256/8/64, 70 x QM9", "georecon", 70),
+        ("energy+force, 128/6/32, 8 x aspirin", None, 8),
+    ],
+)
+def test_measured_steps_lie_between_the_bounds(
+    paper: Experiments, case: str, method: str | None, batch: int
+) -> None:
+    run = pretraining(paper, method, batch) if method else forces(paper)
+    load = training_step(run, 18.0 if method else 21.0)
+    seconds = load.seconds(H100)
+    assert seconds.low < MEASURED[case]["seconds_per_step"]["triton"] < seconds.high
+    assert seconds.high < 10 * seconds.low  # a bracket that says something
+    peak = MEASURED[case]["peak_memory_mb"]["triton"] / 1e3
+    assert 0.9 * load.gigabytes().low < peak < load.gigabytes().high
+
+
+def test_the_largest_system_too(paper: Experiments) -> None:
+    """193 ms and 8.6 GiB on that card, docs/performance.md."""
+    run = paper.runs.finetune_settings("large_force", "double-walled_nanotube", "coord", 1)
+    whole = replace(run, train=replace(run.train, part_atoms=0))
+    load = replace(training_step(whole, 370.0), noisy=0.0)
+    assert load.seconds(H100).low < 0.193 < load.seconds(H100).high
+    assert load.gigabytes().low < 8.6 * 1.074 < load.gigabytes().high
+    assert steps_per_batch(run, 370.0) == pytest.approx(32 * 370 / 6000)
+    parted, unparted = training_step(run, 370.0), training_step(whole, 370.0)
+    assert parted.gigabytes().low < 0.6 * unparted.gigabytes().low
+
+
+def test_an_atoms_layers_are_counted(paper: Experiments) -> None:
+    layers = paper.config.encoder.layers
+    assert applied_layers(pretraining(paper, "coord", 70)) == layers
+    georecon = pretraining(paper, "georecon", 70)
+    deeper = replace(georecon, params={**georecon.params, "depth": georecon.params["depth"] + 1})
+    assert applied_layers(georecon) > 2 * layers
+    assert applied_layers(deeper) == applied_layers(georecon) + 1
+    unimol = paper.runs.pretrain_settings("unimol", 1)
+    assert applied_layers(unimol) == unimol.encoder.layers
+
+
+def test_what_costs_more_is_said_to(paper: Experiments) -> None:
+    slow, fast = Gpu("slow", 10.0, 16), Gpu("fast", 20.0, 16)
+    coord = training_step(pretraining(paper, "coord", 4096), 18.0)
+    assert coord.seconds(slow).low == pytest.approx(2 * coord.seconds(fast).low)
+    encoder = paper.config.encoder
+    assert flops(encoder, 30.0) > flops(encoder, 15.0)
+    assert neighbours(encoder, 9.0) == 8.0
+    assert neighbours(encoder, 370.0) == encoder.max_neighbors
+    force = paper.runs.finetune_settings("force", "aspirin", "coord", 1)
+    tested = prediction(force, 100_000, 21.0).seconds(H100)
+    trained = training_step(force, 21.0).seconds(H100)
+    assert tested.low * force.train.batch_size < trained.low * force.evaluation_batch
