@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.long]
 _SLURM = "of Slurm; tests/slurm has a cluster of its own"
 _KEYS = "it needs a bundle and a key; tests/audit/test_bundle.py makes both"
 _SETS_UP = "of the environment that `make setup` makes"
+_IMAGE = "it needs the image: root, a network and minutes; docs/cluster.md says what was tried"
 _METHOD = "tests/workflow/test_add_a_method.py runs it, with the method's file"
 _INSTALLS = "it installs; tests/library/test_installed.py does it and uses what was installed"
 NOT_HERE = {
@@ -52,6 +53,9 @@ NOT_HERE = {
     "pip install '.[chem,table]'": _INSTALLS,
     "pip install '.[chem,report]'": _INSTALLS,
     'git tag -s v0.1.0 -m "georecon 0.1.0"': "it needs a key, and makes a release",
+    'podman run --rm --volume "$PWD:/project" --env PYTHONPATH=/project/src georecon python -m '
+    "georecon.launch -- table_qm9": _IMAGE,
+    "apptainer build georecon.sif oci-archive:georecon-image.tar": _IMAGE,
     "--sdm conda": "it needs conda, also for a dry run",
     ".ci/run": "it runs this test",
     ".ci/commit_message.py": "a hook of git; `make lint` has no commit to look at",
