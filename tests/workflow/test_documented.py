@@ -70,6 +70,7 @@ PLACES = {
     "<address of this repository>": str(ROOT),
     "<edition>": "tiny",
     "edition=…": "edition=tiny",
+    "start_from=PATH": "start_from=georecon-laptop.zip",
     "mirror=/folder/with/raw/files": "mirror=raw",
     "mirror=/that/folder": "mirror=raw",
     "gpu=n": "gpu=2",

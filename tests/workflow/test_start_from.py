@@ -96,3 +96,5 @@ def test_a_bad_bundle_stops_before_any_job(clone: Project) -> None:
     assert "georecon: start_from: bundle.zip" in done.stdout
     assert "Traceback" not in done.stdout
     assert not (clone.folder / RESULTS).exists()
+    locks = clone.folder / ".snakemake/locks"
+    assert not locks.exists() or not list(locks.iterdir()), "the next run would need --unlock"

@@ -132,8 +132,9 @@ def _named(record: Record) -> Iterator[Finding]:
     if more := {*record.outputs} - WROTE.get(record.stage, {*record.outputs}):
         text = f"says that it wrote {', '.join(sorted(more))}, which no job of its kind does"
         yield Finding(kind="record unreadable", path=record.path, text=text)
-    if missing := {*PACKAGES} - {*record.versions} if record.stage in _TRAINED else set():
-        text = f"does not say which {', '.join(sorted(missing))} it ran with"
+    unsaid = {*PACKAGES} - {*record.versions}
+    if unsaid and record.stage in _TRAINED:
+        text = f"does not say which {', '.join(sorted(unsaid))} it ran with"
         yield Finding(kind="record unreadable", path=record.path, text=text)
     if record.seed != record.settings.get("seed"):
         text = f"is of seed {record.seed}, its settings of seed {record.settings.get('seed')!r:.40}"
