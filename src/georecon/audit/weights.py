@@ -12,9 +12,12 @@ sums are rounded in another order, and the tolerances below hold.
 from __future__ import annotations
 
 import errno
+import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,29 +144,24 @@ def _each(
     context: Context,
     what: str,
     records: Iterable[Record],
-    check: Callable[[Context, Record, str], str | None],
+    check: _Check,
     device: str,
     say: Callable[[str], None] | None,
 ) -> Iterator[Finding]:
     """Check every run; what cannot be computed for want of a file is noted."""
     done, bitwise, said = 0, 0, time.monotonic()
     records, missing = list(records), list[str]()
-    for record in records:
-        torch.set_num_threads(record.compute.threads or 1)
-        try:
-            text = check(context, record, device)
-        except FileNotFoundError as error:
-            missing.append(str(error.filename).replace(f"{context.root}/", ""))
+    for record, result in zip(records, _results(context, records, check, device), strict=True):
+        if result.missing is not None:
+            missing.append(result.missing)
             continue
-        except STUMBLES as error:
-            text = f"cannot be computed again: {str(error).replace(f'{context.root}/', '')[:300]}"
         done, bitwise = done + 1, bitwise + alike(record)
-        if text is not None:
+        if result.text is not None:
             tuned = record.stage == "finetune"
             claim = record.outputs.get(FILES[what])
             path = record.path if claim is None else claim.path
             kind = "weights differ" if tuned else "estimates differ"
-            yield Finding(kind=kind, path=path, text=text, touches=(record.path, path))
+            yield Finding(kind=kind, path=path, text=result.text, touches=(record.path, path))
         if say is not None and time.monotonic() - said > _SAY_SECONDS:
             say(f"{what}: {done} of {len(records)} computed again")
             said = time.monotonic()
@@ -174,6 +172,54 @@ def _each(
             f"{what} of {done} of {len(records)} runs computed again, {bitwise} of them compared "
             "to the bit"
         )
+
+
+class _Result(NamedTuple):
+    """Of one run: what differs, or which file is not here."""
+
+    text: str | None = None
+    missing: str | None = None
+
+
+_Check = Callable[[Context, Record, str], str | None]
+
+
+def _results(
+    context: Context, records: list[Record], check: _Check, device: str
+) -> Iterator[_Result]:
+    """One result for each run, in order; on CPUs by as many processes as there are cores.
+
+    The processes are forked: they share what was read of the results, and no thread that could be
+    missing there has begun, for this process computes with one.
+    """
+    fewest = min(len(os.sched_getaffinity(0)), len(records) // 2)
+    if device != "cpu" or fewest < 2 or any((r.compute.threads or 1) > 1 for r in records):
+        for record in records:
+            yield _result(context, record, check, device)
+        return
+    _shared[:] = [(context, records, check)]
+    with ProcessPoolExecutor(fewest, multiprocessing.get_context("fork")) as pool:
+        yield from pool.map(_nth_result, range(len(records)))
+
+
+_shared: list[tuple[Context, list[Record], _Check]] = []
+"""What a forked process finds of the run that it is to check."""
+
+
+def _nth_result(number: int) -> _Result:
+    ((context, records, check),) = _shared
+    return _result(context, records[number], check, "cpu")
+
+
+def _result(context: Context, record: Record, check: _Check, device: str) -> _Result:
+    torch.set_num_threads(record.compute.threads or 1)
+    try:
+        return _Result(text=check(context, record, device))
+    except FileNotFoundError as error:
+        return _Result(missing=str(error.filename).replace(f"{context.root}/", ""))
+    except STUMBLES as error:
+        text = str(error).replace(f"{context.root}/", "")[:300]
+        return _Result(text=f"cannot be computed again: {text}")
 
 
 # ---- predictions -------------------------------------------------------------------------------
