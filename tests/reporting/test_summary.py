@@ -19,7 +19,8 @@ EXPECTED = toy.ROOT / "reports" / "expected"
 
 def test_every_table_has_an_entry_with_source_and_reason() -> None:
     entries = load_expected(EXPECTED)
-    assert set(entries) == set(toy.experiments_of("laptop").config.tables)
+    laptop, paper = (set(toy.experiments_of(name).config.tables) for name in ("laptop", "paper"))
+    assert laptop <= set(entries) <= laptop | paper
     for entry in entries.values():
         assert entry.reason.strip()
         assert entry.sources

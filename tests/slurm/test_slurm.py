@@ -27,7 +27,7 @@ from tests.slurm.runs import Run, no_database, without
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
-GPU_RULES = ("pretrain", "finetune", "smoothness")
+GPU_RULES = ("pretrain", "finetune", "smoothness", "nve")
 PRETRAIN, FINETUNE = "pretrain/coord", "finetune/property/homo/coord"
 TABLE = ("--", "table_qm9")
 TWO_NODES = "set-resources:\n  pretrain: {gpu: 0, gres: 'gpu:1', nodes: 2, constraint: gpu2|gpu3}\n"

@@ -130,7 +130,7 @@ def test_forces_of_370_atoms_under_a_budget(
             store, store.ids, batch_size=4, seed=1, label="energy", part_atoms=most
         )  # fmt: skip
         model = PropertyModel(sizes, "scalar", scale=1.0, shift=0.0, atomref=torch.zeros(20))
-        whole = FinetuneModel(model.to(dtype), sizes.channels).to(dtype)
+        whole = FinetuneModel(model.to(dtype)).to(dtype)
         task = FinetuneTask(whole, RECIPE, batches, [], seed=1)
         assert task.parts(0) == (4 if most else 1)
         found.append(terms(task)[1])

@@ -23,7 +23,7 @@ from tests.projects import ROOT, Project, make_project
 partitions = pytest.importorskip("snakemake_executor_plugin_slurm.partitions")
 pytestmark = pytest.mark.workflow
 
-GPU_RULES = {"pretrain", "finetune", "smoothness"}
+GPU_RULES = {"pretrain", "finetune", "smoothness", "nve"}
 LOCAL = {"fetch", "all"}
 SITE = "partitions:\n  cpu: {max_runtime: 1-00:00:00}\n  gpu: {max_runtime: 12h, max_gpu: 8}\n"
 

@@ -75,7 +75,7 @@ def test_run_records_match_their_files(finished: Project) -> None:
         assert record["compute"]["device"] == "cpu"
         assert record["started"] <= record["ended"]
     assert kinds["pretrain"] == 12
-    assert kinds["finetune"] == kinds["evaluate"] == 43
+    assert kinds["finetune"] == kinds["evaluate"] == 46
     assert kinds["smoothness"] == 12
     assert kinds["nve"] == 4
 
@@ -214,14 +214,14 @@ def test_a_comment_a_docstring_and_another_layout_rerun_nothing(working: Project
 def test_an_edited_helper_that_trainings_call_reruns_them(working: Project) -> None:
     working.edit("src/georecon/data/split.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (12, 43, 12)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (12, 46, 12)
     assert "preprocess" not in jobs
 
 
 def test_an_edited_model_reruns_training_but_no_data(working: Project) -> None:
     working.edit("src/georecon/models/encoder.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (12, 43, 12)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (12, 46, 12)
     assert not {"fetch", "xtb", "preprocess", "preprocess_target", "split", "leak"} & set(jobs)
 
 
@@ -357,9 +357,7 @@ def test_failed_job_leaves_no_output(working: Project) -> None:
     """A store that is gone: readable message, no half-made files at the declared paths."""
     folder = working.folder / "results/tiny/finetune/property/homo/scratch/seed1"
     (folder / "outputs.safetensors").unlink()
-    working.edit(
-        "workflow/scripts/finetune.py", lambda t: t.replace("result =", "1 / 0\n    result =")
-    )
+    working.edit("workflow/scripts/finetune.py", lambda t: t.replace("result =", "1 / 0; result ="))
     result = working.snakemake(
         "--", str((folder / "outputs.safetensors").relative_to(working.folder)), check=False
     )

@@ -17,7 +17,7 @@ from georecon.records.chain import KINDS
 from georecon.records.read import Claim
 from georecon.records.untrusted import read_strict_json
 
-LEFT_OUT = ("raw", "array", "model", "outputs", "objective")
+LEFT_OUT = ("raw", "array", "model", "outputs")
 """Kinds of files that a bundle leaves out; their recorded hashes stay."""
 KNOWN = "hashes.json"
 """In the audit's folder: what earlier audits hashed."""
