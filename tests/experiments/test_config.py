@@ -544,7 +544,11 @@ def test_an_objective_without_a_description_is_imported(
 # ---- anything at all --------------------------------------------------------------------------
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_subnormal=False) | st.text(max_size=5)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_subnormal=False)  # a training in this process flushes them
+    | st.text(max_size=5)
     | st.sampled_from(["all", "qm9", "md17", "property", "force", "georecon", "mean", "x/../y"]),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(st.text(max_size=4) | st.integers() | st.booleans(), inner, max_size=3),
