@@ -74,7 +74,7 @@ class Run:
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
 
-    def finish(self, seconds: float = 480.0) -> None:
+    def finish(self, seconds: float = 900.0) -> None:
         """Wait for Snakemake's good end."""
         assert self.main is not None
         try:
