@@ -201,7 +201,7 @@ def never_started(whole: Run, folder: Path) -> Run:
     """A job that asks for more time than its partition has, and no site file that says so."""
     run = without(whole, folder, FINETUNE)
     (run.folder / "slurm/site.yaml").unlink()
-    asked = ("finetune:runtime=120", "finetune:slurm_partition=gpu")
+    asked = ("finetune:runtime=120", "finetune:slurm_partition=gpu", *ON_GPU2)
     run.start("--set-resources", *asked, *TABLE)
     wait_for("a line about it", lambda: "Slurm will never start job" in run.text(), 120)
     (number,) = set(re.findall(r"never start job (\d+) \(rule_finetune", run.text()))
@@ -241,7 +241,7 @@ def test_whole_line_makes_all_tables_and_figures(whole: Run) -> None:
     results = whole.folder / "results/tiny"
     assert "No suitable partition" not in whole.text()
     assert len(whole.tables()) == 6 * 4
-    assert len(list(results.glob("figures/*.pdf"))) == 6
+    assert len(list(results.glob("figures/*.pdf"))) == 9
     assert (results / "report/index.html").is_file()
 
 
@@ -250,7 +250,7 @@ def test_books_show_gpus_as_asked_and_none_elsewhere(whole: Run) -> None:
     rules = Counter(row["Comment"].removeprefix("rule_").partition("_")[0] for row in rows)
     assert not rules.keys() & {"fetch", "plan", "all"}  # these stay on the login node
     assert rules["pretrain"] >= 2
-    assert rules["finetune"] == 6
+    assert rules["finetune"] == 7
     assert rules["evaluate"] == rules["tables"] == rules["leak"] == 1  # grouped
     for row in rows:
         assert row["State"] == "COMPLETED", row
@@ -356,8 +356,8 @@ def test_doctor_names_what_no_partition_can_start(whole: Run, tmp_path: Path) ->
     for environment in ({"SNAKEMAKE_SLURM_PARTITIONS": str(site)}, {}):
         command = ["snakemake", "--cores", "1", "--nolock", "--config", "edition=paper"]
         done = subprocess.run(
-            [*command, "--", "doctor"], cwd=whole.folder, check=False, capture_output=True,
-            env={**whole.environment, **environment}, text=True,
+            [*command, "--", "doctor"], cwd=whole.folder, check=False, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, env={**whole.environment, **environment}, text=True,
         )  # fmt: skip
         lines.append([line for line in done.stdout.splitlines() if "asks for" in line])
     for rule in ("pretrain", "finetune", "nve"):

@@ -42,6 +42,7 @@ NOT_HERE = {
     "squeue --me": _SLURM,
     "squeue --me -O JobID,State,TimeUsed,Comment": _SLURM,
     "squeue": _SLURM,
+    "sinfo": _SLURM,
     "sbatch --signal=USR1@120": _SLURM,
     "export SBATCH_ACCOUNT=…": _SLURM,
     "generate-slurm-partition-config -o slurm/site.yaml": _SLURM,
@@ -52,10 +53,14 @@ NOT_HERE = {
     "pip install .": _INSTALLS,
     "pip install '.[chem,table]'": _INSTALLS,
     "pip install '.[chem,report]'": _INSTALLS,
+    "pip install '.[curves]'": "it needs the network; the package is in no lock",
     'git tag -s v0.1.0 -m "georecon 0.1.0"': "it needs a key, and makes a release",
     'podman run --rm --volume "$PWD:/project" --env PYTHONPATH=/project/src georecon python -m '
     "georecon.launch -- table_qm9": _IMAGE,
     "apptainer build georecon.sif oci-archive:georecon-image.tar": _IMAGE,
+    "--volume FILE:/etc/pip.conf:ro": _IMAGE,
+    "--isolation chroot": _IMAGE,
+    "--runtime runc": _IMAGE,
     "--sdm conda": "it needs conda, also for a dry run",
     ".ci/run": "it runs this test",
     ".ci/commit_message.py": "a hook of git; `make lint` has no commit to look at",
@@ -144,8 +149,7 @@ def runs_of(command: str) -> list[list[str]]:
         case "git":
             return [words]
         case "georecon":  # tests/library runs them with what they need
-            known = [sys.executable, "-m", "georecon", words[1], "--help"]
-            return [known if len(words) > 1 else [*known[:-2], "--help"]]
+            return [[sys.executable, "-m", "georecon", *words[1:2], "--help"]]
         case first if first.startswith("--"):
             return [dry(["snakemake", *words, "--", "table_qm9"])]
     raise ValueError(f"{command}: no test runs it; say here how, or list it with a reason")
