@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +30,7 @@ SITE = "partitions:\n  cpu: {max_runtime: 1-00:00:00}\n  gpu: {max_runtime: 12h,
 def uncommented(text: str) -> str:
     """The profile with its site's block taken out of the comment."""
     return re.sub(
-        r"^# (set-resources:|  (?:pretrain|finetune|smoothness): )", r"\1", text, flags=re.M
+        r"^# (set-resources:|  (?:pretrain|finetune|smoothness|nve): )", r"\1", text, flags=re.M
     )
 
 
@@ -41,9 +40,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, 
     project = make_project(tmp_path_factory.mktemp("site") / "project")
     (project.folder / "slurm/site.yaml").write_text(SITE)
     project.edit("slurm/profile.yaml", uncommented)
-    start = time.monotonic()
     text = project.snakemake("-n", "--profile", "slurm", "--", "all", edition=None).stdout
-    assert time.monotonic() - start < 15
     pattern = r"^ *(?:local)?rule (\w+):\n((?: +\w.*\n)+)"
     found = []
     for rule, block in re.findall(pattern, text, re.M):
