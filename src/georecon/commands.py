@@ -144,10 +144,16 @@ def recover_command(arguments: Sequence[str]) -> str:
 
 def unlock_command() -> str:
     """The command line that takes a killed run's lock away."""
-    call = _call()
-    places = {name: last_values(call.options, name) for name in ("--snakefile", "--directory")}
-    where = [word for name, values in places.items() if values for word in (name, *values)]
-    return same_command([*where, "--unlock"])
+    return same_command(unlock_arguments(_call().options))
+
+
+def unlock_arguments(arguments: Sequence[str]) -> list[str]:
+    """Snakemake's arguments to unlock the place that a command with these works in."""
+    where: list[str] = []
+    for names in (("--snakefile", "-s"), ("--directory", "-d")):
+        if values := last_values(arguments, *names):
+            where += [names[0], values[0]]
+    return [*where, "--unlock"]
 
 
 def python_command(*words: str) -> str:

@@ -23,7 +23,7 @@ import pytest
 
 from tests.projects import make_project
 from tests.slurm.cluster import Cluster, cannot_run, wait_for
-from tests.slurm.runs import Run, no_database, without
+from tests.slurm.runs import Run, Training, no_database, without
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1500)]
 
@@ -116,12 +116,18 @@ def cancelled(whole: Run, folder: Path) -> Run:
     return run
 
 
-def main_killed(whole: Run, folder: Path) -> Run:
+def killed(whole: Run, folder: Path) -> tuple[Run, tuple[str, ...], Training]:
+    """A run whose Snakemake is dead while a training of it goes on, and what it was given."""
     run = without(whole, folder, PRETRAIN, FINETUNE)
     arguments = ("--set-resources", *ON_GPU2, *TABLE)
     run.start(*arguments)
     training = run.freeze()
     run.kill()
+    return run, arguments, training
+
+
+def main_killed(whole: Run, folder: Path) -> Run:
+    run, arguments, training = killed(whole, folder)
     again = subprocess.run(
         run.command(*arguments), cwd=run.folder, env=run.environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
@@ -141,11 +147,7 @@ def main_killed(whole: Run, folder: Path) -> Run:
 
 def recovered(whole: Run, folder: Path) -> Run:
     """Snakemake killed, its training left to end: nothing is trained twice."""
-    run = without(whole, folder, PRETRAIN, FINETUNE)
-    arguments = ("--set-resources", *ON_GPU2, *TABLE)
-    run.start(*arguments)
-    training = run.freeze()
-    run.kill()
+    run, arguments, training = killed(whole, folder)
     command = [sys.executable, "-m", "georecon.recover", *run.command(*arguments)[1:]]
     with open(run.log, "ab") as out:
         run.main = subprocess.Popen(

@@ -53,6 +53,10 @@ class Training:
         place = {"stage": self.stage, "part": self.part, "target": self.target}
         return sha256_json({**kept, **train, **place})[:16]
 
+    def done(self, root: Path) -> bool:
+        """Whether its record is in the working folder."""
+        return (root / self.folder / "run.json").exists()
+
     def hours(self, rates: Mapping[str, Rate]) -> tuple[float, float] | None:
         """Time with the rates of one device and its uncertainty [h]; None if this workload was not
         measured.
@@ -95,7 +99,7 @@ def trainings_left(experiments: Experiments, root: Path) -> list[Training]:
         for name in experiments.tables.names()
         for run in trainings(experiments, name)
     }
-    return [run for run in found.values() if not (root / run.folder / "run.json").exists()]
+    return [run for run in found.values() if not run.done(root)]
 
 
 def _hours(runs: list[Training], rates: Mapping[str, Rate]) -> str:
@@ -159,7 +163,7 @@ def plan(experiments: Experiments, root: Path, results: Path) -> list[str]:
     everything = list({run.folder: run for runs in tables.values() for run in runs}.values())
     lines = [f"Trainings of the {experiments.edition} edition, those left to do:"]
     for name, runs in {**tables, "all": everything}.items():
-        left = [run for run in runs if not (root / run.folder / "run.json").exists()]
+        left = [run for run in runs if not run.done(root)]
         pretrain = sum(run.stage == "pretrain" for run in left)
         counts = f"{pretrain} pre-trainings, {len(left) - pretrain} fine-tunings"
         costs = [f"{device}: {_hours(left, rates)}" for device, rates in devices.items() if left]

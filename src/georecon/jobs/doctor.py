@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from georecon.experiments.sections import Config
 from georecon.jobs.gpus import ALLOWED, forced_device, visible_gpus, why_no_gpus
 from georecon.jobs.partitions import in_groups, real_partitions, unfit
 from georecon.jobs.planned_jobs import planned_jobs
-from georecon.jobs.slurm import ASKED, SITE, VARIABLE, left_over
+from georecon.jobs.slurm import ASKED, SITE, VARIABLE, ask, left_over
 from georecon.records.record import git_state
 
 OK, NOTE, FAILS = "ok", "note", "FAILS"
@@ -139,11 +138,11 @@ def _slurm(root: Path, folder: Path, config: Config) -> Iterator[Finding]:
             f"no Slurm here ({', '.join(missing)} not found): --profile slurm cannot submit",
         )
         return
-    settings = _ask("scontrol", "show", "config")
+    settings = ask("scontrol", "show", "config")
     if settings is None:
         yield Finding(FAILS, "Slurm's clients are here, its controller does not answer")
         return
-    yield Finding(OK, f"Slurm {(_ask('sinfo', '--version') or '').strip().removeprefix('slurm ')}")
+    yield Finding(OK, f"Slurm {(ask('sinfo', '--version') or '').strip().removeprefix('slurm ')}")
     age = re.search(r"^MinJobAge\s*=\s*(\d+)", settings, re.M)
     if age and int(age[1]) < POLL:
         yield Finding(
@@ -168,7 +167,7 @@ def _site(root: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def _partitions(root: Path, config: Config) -> Iterator[Finding]:
-    rows = [line.split("|") for line in (_ask("sinfo", "-h", "-o", "%P|%G") or "").splitlines()]
+    rows = [line.split("|") for line in (ask("sinfo", "-h", "-o", "%P|%G") or "").splitlines()]
     real: dict[str, bool] = {}
     for name, gres in rows:
         real[name.rstrip("*")] = real.get(name.rstrip("*"), False) or "gpu" in gres
@@ -193,20 +192,11 @@ def _partitions(root: Path, config: Config) -> Iterator[Finding]:
             f"Name one in {SITE} (docs/cluster.md)",
         )
     for name in {*site, *filter(None, given.values())} & real.keys():
-        text = _ask("scontrol", "show", "partition", name) or ""
+        text = ask("scontrol", "show", "partition", name) or ""
         if "PreemptMode=CANCEL" in text:
             yield Finding(
                 NOTE, f"partition {name} cancels preempted jobs: the plugin waits for them for ever"
             )
-
-
-def _ask(*command: str) -> str | None:
-    """What a Slurm client prints, or None if it fails or takes longer than ten seconds."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
 
 
 def _gpus(config: Config) -> Iterator[Finding]:

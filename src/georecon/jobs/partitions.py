@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import yaml
 
 from georecon.jobs.planned_jobs import PlannedJob
+from georecon.jobs.slurm import ask
 
 _FIELDS = "%P|%a|%l|%m|%c|%G"
 _TIME = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)$")
@@ -52,14 +51,7 @@ class Partition:
 
 def real_partitions() -> list[Partition]:
     """Partitions that are up; none where there is no Slurm or it does not answer."""
-    if shutil.which("sinfo") is None:
-        return []
-    command = ["sinfo", "--noheader", f"--format={_FIELDS}"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return parse(done.stdout)
+    return parse(ask("sinfo", "--noheader", f"--format={_FIELDS}") or "")
 
 
 def parse(text: str) -> list[Partition]:

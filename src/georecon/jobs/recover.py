@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from georecon.commands import option_values
+from georecon.commands import option_values, unlock_arguments
 from georecon.files import read_json
-from georecon.jobs.slurm import Job, left_over, watched
+from georecon.jobs.slurm import Job, in_words, left_over, watched
 
 _PAUSE = 10.0
 """Between two looks at the queue [s]."""
@@ -36,9 +36,7 @@ def wait_for_jobs(folder: Path, say: Callable[[str], None], pause: float = _PAUS
     told: list[Job] = []
     while jobs := left_over(folder):
         if jobs != told:
-            shown = ", ".join(f"{job.id} ({job.comment}, {job.state})" for job in jobs[:5])
-            more = f" and {len(jobs) - 5} more" if len(jobs) > 5 else ""
-            say(f"recover: waiting for {shown}{more}; Ctrl-C leaves them at work")
+            say(f"recover: waiting for {in_words(jobs)}; Ctrl-C leaves them at work")
             told = jobs
         time.sleep(pause)
 
@@ -89,13 +87,7 @@ def main() -> int:
     for found in {one.record: one for one in broken_outputs(folder)}.values():
         say(set_aside(found, folder))
     snakemake = [sys.executable, "-m", "snakemake"]
-    places = [
-        word
-        for name in ("--snakefile", "--directory")
-        if (values := option_values(arguments, name, name[1:3]))
-        for word in (name, values[0])
-    ]
-    unlocked = subprocess.run([*snakemake, *places, "--unlock"], check=False)
+    unlocked = subprocess.run([*snakemake, *unlock_arguments(arguments)], check=False)
     if unlocked.returncode:
         return unlocked.returncode
     return subprocess.run([*snakemake, *arguments], check=False).returncode

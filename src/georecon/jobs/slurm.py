@@ -107,14 +107,17 @@ def left_over(folder: Path) -> list[Job]:
 
 def _squeue(fields: str) -> list[list[str]]:
     """This user's jobs, or none where Slurm does not answer within ten seconds."""
-    if shutil.which("squeue") is None:
-        return []
-    command = ["squeue", "--me", "--noheader", f"--format={fields}"]
+    text = ask("squeue", "--me", "--noheader", f"--format={fields}") or ""
+    return [line.split("|") for line in text.splitlines()]
+
+
+def ask(*command: str) -> str | None:
+    """What a Slurm client prints; None if there is none, it fails or takes over ten seconds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.split("|") for line in done.stdout.splitlines()]
+        return None
+    return done.stdout
 
 
 def stuck(folder: Path, shown: set[str]) -> list[str]:
@@ -155,12 +158,16 @@ def watch_stuck(folder: Path) -> None:
         threading.Thread(target=look, daemon=True, name="stuck jobs").start()
 
 
+def in_words(jobs: list[Job]) -> str:
+    """The first jobs with rule and state, and how many more there are."""
+    shown = ", ".join(f"{job.id} ({job.comment}, {job.state})" for job in jobs[:5])
+    return f"{shown} and {len(jobs) - 5} more" if len(jobs) > 5 else shown
+
+
 def recipe(jobs: list[Job], arguments: list[str]) -> str:
     """What to do after the Snakemake that watched these jobs was killed, in three lines or one."""
-    shown = ", ".join(f"{job.id} ({job.comment}, {job.state})" for job in jobs[:5])
-    more = f" and {len(jobs) - 5} more" if len(jobs) > 5 else ""
     return (
-        f"georecon: jobs of an earlier run are still in this folder's queue: {shown}{more}.\n"
+        f"georecon: jobs of an earlier run are still in this folder's queue: {in_words(jobs)}.\n"
         "If its Snakemake is alive, in another terminal or on another login node, leave it alone.\n"
         "If it was killed, cancel its jobs (trainings save their state and go on from it):\n"
         f"  scancel {' '.join(job.id for job in jobs)}\n"

@@ -63,8 +63,8 @@ def bracket_lines(experiments: Experiments, root: Path) -> list[str]:
     """
     tables: dict[str, dict[str, Training]] = {}
     for name in experiments.tables.names():
-        runs = trainings(experiments, name)
-        tables[name] = {r.folder: r for r in runs if not (root / r.folder / "run.json").exists()}
+        runs = (run for run in trainings(experiments, name) if not run.done(root))
+        tables[name] = {run.folder: run for run in runs}
     tables["all"] = {folder: run for runs in tables.values() for folder, run in runs.items()}
     by_load: dict[str, Cost | None] = {}
     costs: dict[str, Cost | None] = {}
