@@ -189,7 +189,8 @@ def _write_tuned(
 def _evaluate(folder: Path, wanted: Wanted) -> None:
     made = {"predictions": folder / "predictions.parquet", "metrics": folder / "metrics.json"}
     evaluate(folder / "outputs.safetensors", Path(wanted.inputs["split"]), *made.values(),
-             unit=wanted.settings["unit"])  # fmt: skip
+             unit=wanted.settings["unit"],
+             store_path=Path(wanted.inputs["store"]).parent)  # fmt: skip
     _write_record("evaluate", wanted, folder / "evaluate.run.json", made)
 
 

@@ -4,6 +4,7 @@
 rule evaluate:
     input:
         outputs=f"{FINETUNE}/outputs.safetensors",
+        store=of(values.finetune_store, "{}/manifest.json"),
         split=of(experiments.data.split),
     output:
         predictions=f"{FINETUNE}/predictions.parquet",

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
+from georecon.data.force_sums import force_sums
 from georecon.data.manifest import Source
 from georecon.data.molecules import Molecules
 from georecon.data.split import Split, write_split
@@ -23,7 +24,7 @@ from georecon.reporting.figures.inputs import figure_names, figure_spec
 from georecon.reporting.figures.specs import ScanFrames
 from georecon.reporting.published_rows import published_json
 from georecon.reporting.tables import build, write_table
-from georecon.stages.evaluate import errors, prediction_table
+from georecon.stages.evaluate import errors, force_columns, property_columns
 
 Array = np.ndarray
 
@@ -92,12 +93,14 @@ def _finetuned(
         "baseline": baseline,
         "naive": baseline + random.normal(0.0, 0.5, size),
     }
+    table = property_columns(outputs)
     if forces:
         force = _random(f"forces of {size}").normal(0.0, 20.0, (3 * size, 3))
         noisy = force + random.normal(0.0, 5.0, force.shape)
-        outputs |= {"atoms": np.full(size, 3), "force_label": force, "force_prediction": noisy}
-        outputs["force_naive"] = force + random.normal(0.0, 9.0, force.shape)
-    table = prediction_table(outputs)
+        naive = force + random.normal(0.0, 9.0, force.shape)
+        atoms = np.full(size, 3)
+        predicted = (force_sums(force, one, atoms) for one in (noisy, 0.0 * force, naive))
+        table |= force_columns(*predicted)
     folder.mkdir(parents=True, exist_ok=True)
     arrow = pyarrow.table({name: pyarrow.array(values) for name, values in table.items()})
     pyarrow.parquet.write_table(arrow, folder / "predictions.parquet")

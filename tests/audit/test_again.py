@@ -38,7 +38,7 @@ def run(root: Path, place: str, seed: int, *, worse: float, noise: float) -> str
     }  # fmt: skip
     save_file(columns, folder / "outputs.safetensors")
     paths = (folder / "predictions.parquet", folder / "metrics.json")
-    evaluate(folder / "outputs.safetensors", split, *paths, unit="eV")
+    evaluate(folder / "outputs.safetensors", split, *paths, unit="eV", store_path=root)
     return str(paths[1].relative_to(root))
 
 

@@ -105,9 +105,9 @@ def remake_run(folder: Path, run: str, change: Callable[[dict[str, np.ndarray]],
     change(outputs)
     save_file(outputs, path)
     record = read_json(folder / run / "evaluate.run.json")
-    split = folder / record["inputs"]["split"]["path"]
+    store, split = (folder / record["inputs"][name]["path"] for name in ("store", "split"))
     made = (folder / run / "predictions.parquet", folder / run / "metrics.json")
-    evaluate(path, split, *made, unit=record["settings"]["unit"])
+    evaluate(path, split, *made, unit=record["settings"]["unit"], store_path=store.parent)
 
 
 def remake_leaks(folder: Path) -> None:

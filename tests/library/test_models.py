@@ -71,7 +71,9 @@ def test_predictions_are_the_runs_own_to_the_bit(
     assert np.array_equal(found.values, own["prediction"].numpy())
     assert found.unit == record_unit(run)
     if found.forces is not None:
-        assert np.array_equal(np.concatenate(found.forces), own["force_prediction"].numpy())
+        stored = own["force_prediction"].numpy()
+        assert stored.dtype == np.float32  # as the model computes
+        assert np.array_equal(np.concatenate(found.forces).astype(np.float32), stored)
 
 
 def record_unit(run: Path) -> str:

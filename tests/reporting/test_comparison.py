@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from georecon.data.force_sums import force_sums
 from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec, Column, Row, TableSpec
 from georecon.files import read_json, write_json
@@ -21,7 +22,7 @@ from georecon.reporting.latex import latex
 from georecon.reporting.layout import layout, shown_cells, worse_cells
 from georecon.reporting.tables import build, values_by_seed, write_table
 from georecon.reporting.texts import csv_text, markdown
-from georecon.stages.evaluate import errors, prediction_table
+from georecon.stages.evaluate import errors, force_columns, property_columns
 
 SEEDS = (1, 2, 3)
 ERRORS = {"scratch": 1.0, "coord": 0.8, "mine": 0.79}
@@ -40,12 +41,13 @@ def write_run(folder: Path, error: float, seed: int, *, forces: bool = False) ->
         "baseline": np.zeros(80),
         "naive": label + 0.7,
     }
+    columns = property_columns(outputs)
     if forces:
         atoms = np.random.default_rng(9).integers(2, 6, size=80)
         force = np.random.default_rng(10).normal(size=(atoms.sum(), 3))
-        outputs |= {"atoms": atoms, "force_label": force, "force_naive": force + 0.7}
-        outputs["force_prediction"] = force + error * rng.normal(size=force.shape)
-    columns = prediction_table(outputs)
+        noisy = force + error * rng.normal(size=force.shape)
+        predicted = (force_sums(force, one, atoms) for one in (noisy, 0.0 * force, force + 0.7))
+        columns |= force_columns(*predicted)
     folder.mkdir(parents=True, exist_ok=True)
     arrow = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
     pyarrow.parquet.write_table(arrow, folder / "predictions.parquet")
@@ -194,7 +196,7 @@ def other_molecules(spec: TableSpec, root: Path) -> TableSpec:
     path = root / "homo/mine/seed2/predictions.parquet"
     found = pyarrow.parquet.read_table(path)
     ids = pyarrow.array(found["id"].to_numpy()[::-1].copy())
-    pyarrow.parquet.write_table(found.set_column(1, "id", ids), path)
+    pyarrow.parquet.write_table(found.set_column(0, "id", ids), path)
     return spec
 
 
@@ -203,8 +205,8 @@ def other_labels(spec: TableSpec, root: Path) -> TableSpec:
     path = root / "homo/mine/seed2/predictions.parquet"
     found = pyarrow.parquet.read_table(path)
     label, guess = (found[name].to_numpy() for name in ("label", "prediction"))
-    found = found.set_column(4, "label", pyarrow.array(label[::-1].copy()))
-    found = found.set_column(5, "prediction", pyarrow.array(guess[::-1].copy()))
+    found = found.set_column(1, "label", pyarrow.array(label[::-1].copy()))
+    found = found.set_column(2, "prediction", pyarrow.array(guess[::-1].copy()))
     pyarrow.parquet.write_table(found, path)
     return spec
 
@@ -279,10 +281,12 @@ def test_the_spread_of_single_errors_is_that_of_the_metric_over_molecules(
     write_run(tmp_path, 0.5, 1, forces=True)
     read = read_predictions(tmp_path / "predictions.parquet", "x")
     found = single_errors(read, kind, metric, "x")
-    rows = read.kind == read.kinds.index(kind)
     power = 1 if metric == "mae" else 2
-    error = np.abs(read.prediction - read.label)[rows] ** power
-    sums, counts = (np.bincount(read.id[rows], weights=w) for w in (error, np.ones(len(error))))
+    sums, counts = np.abs(read.prediction - read.label) ** power, np.ones(len(read.id))
+    if kind == "force":
+        assert read.forces is not None
+        sums = read.forces.absolute if metric == "mae" else read.forces.square
+        counts = read.forces.components
     rng = np.random.default_rng(0)
     drawn = [sums[k].sum() / counts[k].sum() for k in rng.integers(80, size=(4000, 80))]
     wanted = float(np.std(np.array(drawn) ** (1 / power)))
@@ -363,7 +367,7 @@ def test_many_predictions_are_read_fast(spec: TableSpec, tmp_path: Path) -> None
     """150 files of 2,000 molecules in well under two seconds: a table is no long job."""
     label = np.random.default_rng(1).normal(size=2000)
     for number in range(150):
-        columns = prediction_table(
+        columns = property_columns(
             {
                 **{"ids": np.arange(2000), "label": label, "baseline": label, "naive": label},
                 "prediction": label + np.random.default_rng(number).normal(size=2000),

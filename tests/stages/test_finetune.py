@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from georecon.data.manifest import Source
 from georecon.data.molecules import Molecules
+from georecon.data.naive import nearest_frame
+from georecon.data.store import Store, StoreWriter
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.settings import FinetuneSettings, Recipe
-from georecon.stages.finetune import _build_model, unlearned
+from georecon.stages.finetune import _build_model
+from georecon.training.unlearned import unlearned, unlearned_test_set
 from tests.data.test_naive import frames, molecules
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
@@ -95,7 +99,27 @@ def test_the_training_mean_stands_on_the_cards_references_where_they_are_used() 
 def test_force_sets_take_the_nearest_frame() -> None:
     train, test = frames(30, 1), frames(7, 2)
     found = unlearned(train, test, "energy", plain(forces=True))
-    assert found["force_naive"].shape == (42, 3)
     assert set(found["naive"].tolist()) <= set(train.labels["energy"].tolist())
-    error = np.abs(found["force_naive"].numpy() - test.forces).mean()
-    assert error < np.abs(test.forces).mean()
+    _, forces = nearest_frame(train, test, "energy")
+    off = (forces - test.forces).reshape(7, 18)
+    np.testing.assert_allclose(found["naive_force_absolute"], np.abs(off).sum(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found["naive_force_square"], (off**2).sum(axis=1), rtol=1e-12)
+    assert found["naive_force_absolute"].sum() < np.abs(test.forces).sum()
+
+
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_a_test_set_in_parts_gives_the_same_predictions(
+    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = frames(30, 1), frames(7, 2)
+    units = {"pos": "Å", "energy": "eV", "forces": "eV/Å"}
+    with StoreWriter(tmp_path / "s", dataset="toy", source=Source(), units=units) as writer:
+        writer.append(test)
+    monkeypatch.setattr("georecon.training.unlearned.PART_MOLECULES", most)
+    store, ids = Store.open(tmp_path / "s"), test.ids[::-1].copy()
+    found = unlearned_test_set(train, store, ids, "energy", plain(forces=True))
+    whole = store.gather(store.rows(ids))
+    wanted = unlearned(train, whole, "energy", plain(forces=True))
+    wanted["label"] = torch.from_numpy(whole.labels["energy"])
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], values) for name, values in wanted.items())

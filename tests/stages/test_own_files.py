@@ -18,8 +18,9 @@ from georecon.experiments.settings import EncoderSettings
 from georecon.files import read_json
 from georecon.keys import as_json
 from georecon.stages.evaluate import evaluate
-from georecon.stages.finetune import finetune, isolated_atoms
+from georecon.stages.finetune import finetune
 from georecon.stages.split import make_split
+from georecon.training.unlearned import isolated_atoms
 from georecon.training.world import World
 from georecon.units import convert
 from tests.data.test_bring_your_own import SPLIT, card, load, store_of
@@ -51,7 +52,8 @@ def trained(found: Experiments, folder: Path, target: str = "x", steps: int = 2)
         state=folder / "state", world=World(), say=print,
     )  # fmt: skip
     files = out / "outputs.safetensors", folder / "split.npz"
-    evaluate(*files, out / "predictions.parquet", out / "metrics.json", unit="eV")
+    made = out / "predictions.parquet", out / "metrics.json"
+    evaluate(*files, *made, unit="eV", store_path=store.path)
     return out
 
 

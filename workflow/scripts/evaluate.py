@@ -12,5 +12,6 @@ with job(snakemake.log[0]):
     record = RunRecord("evaluate", settings, dict(files.items()))
     paths = {"predictions": output.predictions, "metrics": output.metrics}
     found = map(Path, (files.outputs, files.split, *paths.values()))
-    evaluate(*found, unit=snakemake.params.unit)
+    store = Path(files.store).parent
+    evaluate(*found, unit=snakemake.params.unit, store_path=store)
     record.write(output.run, paths)

@@ -114,8 +114,9 @@ def _finetune_records(e: Experiments, table: str, method: str, column: Column) -
         settings = e.runs.finetune_settings(part, target, method, seed).as_json()
         found[f"{folder}/run.json"] = Wanted(settings, inputs)
         evaluation = {"unit": unit, "code": code_digest("evaluate")}
-        outputs = {"outputs": f"{folder}/outputs.safetensors", "split": inputs["split"]}
-        found[f"{folder}/evaluate.run.json"] = Wanted(evaluation, outputs)
+        tested = {"outputs": f"{folder}/outputs.safetensors"}
+        tested |= {name: inputs[name] for name in ("store", "split")}
+        found[f"{folder}/evaluate.run.json"] = Wanted(evaluation, tested)
     return found | _leak_record(e, part, target)
 
 

@@ -99,7 +99,7 @@ def _whole(record: Record) -> Iterator[Finding]:
 _READ = {
     "pretrain": {"store", "split"},
     "finetune": {"store", "split"},
-    "evaluate": {"outputs", "split"},
+    "evaluate": {"outputs", "store", "split"},
     "smoothness": {"store", "split"},
     "leak": {"store", "split", "pretrain_store", "pretrain_split"},
     "split": {"store"},

@@ -10,26 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from georecon import paths
-from georecon.audit.findings import Context, Finding
+from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.data.split import Split, read_split
 from georecon.data.store import Store
 from georecon.errors import DataError, GeoreconError
 from georecon.experiments.specs import CellSpec, TableSpec
 from georecon.records.chain import Cell
 from georecon.records.read import Claim
-from georecon.records.untrusted import read_safetensors, read_strict_json
+from georecon.records.untrusted import read_strict_json
 from georecon.reporting.comparison import Comparison, compare, tested
 from georecon.reporting.significance import over_seeds
 from georecon.reporting.tables import lookup
-from georecon.stages.evaluate import all_errors, prediction_table
+from georecon.stages.evaluate import PROPERTY_COLUMNS, all_errors, prediction_table
 from georecon.units import convert
 
 TOLERANCE = 1e-9
 """Relative; the same numbers summed by another NumPy may differ in the last digits."""
-_TYPES = {"kind": "string", "id": "int64", "label": "double", "prediction": "double"}
-_TYPES |= {"baseline": "double", "naive": "double"}
+_TYPES = {"id": "int64"} | dict.fromkeys(PROPERTY_COLUMNS[1:], "double")
+_FORCE_TYPES = {"components": "int64"} | {
+    f"{of}force_{power}": "double"
+    for of in ("", "baseline_", "naive_")
+    for power in ("absolute", "square")
+}
 _RATIO = 30
 _ROUNDING = 1e-4  # of the ends of an interval: sums in single precision
 
@@ -108,19 +113,19 @@ def read_predictions(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]
             size = max(sum(group.total_byte_size for group in groups), file.metadata.num_rows)
             if size > _RATIO * path.stat().st_size:  # real predictions hardly compress
                 raise DataError(name, None, f"unpacks to {size} bytes or more, too many to be real")
-            table = file.read(columns=list(_TYPES))
+            table = file.read()
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise DataError(name, None, f"not readable as Parquet ({str(error)[:120]})") from None
     types = {column.name: str(column.type) for column in table.schema}
-    if types != _TYPES or any(column.null_count for column in table.columns):
-        raise DataError(name, None, f"holds {types}, expected {_TYPES} without nulls")
-    columns = {key: table[key].to_numpy() for key in _TYPES}
-    for key in ("label", "prediction", "baseline", "naive"):
-        if not np.isfinite(columns[key]).all():
-            row = int(np.flatnonzero(~np.isfinite(columns[key]))[0])
-            raise DataError(name, row, f"{key} is {columns[key][row]}, expected a finite number")
-    if not {*table["kind"].unique().to_pylist()} <= {"property", "force"}:
-        raise DataError(name, None, "holds a kind that is neither property nor force")
+    known = types in (_TYPES, _TYPES | _FORCE_TYPES)
+    if not known or any(column.null_count for column in table.columns):
+        text = f"holds {types}, expected {_TYPES}, with forces also {_FORCE_TYPES}, without nulls"
+        raise DataError(name, None, text)
+    columns = {key: table[key].to_numpy() for key in types}
+    for key, values in columns.items():
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise DataError(name, row, f"{key} is {values[row]}, expected a finite number")
     return columns, (table.schema.metadata or {}).get(b"unit", b"").decode("utf-8", "replace")
 
 
@@ -141,8 +146,8 @@ def check_predictions(context: Context, found: Recomputed) -> Iterator[Finding]:
             continue
         found.metrics[metrics] = {"unit": unit, **all_errors(columns, data.test_parts(inputs))}
         yield from _compare_metrics(context, metrics, found.metrics[metrics])
-        if not context.bundle and "outputs" in inputs:
-            yield from _compare_outputs(context, predictions, inputs["outputs"].path, columns)
+        if not context.bundle and {"outputs", "store"} <= set(inputs):
+            yield from _compare_outputs(context, predictions, inputs, columns)
         run = record.path.replace("evaluate.run", "run")
         yield from _compare_labels(context, data, run, columns)
 
@@ -179,7 +184,7 @@ class _Data:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.splits: dict[str, Split] = {}
-        self.labels: dict[tuple[str, str, str, bool], np.ndarray] = {}
+        self.labels: dict[tuple[str, str, str], np.ndarray] = {}
 
     def split(self, path: str) -> Split:
         """A split; errors as of ``read_split``."""
@@ -196,31 +201,38 @@ class _Data:
         except (GeoreconError, OSError, KeyError, ValueError):
             return {}
 
-    def test_labels(self, store: str, split: str, label: str, *, forces: bool) -> np.ndarray:
-        """Labels of a split's test molecules, and the components of their forces, (M,)."""
-        key = (store, split, label, forces)
+    def test_labels(self, store: str, split: str, label: str) -> np.ndarray:
+        """Labels of a split's test molecules, (M,)."""
+        key = (store, split, label)
         if key not in self.labels:
             whole = Store.open((self.root / store).parent)
-            part = whole.gather(whole.rows(self.split(split).test))
-            found = [part.labels[label]]
-            if forces and part.forces is not None:
-                found.append(part.forces[~np.isnan(part.forces)])  # a test file may have none
-            self.labels[key] = np.concatenate(found)
+            self.labels[key] = whole.labels[label][whole.rows(self.split(split).test)]
         return self.labels[key]
 
 
 def _compare_outputs(
-    context: Context, path: str, outputs: str, columns: dict[str, np.ndarray]
+    context: Context, path: str, inputs: Mapping[str, Claim], columns: dict[str, np.ndarray]
 ) -> Iterator[Finding]:
-    """Predictions are the test outputs that fine-tuning wrote."""
+    """Predictions are the test outputs that fine-tuning wrote, and errors of their forces."""
+    outputs, store = inputs["outputs"].path, inputs["store"].path
     try:
-        wanted = prediction_table(read_safetensors(context.root / outputs, outputs))
-    except (DataError, KeyError, ValueError) as error:
-        yield Finding(kind="file unreadable", path=outputs, text=str(error))
+        wanted = prediction_table(context.root / outputs, (context.root / store).parent)
+    except (SafetensorError, *STUMBLES) as error:
+        text = f"not test outputs ({error!s:.200})".replace(f"{context.root}/", "")
+        yield Finding(kind="file unreadable", path=outputs, text=text)
         return
-    if any(not np.array_equal(columns[key], wanted[key]) for key in _TYPES):
+    if not _same_columns(columns, wanted):
         text = f"does not hold the test outputs of {outputs}"
         yield Finding(kind="predictions differ", path=path, text=text)
+
+
+def _same_columns(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> bool:
+    """Numbers as they are, and sums over frames up to rounding: see ``TOLERANCE``."""
+    return {*found} == {*wanted} and all(
+        found[name].shape == values.shape
+        and np.allclose(found[name], values, rtol=0.0 if name in _TYPES else TOLERANCE, atol=0.0)
+        for name, values in wanted.items()
+    )
 
 
 def _compare_labels(
@@ -231,22 +243,20 @@ def _compare_labels(
     if record is None:
         return
     path, inputs = run.replace("run.json", "predictions.parquet"), record.inputs
-    rows = columns["kind"] == "property"
     try:
         test = data.split(inputs["split"].path).test
-        if not np.array_equal(columns["id"][rows], test):
+        if not np.array_equal(columns["id"], test):
             text = f"predictions are not of the test molecules of {inputs['split'].path}"
             yield Finding(kind="predictions differ", path=path, text=text)
             return
         if context.bundle:
             return
         places = inputs["store"].path, inputs["split"].path, record.settings["label"]
-        labels = data.test_labels(*places, forces=not rows.all())
+        labels = data.test_labels(*places)
     except (GeoreconError, OSError, KeyError, ValueError) as error:
         yield Finding(kind="predictions differ", path=path, text=f"test set not readable: {error}")
         return
-    stored = np.concatenate([columns["label"][rows], columns["label"][~rows]])
-    if not np.array_equal(stored, labels):
+    if not np.array_equal(columns["label"], labels):
         text = f"its labels are not those of {inputs['store'].path}"
         yield Finding(kind="predictions differ", path=path, text=text)
 

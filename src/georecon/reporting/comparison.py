@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from georecon.data.force_sums import ForceSums
 from georecon.data.per_atom import PER_ATOM, atoms_of
 from georecon.errors import DataError
 from georecon.experiments.specs import CellSpec, Row, TableSpec
@@ -273,13 +274,15 @@ def _wins(differences: Iterable[Difference]) -> Iterator[Wins]:
 
 
 class Predictions(NamedTuple):
-    """Columns of a ``predictions.parquet``, (rows,); ``kind`` numbers the names in ``kinds``."""
+    """What is needed here of a ``predictions.parquet``, (M,): one row for each test molecule.
 
-    kinds: list[str]
-    kind: NDArray[np.int32]
+    ``forces`` are the sums over each frame, None for a set without forces.
+    """
+
     id: NDArray[np.int64]
     label: NDArray[np.float64]
     prediction: NDArray[np.float64]
+    forces: ForceSums | None
 
 
 def read_predictions(path: Path, name: str) -> Predictions:
@@ -295,13 +298,16 @@ def read_predictions(path: Path, name: str) -> Predictions:
     import pyarrow
     import pyarrow.parquet
 
-    names = ["kind", "id", "label", "prediction"]
+    of_molecules = ["id", "label", "prediction"]
+    of_forces = ["components", "force_absolute", "force_square"]
     try:
-        with pyarrow.parquet.ParquetFile(path, read_dictionary=["kind"]) as file:
-            table = file.read(columns=names).combine_chunks()
-            kind = table["kind"].chunk(0)
-            numbers = [table[name].to_numpy() for name in names[1:]]
-            return Predictions(kind.dictionary.to_pylist(), kind.indices.to_numpy(), *numbers)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            if "components" not in file.schema_arrow.names:
+                of_forces = []
+            table = file.read(columns=of_molecules + of_forces)
+            numbers = [table[name].to_numpy() for name in of_molecules]
+            sums = [table[name].to_numpy() for name in of_forces]
+            return Predictions(*numbers, ForceSums(*sums) if sums else None)
     except (OSError, ValueError, KeyError, IndexError, pyarrow.ArrowException) as error:
         text = f"not readable as predictions ({str(error)[:120]}); rerun its evaluation"
         raise DataError(name, None, text) from None
@@ -323,23 +329,26 @@ def single_errors(read: Predictions, kind: str, metric: str, name: str) -> Error
     Raises:
         DataError: there are no predictions of this kind.
     """
-    if kind not in read.kinds:
-        raise DataError(name, None, f"has no {kind} predictions, only {read.kinds}")
-    rows = read.kind == read.kinds.index(kind)
-    ids, label = read.id[rows], read.label[rows]
-    error = np.abs(read.prediction[rows] - label)
-    if metric.endswith(PER_ATOM):
-        forces = read.kind == (read.kinds.index("force") if "force" in read.kinds else -1)
-        atoms = atoms_of(ids, read.id[forces])
-        if atoms is None:
-            raise DataError(name, None, "has molecules without forces: their atoms are not known")
-        error, metric = error / atoms, metric.removesuffix(PER_ATOM)
-    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
-    counts = np.diff(np.r_[starts, len(ids)]).astype(np.float64)
-    sums = np.add.reduceat(error if metric == "mae" else error**2, starts)
+    ids, label = read.id, read.label
+    if kind == "property":
+        error = np.abs(read.prediction - label)
+        if metric.endswith(PER_ATOM):
+            atoms = atoms_of(read.forces.components) if read.forces else None
+            if atoms is None:
+                raise DataError(
+                    name, None, "has molecules without forces: their atoms are not known"
+                )
+            error, metric = error / atoms, metric.removesuffix(PER_ATOM)
+        sums, counts = error if metric == "mae" else error**2, np.ones(len(error))
+    else:
+        known = read.forces.components > 0 if read.forces else np.zeros(0, dtype=np.bool_)
+        if read.forces is None or not known.any():
+            raise DataError(name, None, f"has no {kind} predictions, only those of properties")
+        ids, label, counts = ids[known], label[known], read.forces.components[known].astype(float)
+        sums = (read.forces.absolute if metric == "mae" else read.forces.square)[known]
     mean = sums.sum() / counts.sum()
     influence = (sums - mean * counts) / counts.mean()
     if metric == "rmse":
         root = math.sqrt(mean)
         mean, influence = root, influence / (2.0 * root) if root else influence
-    return Errors(ids[starts], np.add.reduceat(label, starts), mean + influence)
+    return Errors(ids, label, mean + influence)

@@ -1,69 +1,76 @@
 """From a fine-tuned model's test outputs to predictions.parquet and metrics.json.
 
-Outputs are read, written and summed in parts of at most ``PART_ATOMS`` atoms, so that a test set of
-a million frames takes no more memory than its energies.
+Forces lie once: the predicted ones in the outputs, in the precision that the model computes in, and
+their labels in the store, by molecule id. Here only their errors are written, summed over each
+frame; all metrics follow from these rows alone. Forces are read in parts of at most ``PART_ATOMS``
+atoms, so that a test set of a million frames takes no more memory than its energies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import safe_open
 
-from georecon.data.per_atom import PER_ATOM, count_atoms
+from georecon.data.force_sums import ForceSums, force_sums
+from georecon.data.per_atom import PER_ATOM, atoms_of
 from georecon.data.split import read_split
+from georecon.data.store import Store
+from georecon.errors import DataError
 from georecon.files import atomic_path, write_json
 
 PART_ATOMS = 200_000
 PREDICTED = ("prediction", "baseline", "naive")
+PROPERTY_COLUMNS = ("id", "label", *PREDICTED)
 Columns = dict[str, np.ndarray]
-"""Columns of predictions.parquet by name, (rows,)."""
+"""Columns of predictions.parquet by name, (M,): one row for each test molecule."""
 
 
 def evaluate(
-    outputs_path: Path, split_path: Path, predictions_path: Path, metrics_path: Path, *, unit: str
+    outputs_path: Path,
+    split_path: Path,
+    predictions_path: Path,
+    metrics_path: Path,
+    *,
+    unit: str,
+    store_path: Path,
 ) -> None:
-    """Write every prediction with its label, and the errors over them and over each test part.
+    """Write every predicted property with its label, and the errors over them and each test part.
 
     Args:
         outputs_path: ``outputs.safetensors`` of a fine-tuning run.
         split_path: the split of that run, which names the parts of its test set.
-        predictions_path: parquet to write: one row per molecule (``energy`` or the property) and,
-            for force sets, one row per force component (kind "force").
+        predictions_path: parquet to write, the columns of :func:`prediction_table`.
         metrics_path: JSON to write.
         unit: label unit, recorded; forces are in ``unit``/Å.
+        store_path: folder of the run's store, which has the labels of forces.
+
+    Raises:
+        DataError: the outputs are not of molecules of the store.
     """
     import pyarrow
     import pyarrow.parquet
 
-    sums = ErrorSums(read_split(split_path).test_parts)
+    columns = prediction_table(outputs_path, store_path)
+    arrays = {name: _arrow_column(values) for name, values in columns.items()}
+    table = pyarrow.table(arrays).replace_schema_metadata({"unit": unit})
     with atomic_path(predictions_path) as temporary:
-        writer = None
-        for part in _parts(outputs_path):
-            sums.add(part)
-            columns = {name: _arrow_column(values) for name, values in part.items()}
-            table = pyarrow.table(columns).replace_schema_metadata({"unit": unit})
-            writer = writer or pyarrow.parquet.ParquetWriter(temporary, table.schema)
-            writer.write_table(table)
-        assert writer is not None
-        writer.close()
-    write_json(metrics_path, {"unit": unit, **sums.errors()})
+        pyarrow.parquet.write_table(table, temporary)
+    found = all_errors(columns, read_split(split_path).test_parts)
+    write_json(metrics_path, {"unit": unit, **found})
 
 
 def _arrow_column(values: np.ndarray) -> Any:
-    """Arrow array of numbers, or of one text throughout, straight from memory.
+    """Arrow array of numbers straight from memory.
 
     ``pyarrow.array`` gives the same array but imports pandas first, half of the job's time
     (docs/performance.md, "Libraries instead of own code").
     """
     import pyarrow
 
-    if values.dtype.kind == "U":
-        return pyarrow.repeat(str(values[0]) if len(values) else "", len(values))
     buffers = [None, pyarrow.py_buffer(np.ascontiguousarray(values))]
     return pyarrow.Array.from_buffers(pyarrow.from_numpy_dtype(values.dtype), len(values), buffers)
 
@@ -71,81 +78,99 @@ def _arrow_column(values: np.ndarray) -> Any:
 # ---- rows --------------------------------------------------------------------------------------
 
 
-def _parts(path: Path) -> Iterator[Columns]:
-    """Rows of a file of outputs: all of kind "property", then those of forces by parts.
+def prediction_table(outputs_path: Path, store_path: Path) -> Columns:
+    """Columns of predictions.parquet, one row for each test molecule, in the order of the outputs.
 
-    The file is opened anew for each part: pages that were read stay in memory as long as it is
-    mapped.
+    ``id``, ``label``, ``prediction``, ``baseline`` (the training mean) and ``naive`` (least squares
+    on element counts; of force sets the nearest training frame) [label unit]. Of force sets also
+    those of :func:`force_columns`.
+
+    Args:
+        outputs_path: ``outputs.safetensors`` of a fine-tuning run.
+        store_path: folder of its store; not opened without forces.
+
+    Raises:
+        DataError: the outputs are not of molecules of the store.
     """
-    with safe_open(path, "np") as file:
+    with safe_open(outputs_path, "np") as file:
         names = [*file.keys()]
-        molecules = {name: file.get_tensor(name) for name in names if "force" not in name}
-    yield _property_rows(molecules)
-    if "force_label" not in names:
-        return
-    ends = np.cumsum(molecules["atoms"])
+        of_molecules = {name: file.get_tensor(name) for name in names if name != "force_prediction"}
+    rows = property_columns(of_molecules)
+    if "force_prediction" not in names:
+        return rows
+    parts = list(_force_sums(outputs_path, Store.open(store_path), of_molecules["ids"]))
+    model, baseline = (
+        ForceSums(*(np.concatenate(arrays) for arrays in zip(*sums, strict=True)))
+        for sums in zip(*parts, strict=True)
+    )
+    naive = (of_molecules[f"naive_force_{name}"] for name in ("absolute", "square"))
+    return rows | force_columns(model, baseline, ForceSums(model.components, *naive))
+
+
+def property_columns(outputs: Mapping[str, np.ndarray]) -> Columns:
+    """The columns that every test set has, from a run's outputs by name."""
+    return {"id": outputs["ids"], **{name: outputs[name] for name in PROPERTY_COLUMNS[1:]}}
+
+
+def force_columns(model: ForceSums, baseline: ForceSums, naive: ForceSums) -> Columns:
+    """``components``, and ``force_absolute`` and ``force_square`` of each prediction.
+
+    Args:
+        model: errors of the predicted forces.
+        baseline: of no force at all, which the training mean predicts.
+        naive: of the forces of the nearest training frame.
+    """
+    columns: Columns = {"components": model.components}
+    for name, sums in zip(PREDICTED, (model, baseline, naive), strict=True):
+        columns[f"{_prefix(name)}force_absolute"] = sums.absolute
+        columns[f"{_prefix(name)}force_square"] = sums.square
+    return columns
+
+
+def _force_sums(path: Path, store: Store, ids: np.ndarray) -> Iterator[tuple[ForceSums, ForceSums]]:
+    """Errors of predicted forces and of none, by parts of the test molecules.
+
+    The outputs are opened anew for each part: pages that were read stay in memory as long as they
+    are mapped.
+    """
+    rows = store.rows(ids)
+    atoms = store.n_atoms(rows)
+    ends = np.cumsum(atoms)
+    with safe_open(path, "np") as file:
+        shape = file.get_slice("force_prediction").get_shape()
+    if shape != [int(atoms.sum()), 3]:
+        reason = f"has forces {shape}; {store.path} has {int(atoms.sum())} atoms of its molecules"
+        raise DataError(path, None, reason)
     first = start = 0
     while first < len(ends):
         last = max(first + 1, int(np.searchsorted(ends, start + PART_ATOMS, side="right")))
         stop = int(ends[last - 1])
         with safe_open(path, "np") as file:
-            forces = {name: file.get_slice(name)[start:stop] for name in names if "force" in name}
-        rows = _force_rows(molecules["ids"][first:last], molecules["atoms"][first:last], forces)
-        if len(rows["id"]):
-            yield rows
+            predicted = file.get_slice("force_prediction")[start:stop]
+        label = store.gather(rows[first:last], ()).forces
+        if label is None:
+            raise DataError(store.path, None, "has no forces")
+        nothing = np.zeros_like(predicted)
+        counts = atoms[first:last]
+        yield force_sums(label, predicted, counts), force_sums(label, nothing, counts)
         first, start = last, stop
-
-
-def prediction_table(outputs: Mapping[str, np.ndarray]) -> Columns:
-    """Columns of predictions.parquet: kind, id, atom, axis, label, prediction, baseline, naive.
-
-    ``baseline`` is the prediction of the training mean; for forces it is zero. ``naive`` is least
-    squares on element counts; for force sets the nearest training frame. Molecules of a test file
-    without forces (NaN) have no rows of kind "force".
-    """
-    rows = _property_rows(outputs)
-    if "force_label" not in outputs:
-        return rows
-    forces = _force_rows(outputs["ids"], outputs["atoms"], outputs)
-    return {name: np.concatenate([rows[name], forces[name]]) for name in rows}
-
-
-def _property_rows(outputs: Mapping[str, np.ndarray]) -> Columns:
-    size = len(outputs["ids"])
-    nothing = np.full(size, -1, dtype=np.int16)
-    return {
-        "kind": np.full(size, "property"),
-        "id": outputs["ids"],
-        "atom": nothing,
-        "axis": nothing,
-        **{name: outputs[name] for name in ("label", *PREDICTED)},
-    }
-
-
-def _force_rows(ids: np.ndarray, counts: np.ndarray, forces: Mapping[str, np.ndarray]) -> Columns:
-    atoms = np.concatenate([np.arange(n, dtype=np.int16) for n in counts])
-    rows = {
-        "kind": np.full(3 * len(atoms), "force"),
-        "id": np.repeat(np.repeat(ids, counts), 3),
-        "atom": np.repeat(atoms, 3),
-        "axis": np.tile(np.arange(3, dtype=np.int16), len(atoms)),
-        "label": forces["force_label"].ravel(),
-        "prediction": forces["force_prediction"].ravel(),
-        "baseline": np.zeros(3 * len(atoms)),
-        "naive": forces["force_naive"].ravel(),
-    }
-    known = ~np.isnan(rows["label"])
-    return rows if known.all() else {name: values[known] for name, values in rows.items()}
 
 
 # ---- errors ------------------------------------------------------------------------------------
 
 
 def all_errors(table: Columns, test_parts: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Errors over all of a table, and over each named part of the test set under ``parts``."""
-    sums = ErrorSums(test_parts)
-    sums.add(table)
-    return sums.errors()
+    """Errors over all of a table, and over each named part of the test set under ``parts``.
+
+    Args:
+        table: columns of :func:`prediction_table`.
+        test_parts: ids of each part.
+    """
+    parts = {}
+    for name, ids in test_parts.items():
+        chosen = np.isin(table["id"], ids)
+        parts[name] = errors({column: values[chosen] for column, values in table.items()})
+    return {**errors(table), **({"parts": parts} if parts else {})}
 
 
 def errors(table: Columns) -> dict[str, Any]:
@@ -158,89 +183,23 @@ def errors(table: Columns) -> dict[str, Any]:
         ``relative``: the root mean square about the mean error, for energies matter up to a
         constant.
     """
-    return all_errors(table, {})
-
-
-class ErrorSums:
-    """Errors of a table that comes in parts, over all of it and over named parts of the test set.
-
-    Args:
-        test_parts: ids of each.
-    """
-
-    def __init__(self, test_parts: Mapping[str, np.ndarray]) -> None:
-        self._ids = dict(test_parts)
-        self._whole, self._named = _Sums(), {name: _Sums() for name in test_parts}
-
-    def add(self, rows: Columns) -> None:
-        """Count further rows; a molecule's forces come all together."""
-        self._whole.add(rows)
-        for name, sums in self._named.items():
-            chosen = np.isin(rows["id"], self._ids[name])
-            sums.add({column: values[chosen] for column, values in rows.items()})
-
-    def errors(self) -> dict[str, Any]:
-        """Those of :func:`errors`, and of each named part under ``parts``."""
-        parts = {name: sums.errors() for name, sums in self._named.items()}
-        return {**self._whole.errors(), **({"parts": parts} if parts else {})}
-
-
-@dataclass(slots=True)
-class _Sums:
-    """Of forces sums alone are kept; properties are few and kept whole."""
-
-    properties: list[Columns] = field(default_factory=list)
-    forces: int = 0
-    absolute: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PREDICTED, 0.0))
-    square: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PREDICTED, 0.0))
-    components: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
-
-    def add(self, rows: Columns) -> None:
-        of_force = rows["kind"] == "force"
-        if not of_force.all():
-            names = ("id", "label", *PREDICTED)
-            self.properties.append({name: rows[name][~of_force] for name in names})
-        if not of_force.any():
-            return
-        self.forces += int(of_force.sum())
-        label = rows["label"][of_force]
-        for name in PREDICTED:
-            difference = rows[name][of_force] - label
-            self.absolute[name] += float(np.abs(difference).sum())
-            self.square[name] += float((difference**2).sum())
-        ids, counts = np.unique(rows["id"][of_force], return_counts=True)
-        self.components.append((ids, counts))
-
-    def errors(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if self.properties:
-            found["property"] = self._property_errors()
-        if self.forces:
-            entry: dict[str, float] = {"n": self.forces}
-            found["force"] = entry
-            for name in PREDICTED:
-                entry[f"{_prefix(name)}mae"] = self.absolute[name] / self.forces
-                entry[f"{_prefix(name)}rmse"] = (self.square[name] / self.forces) ** 0.5
-        return found
-
-    def _property_errors(self) -> dict[str, Any]:
-        rows = {
-            name: np.concatenate([part[name] for part in self.properties])
-            for name in self.properties[0]
-        }
-        atoms = None
-        if self.components:
-            ids, counts = (np.concatenate(parts) for parts in zip(*self.components, strict=True))
-            atoms = count_atoms(rows["id"], ids, counts)
-        entry: dict[str, Any] = {"n": len(rows["id"])}
-        for name in PREDICTED:
-            difference = rows[name] - rows["label"]
-            entry |= _means(difference, _prefix(name), "")
-            if self.forces:
-                entry[f"{_prefix(name)}relative"] = float(difference.std())
-            if atoms is not None:
-                entry |= _means(difference / atoms, _prefix(name), PER_ATOM)
-        return entry
+    if not len(table["id"]):
+        return {}
+    components = table.get("components", np.zeros(0, dtype=np.int64))
+    count, atoms = int(components.sum()), atoms_of(components)
+    of_property: dict[str, float] = {"n": len(table["id"])}
+    of_force: dict[str, float] = {"n": count}
+    for name in PREDICTED:
+        prefix = _prefix(name)
+        difference = table[name] - table["label"]
+        of_property |= _means(difference, prefix, "")
+        if count:
+            of_property[f"{prefix}relative"] = float(difference.std())
+            of_force[f"{prefix}mae"] = float(table[f"{prefix}force_absolute"].sum()) / count
+            of_force[f"{prefix}rmse"] = (float(table[f"{prefix}force_square"].sum()) / count) ** 0.5
+        if atoms is not None:
+            of_property |= _means(difference / atoms, prefix, PER_ATOM)
+    return {"property": of_property, **({"force": of_force} if count else {})}
 
 
 def _prefix(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from georecon.data.elements import ATOMIC_NUMBER
-from georecon.data.molecules import MAX_Z, Molecules
-from georecon.data.naive import Composition, fit_composition, nearest_frame
+from georecon.data.molecules import Molecules
+from georecon.data.naive import fit_composition
 from georecon.data.split import read_split
 from georecon.data.store import Store
-from georecon.errors import ConfigError, DataError
+from georecon.errors import ConfigError
 from georecon.experiments.settings import FinetuneSettings, Recipe
 from georecon.files import atomic_path, sha256_file, sha256_json
 from georecon.graph import MolGraph
@@ -28,9 +27,15 @@ from georecon.models.encoders import noise_head
 from georecon.models.model_file import ModelCard, save_model
 from georecon.models.potential import PropertyModel
 from georecon.noise import NoiseSource
-from georecon.training.batches import Batch, Share, ShuffledBatches, in_order
+from georecon.training.batches import Batch, Share, ShuffledBatches, in_order, one_by_one
 from georecon.training.loop import FitResult, fit
 from georecon.training.precision import check_precision
+from georecon.training.unlearned import (
+    atomref_array,
+    isolated_atoms,
+    label_statistics,
+    unlearned_test_set,
+)
 from georecon.training.world import World
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -128,7 +133,7 @@ class FinetuneTask:
         """Mean absolute errors on validation molecules [label unit]; the score is minimised."""
         model, world = self.model.property_model, self.batches.world
         predicted = predict(model, self.validation, self.recipe, world)
-        errors = absolute_errors(predicted)
+        errors = absolute_errors(predicted, self.validation)
         if not self.recipe.forces:
             return {"score": errors["mae"], **errors}
         score = (
@@ -140,11 +145,11 @@ class FinetuneTask:
 
 def predict(
     model: PropertyModel,
-    batches: list[Batch],
+    batches: Iterable[Batch],
     recipe: Recipe,
     world: World,
 ) -> dict[str, Tensor]:
-    """Predictions and labels for all batches, float64 on the CPU.
+    """Predictions for all batches, on the CPU.
 
     Args:
         model: what predicts.
@@ -153,24 +158,23 @@ def predict(
         world: processes that share the batches out, whole; all get the same result, to the bit.
 
     Returns:
-        ``ids``, ``label``, ``prediction`` (M,) and, with forces, ``atoms`` (M,), ``force_label``
-        and ``force_prediction`` (N, 3), in label units.
+        ``ids`` and ``prediction`` (M,), float64 [label unit]: energies are too large for less.
+        With forces also ``force_prediction`` (N, 3) [label unit/Å], in the precision that the model
+        computes them in.
     """
+    precision = next(model.parameters()).dtype
     parts: dict[str, list[Tensor]] = {}
     model.eval()
     for k, host in enumerate(batches):
-        found = {"ids": host.graph.ids, "label": host.label}
-        if recipe.forces:
-            found |= {
-                "atoms": host.graph.ptr[1:] - host.graph.ptr[:-1],
-                "force_label": host.forces,
-            }
+        found = {"ids": host.graph.ids}
         if k % world.size == world.rank:
             found |= _predict_batch(model, host.to(world.device), recipe)
         else:  # another process's: adding its numbers to zero changes no bit
             found["prediction"] = torch.zeros_like(host.label)
             if recipe.forces:
                 found["force_prediction"] = torch.zeros_like(host.forces)
+        if recipe.forces:
+            found["force_prediction"] = found["force_prediction"].to(precision)
         for name, value in found.items():
             parts.setdefault(name, []).append(value)
     model.train()
@@ -190,54 +194,19 @@ def _predict_batch(model: PropertyModel, batch: Batch, recipe: Recipe) -> dict[s
     return {"prediction": energy.cpu(), "force_prediction": forces.cpu()}
 
 
-def absolute_errors(predicted: dict[str, Tensor]) -> dict[str, float]:
-    """Mean absolute errors of :func:`predict`'s output [label unit]; forces by component."""
-    errors = {"mae": float((predicted["prediction"] - predicted["label"]).abs().mean())}
-    if "force_label" in predicted:
-        difference = predicted["force_prediction"] - predicted["force_label"]
-        errors["force_mae"] = float(difference.abs().mean())
-    return errors
-
-
-def label_statistics(molecules: Molecules, label: str, atomref: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of labels less references, in float64 [label unit].
+def absolute_errors(predicted: dict[str, Tensor], batches: list[Batch]) -> dict[str, float]:
+    """Mean absolute errors of :func:`predict`'s output [label unit]; forces by component.
 
     Args:
-        molecules: labelled training molecules.
-        label: name of the label.
-        atomref: reference of each atom by atomic number, (max_z,).
+        predicted: what a model predicts for ``batches``.
+        batches: molecules with their labels.
     """
-    residual = molecules.labels[label] - Composition(atomref, 0.0).predict(molecules)
-    return float(residual.mean()), float(residual.std())
-
-
-def isolated_atoms(store: Store, label: str) -> dict[int, float]:
-    """Energies of a store's isolated atoms by atomic number [label unit].
-
-    Raises:
-        DataError: its files have no such frames.
-    """
-    found = store.manifest.isolated_atoms.get(label)
-    if not found:
-        reason = f"no frame with config_type=IsolatedAtom and {label}; atomref asks for them"
-        raise DataError(store.path, None, reason)
-    return {ATOMIC_NUMBER[symbol]: value for symbol, value in found.items()}
-
-
-def atomref_array(atomref: Mapping[int, float], z: np.ndarray, max_z: int) -> np.ndarray:
-    """References by atomic number, (max_z,) float64.
-
-    Raises:
-        ConfigError: an element of the training set has no reference.
-    """
-    values = np.zeros(max_z)
-    if not atomref:
-        return values
-    missing = sorted(set(np.unique(z).tolist()) - set(atomref))
-    if missing:
-        raise ConfigError(f"atomref has no value for Z = {missing}; given: {sorted(atomref)}")
-    values[list(atomref)] = list(atomref.values())
-    return values
+    label = torch.cat([batch.label for batch in batches])
+    errors = {"mae": float((predicted["prediction"] - label).abs().mean())}
+    if "force_prediction" in predicted:
+        difference = predicted["force_prediction"] - torch.cat([batch.forces for batch in batches])
+        errors["force_mae"] = float(difference.abs().mean())
+    return errors
 
 
 def finetune(
@@ -288,10 +257,10 @@ def finetune(
     task = FinetuneTask(model, recipe, batches, validation, seed=seed)
     folder = state / digest[:24]
     result = fit(task, train, folder=folder, digest=digest, name=run.name, say=say, world=world)
-    test = in_order(store, split.test, run.evaluation_batch, label, most)
+    test = one_by_one(store, split.test, run.evaluation_batch, label, most)
     outputs = predict(model.property_model, test, recipe, world)
     if world.first:
-        outputs |= unlearned(molecules, store.gather(store.rows(split.test)), label, recipe)
+        outputs |= unlearned_test_set(molecules, store, split.test, label, recipe)
         card = _card(run, output, molecules, store.manifest.units[label])
         save_model(output / "model.safetensors", model.property_model, card)
         _write(output, outputs, folder / "curve.csv")
@@ -318,31 +287,6 @@ def _build_model(run: FinetuneSettings, train: Molecules) -> FinetuneModel:
     atomref = torch.from_numpy(references)
     model = PropertyModel(sizes, recipe.head, scale=scale, shift=shift, atomref=atomref)
     return FinetuneModel(model)
-
-
-def unlearned(train: Molecules, test: Molecules, label: str, recipe: Recipe) -> dict[str, Tensor]:
-    """Predictions that no model is needed for, from the training labels alone [label unit].
-
-    Args:
-        train: labelled training molecules.
-        test: molecules to predict.
-        label: name of the label.
-        recipe: its fixed atomic references, if any, are part of the mean.
-
-    Returns:
-        ``baseline`` (M,): the training mean, plus atomic references; the forces with it are zero.
-        ``naive`` (M,): least squares on element counts; with forces the energy of the nearest
-        training frame, and ``force_naive`` (N, 3) its forces.
-    """
-    references = atomref_array(recipe.atomref, test.z, MAX_Z + 1)
-    mean, _ = label_statistics(train, label, references)
-    baseline = Composition(references, mean).predict(test)
-    if not recipe.forces:
-        found = {"baseline": baseline, "naive": fit_composition(train, label).predict(test)}
-    else:
-        energies, forces = nearest_frame(train, test, label)
-        found = {"baseline": baseline, "naive": energies, "force_naive": forces}
-    return {name: torch.from_numpy(values) for name, values in found.items()}
 
 
 def _card(run: FinetuneSettings, output: Path, train: Molecules, unit: str) -> ModelCard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -230,7 +231,17 @@ def _pieces(store: Store, rows: np.ndarray, molecules: int, atoms: int) -> list[
 def in_order(
     store: Store, ids: np.ndarray, batch_size: int, label: str | None, part_atoms: int = 0
 ) -> list[Batch]:
-    """All molecules of ``ids``, once, in that order, as a list of batches.
+    """The batches of :func:`one_by_one` as a list, to be gone through many times.
+
+    Arguments are those of :func:`one_by_one`.
+    """
+    return list(one_by_one(store, ids, batch_size, label, part_atoms))
+
+
+def one_by_one(
+    store: Store, ids: np.ndarray, batch_size: int, label: str | None, part_atoms: int = 0
+) -> Iterator[Batch]:
+    """All molecules of ``ids``, once, in that order; of the batches one at a time is in memory.
 
     Args:
         store: opened store.
@@ -240,4 +251,4 @@ def in_order(
         part_atoms: most atoms of a batch, a larger molecule alone; 0: any number.
     """
     pieces = _pieces(store, store.rows(ids), batch_size, part_atoms)
-    return [load_batch(store, rows, label) for rows in pieces if len(rows)]
+    return (load_batch(store, rows, label) for rows in pieces if len(rows))

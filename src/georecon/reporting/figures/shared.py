@@ -168,10 +168,8 @@ class Results:
         """
         frames = []
         for run in self.spec.runs:
-            frame = pandas.read_parquet(
-                self.base / run.path, columns=["kind", "id", "label", "prediction"]
-            )
-            frame = frame[frame["kind"] == "property"].drop(columns="kind")
+            columns = ["id", "label", "prediction"]
+            frame = pandas.read_parquet(self.base / run.path, columns=columns)
             for name in ("label", "prediction"):
                 frame[name] = convert(frame[name].to_numpy(), run.unit, run.shown_unit)
             frame = frame.rename(columns={"label": "label_value"})
