@@ -19,6 +19,7 @@ from georecon.jobs import snakemake_private
 from georecon.jobs.gpus import refuse_start
 from georecon.jobs.slurm import (
     explain_jobs,
+    leave_outer_job,
     refuse_beside_jobs,
     use_site_file,
     watch_stuck,
@@ -32,6 +33,8 @@ option = snakemake_private.config_option(workflow)
 files = snakemake_private.given_files(workflow)
 experiments = prepare(ROOT, config, option, files, main=MAIN)
 SITE = use_site_file(ROOT)
+if MAIN:
+    leave_outer_job()
 explained = MAIN and explain_jobs(Path.cwd())
 
 

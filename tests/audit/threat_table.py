@@ -130,7 +130,7 @@ THREATS: dict[str, Threat] = {
     "a flipped bit in an encoder": Threat(lambda f: flip_bit(f / ENCODER),
         "records: file changed", "weights: estimates differ"),
     "a flipped bit in predictions": Threat(
-        lambda f: flip_bit(f / RUN / "predictions.parquet"), "records: file changed",
+        lambda f: flip_bit(f / RUN / "predictions.parquet", 0.4), "records: file changed",
         "records: predictions differ", f"{RUN}/predictions.parquet"),
     "a log": Threat(
         lambda f: replace_bytes(f / "logs/tiny/finetune/property/homo/coord/seed1.log", b"fine"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from georecon import commands
-from georecon.jobs.slurm import explain_jobs, left_over, refuse_beside_jobs, stuck
+from georecon.jobs.slurm import (
+    explain_jobs,
+    leave_outer_job,
+    left_over,
+    refuse_beside_jobs,
+    stuck,
+    watched,
+)
 
 
 @pytest.fixture
@@ -76,6 +84,42 @@ def test_jobs_that_a_living_snakemake_watches_are_not_explained(
     assert capsys.readouterr().err == ""
     explain_jobs(tmp_path)
     assert "scancel 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "seen"), [((), True), (("--mode", "subprocess"), False)])
+def test_a_snakemake_in_a_job_is_watched_for_but_not_one_that_works_for_it(
+    words: tuple[str, ...], seen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # of both: the controller may be a job itself
+    (tmp_path / "snakemake").write_text("import time; time.sleep(60)\n")
+    with subprocess.Popen([sys.executable, "snakemake", *words], cwd=tmp_path) as alive:
+        found = watched(tmp_path)
+        alive.kill()
+    assert found == seen
+
+
+OUTER = {
+    "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "3", "SLURM_MEM_PER_NODE": "900",
+    "SRUN_DEBUG": "3", "SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "paper",
+}  # fmt: skip
+
+
+def test_jobs_get_nothing_of_the_job_that_snakemake_runs_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What says where Slurm is and what the user asks of all jobs stays."""
+    for name, value in OUTER.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("GEORECON_SLURM", raising=False)
+    leave_outer_job()
+    assert {name: os.environ.get(name) for name in OUTER} == OUTER  # no jobs are submitted
+    monkeypatch.setenv("GEORECON_SLURM", "1")
+    leave_outer_job()
+    left = {name for name in OUTER if name in os.environ}
+    assert left == {"SLURM_CONF", "SBATCH_ACCOUNT"}
+    assert "runs in Slurm job 7" in capsys.readouterr().err
+    leave_outer_job()  # on a login node
+    assert capsys.readouterr().err == ""
 
 
 def test_nothing_is_submitted_beside_running_jobs(queue: Path, tmp_path: Path) -> None:

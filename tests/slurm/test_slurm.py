@@ -213,9 +213,26 @@ def never_started(whole: Run, folder: Path) -> Run:
     return run
 
 
+def controller_in_a_job(whole: Run, folder: Path) -> Run:
+    """Snakemake in a job of its own, whose limits are others than those of any job of it."""
+    run = without(whole, folder, FINETUNE)
+    asked = ("--parsable", "--partition=cpu", "--time=50", "--mem=1234M", f"--output={run.log}")
+    done = subprocess.run(
+        ["sbatch", *asked, "slurm/controller.sh", *run.command(*TABLE)[1:]],
+        cwd=run.folder, env=run.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    number = done.stdout.strip()
+    working = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING")
+    wait_for("end of the controller", lambda: run.state(number) not in working, 500)
+    assert run.state(number) == "COMPLETED", run.text()[-4000:]
+    assert f"Snakemake runs in Slurm job {number}" in run.text()
+    return run
+
+
 FAULTS: tuple[Callable[[Run, Path], Run], ...] = (
     node_lost, preempted, never_started, out_of_time, main_killed, recovered, unlocked_too_soon,
-    out_of_memory, cancelled, database_down, two_nodes,
+    out_of_memory, cancelled, database_down, two_nodes, controller_in_a_job,
 )  # fmt: skip
 
 
@@ -348,6 +365,23 @@ def test_never_started(faults: dict[str, Future[Run]], whole: Run) -> None:
     run = faults["never_started"].result()
     same_tables(run, whole)
     assert run.states("finetune") == ["COMPLETED"]  # nor was it asked for again
+
+
+def test_controller_in_a_job(faults: dict[str, Future[Run]], whole: Run) -> None:
+    """Its jobs ask for what those of a login node do, and the plugin has nothing to warn of."""
+    run = faults["controller_in_a_job"].result()
+    same_tables(run, whole)
+    assert run.states("finetune") == ["COMPLETED"]
+    assert "running snakemake in a SLURM job context" not in run.text()
+
+    def asked(of: Run) -> set[tuple[str, ...]]:
+        rows = [row for row in of.booked() if row["Comment"].startswith("rule_finetune")]
+        found = [row for row in rows if "homo" in row["Comment"] and "coord" in row["Comment"]]
+        return {tuple(row[name] for name in ("Partition", "AllocTRES", "ReqMem")) for row in found}
+
+    assert len(asked(run)) == 1
+    assert asked(run) == asked(whole)
+    assert "1234M" not in str(asked(run))
 
 
 def test_doctor_names_what_no_partition_can_start(whole: Run, tmp_path: Path) -> None:

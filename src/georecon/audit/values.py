@@ -36,6 +36,7 @@ _FORCE_TYPES = {"components": "int64"} | {
     for power in ("absolute", "square")
 }
 _RATIO = 30
+_UNSOUND: tuple[type[Exception], ...] = (SafetensorError, *STUMBLES)
 _ROUNDING = 1e-4  # of the ends of an interval: sums in single precision
 
 
@@ -217,7 +218,7 @@ def _compare_outputs(
     outputs, store = inputs["outputs"].path, inputs["store"].path
     try:
         wanted = prediction_table(context.root / outputs, (context.root / store).parent)
-    except (SafetensorError, *STUMBLES) as error:
+    except _UNSOUND as error:
         text = f"not test outputs ({error!s:.200})".replace(f"{context.root}/", "")
         yield Finding(kind="file unreadable", path=outputs, text=text)
         return

@@ -39,15 +39,11 @@ def force_sums(label: Float, prediction: NDArray[np.floating], atoms: Int) -> Fo
     error = prediction.astype(np.float64) - label
     known = ~np.isnan(label)
     error[~known] = 0.0
+    if not len(atoms):
+        return ForceSums(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
     starts = np.cumsum(atoms) - atoms
-
-    def by_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
-        if not len(starts):
-            return np.zeros(0, dtype=values.dtype)
-        return np.asarray(np.add.reduceat(values, starts))
-
     return ForceSums(
-        by_frame(known.sum(axis=1, dtype=np.int64)),
-        by_frame(np.abs(error).sum(axis=1)),
-        by_frame((error**2).sum(axis=1)),
+        np.add.reduceat(known.sum(axis=1, dtype=np.int64), starts),
+        np.add.reduceat(np.abs(error).sum(axis=1), starts),
+        np.add.reduceat((error**2).sum(axis=1), starts),
     )

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,6 +77,23 @@ def use_site_file(root: Path) -> Limits:
     if partitions is None:
         return Limits()
     return Limits(_longest(partitions), _longest([p for p in partitions if p.gpus]))
+
+
+def leave_outer_job() -> None:
+    """Keep what Slurm says of this Snakemake's own job from the jobs that it submits.
+
+    Where Snakemake runs in a Slurm job itself, ``sbatch`` and ``srun`` would take that job's
+    variables for theirs (its CPUs, memory, number). The plugin deletes them too, but with the place
+    of Slurm's configuration, and only after a warning not to do this.
+    """
+    outer = os.environ.get("SLURM_JOB_ID")
+    if outer is None or ASKED not in os.environ:
+        return
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "SRUN_"))]:
+        if name != "SLURM_CONF":
+            del os.environ[name]
+    line = f"georecon: Snakemake runs in Slurm job {outer}; its jobs get none of that job's limits"
+    print(line, file=sys.stderr, flush=True)
 
 
 def _longest(partitions: list[Partition]) -> float | None:
@@ -168,7 +184,8 @@ def recipe(jobs: list[Job], arguments: list[str]) -> str:
     """What to do after the Snakemake that watched these jobs was killed, in three lines or one."""
     return (
         f"georecon: jobs of an earlier run are still in this folder's queue: {in_words(jobs)}.\n"
-        "If its Snakemake is alive, in another terminal or on another login node, leave it alone.\n"
+        "If its Snakemake is alive, in another terminal, on another login node or in a job of its "
+        "own, leave it alone.\n"
         "If it was killed, cancel its jobs (trainings save their state and go on from it):\n"
         f"  scancel {' '.join(job.id for job in jobs)}\n"
         f"  {unlock_command()}\n"
@@ -179,16 +196,18 @@ def recipe(jobs: list[Job], arguments: list[str]) -> str:
 
 
 def watched(folder: Path) -> bool:
-    """Whether another Snakemake works in this folder on this machine, a job's own aside."""
+    """Whether another Snakemake works in this folder on this machine, a job's own aside.
+
+    Snakemake gives the one that it starts for a job ``--mode``; users have no use for that option.
+    """
     import psutil  # type: ignore[import-untyped]
 
     for process in psutil.process_iter(["pid", "cmdline", "cwd"]):
-        program = {Path(word).name for word in (process.info["cmdline"] or ())[:4]}
+        words = process.info["cmdline"] or ()
+        program = {Path(word).name for word in words[:4]}
         here = process.info["cwd"] == str(folder) and process.info["pid"] != os.getpid()
-        if here and "snakemake" in program:
-            with suppress(psutil.Error):
-                if "SLURM_JOB_ID" not in process.environ():
-                    return True
+        if here and "snakemake" in program and "--mode" not in words:
+            return True
     return False
 
 

@@ -305,9 +305,9 @@ def read_predictions(path: Path, name: str) -> Predictions:
             if "components" not in file.schema_arrow.names:
                 of_forces = []
             table = file.read(columns=of_molecules + of_forces)
-            numbers = [table[name].to_numpy() for name in of_molecules]
+            ids, label, prediction = (table[name].to_numpy() for name in of_molecules)
             sums = [table[name].to_numpy() for name in of_forces]
-            return Predictions(*numbers, ForceSums(*sums) if sums else None)
+            return Predictions(ids, label, prediction, ForceSums(*sums) if sums else None)
     except (OSError, ValueError, KeyError, IndexError, pyarrow.ArrowException) as error:
         text = f"not readable as predictions ({str(error)[:120]}); rerun its evaluation"
         raise DataError(name, None, text) from None

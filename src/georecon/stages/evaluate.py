@@ -58,7 +58,9 @@ def evaluate(
     arrays = {name: _arrow_column(values) for name, values in columns.items()}
     table = pyarrow.table(arrays).replace_schema_metadata({"unit": unit})
     with atomic_path(predictions_path) as temporary:
-        pyarrow.parquet.write_table(table, temporary)
+        # of numbers that hardly repeat, dictionaries and bounds only take room
+        kept = {"use_dictionary": ["baseline"], "write_statistics": False}
+        pyarrow.parquet.write_table(table, temporary, **kept)
     found = all_errors(columns, read_split(split_path).test_parts)
     write_json(metrics_path, {"unit": unit, **found})
 
