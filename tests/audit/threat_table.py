@@ -10,6 +10,8 @@ from tests.audit.tamper import FINETUNE, RESULTS, flip_bit, replace_bytes
 from tests.audit.threats import (
     DYNAMICS,
     ENCODER,
+    FORCE_RUN,
+    FORCE_STORE,
     FRAMES,
     LEAK,
     LOCK,
@@ -57,6 +59,7 @@ from tests.audit.threats import (
     one_seed_less,
     other_encoder,
     other_encoder_and_smoothness,
+    other_forces,
     other_labels,
     other_molecules,
     page_text,
@@ -123,6 +126,10 @@ THREATS: dict[str, Threat] = {
         lambda f: tamper.rewrite_array(f, f"{STORE}/labels_homo.npy", shift_labels),
         "records: predictions differ", "records: predictions differ",
         f"{RUN}/predictions.parquet"),
+    "forces in a store": Threat(
+        lambda f: tamper.rewrite_array(f, f"{FORCE_STORE}/ethanol/forces.npy", shift_labels),
+        "records: predictions differ", "records: predictions differ",
+        f"{FORCE_RUN}/predictions.parquet"),
     "labels in a store and in all that was made from it": Threat(labels_everywhere, None,
         "records: split differs"),
     "energies of a simulated molecule": Threat(forged_frames, "records: file changed",
@@ -214,6 +221,8 @@ THREATS: dict[str, Threat] = {
     # trainings
     "predictions nearer to their labels": Threat(better_predictions, None,
         "records: predictions differ", f"{RUN}/predictions.parquet"),
+    "errors of forces other than the test outputs'": Threat(other_forces, None,
+        "records: predictions differ", f"{FORCE_RUN}/predictions.parquet"),
     "test outputs with other labels": Threat(other_labels, None,
         "records: predictions differ", f"{RUN}/predictions.parquet"),
     "baselines made worse in every run": Threat(worse_baselines, None,

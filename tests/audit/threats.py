@@ -35,6 +35,7 @@ from tests.audit.tamper import (
     replace_bytes,
 )
 
+FORCE_RUN, FORCE_STORE = f"{RESULTS}/finetune/force/ethanol/coord/seed1", "resources/store/xmd17"
 RUN, OTHER = f"{FINETUNE}/coord/seed1", f"{FINETUNE}/georecon/seed1"
 ENCODER = f"{RESULTS}/pretrain/coord/seed1/encoder.safetensors"
 SPLIT = "resources/splits/qm9/pvd_tiny_draw1.npz"
@@ -384,6 +385,19 @@ def better_predictions(folder: Path) -> None:
     path = folder / RUN / "outputs.safetensors"
     honest = path.read_bytes()
     remake_run(folder, RUN, better)
+    replace_bytes(path, honest)
+    remake_tables(folder)
+
+
+def other_forces(folder: Path) -> None:
+    """Errors of smaller forces than the test outputs have; metrics and tables made from them."""
+    path = folder / FORCE_RUN / "outputs.safetensors"
+    honest = path.read_bytes()
+
+    def change(found: dict[str, np.ndarray]) -> None:
+        found["force_prediction"] = found["force_prediction"] * np.float32(0.9)
+
+    remake_run(folder, FORCE_RUN, change)
     replace_bytes(path, honest)
     remake_tables(folder)
 

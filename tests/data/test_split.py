@@ -22,7 +22,7 @@ from georecon.data.split import (
     write_split,
 )
 from georecon.data.store import Store, StoreWriter
-from georecon.data.structure_key import structure_keys
+from georecon.data.structure_key import stored_keys, structure_keys
 from georecon.errors import ConfigError, DataError
 
 META = {"rule": "toy", "seed": 1, "store_sha256": "0" * 64}
@@ -192,3 +192,21 @@ def test_leak_report_counts_shared_molecules(tmp_path: Path, qm9: Molecules) -> 
     other = store("other", second)
     assert leak_report(other, range(131), pretrain, range(31)).shared <= 1
     assert leak_report(test, [], pretrain, []).shared_fraction == 0.0
+
+
+@pytest.mark.parametrize(("chunk", "workers"), [(1, 1), (7, 2), (1000, 1)])
+def test_keys_of_a_store_are_those_of_its_molecules_in_the_order_asked_for(
+    chunk: int, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    sizes = rng.integers(2, 9, size=40)
+    z = [rng.choice([1, 6, 8], size=n) for n in sizes]
+    molecules = Molecules.from_list(np.arange(40), z, [rng.uniform(0, 3, (n, 3)) for n in sizes])
+    with StoreWriter(tmp_path / "s", dataset="toy", source=Source(), units={}) as writer:
+        writer.append(molecules)
+    store, rows = Store.open(tmp_path / "s"), rng.permutation(40)[:33]
+    monkeypatch.setattr("georecon.data.structure_key.KEY_CHUNK", chunk)
+    found = stored_keys(store, rows, workers)
+    assert np.array_equal(found, structure_keys(molecules)[rows])
+    assert not np.array_equal(found, structure_keys(molecules)[np.sort(rows)])  # the twin
+    assert stored_keys(store, []).shape == (0,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,14 +16,12 @@ from georecon import paths
 from georecon.audit.findings import STUMBLES, Context, Finding
 from georecon.data.split import Split, count_leaks, read_split
 from georecon.data.store import Store
-from georecon.data.structure_key import structure_keys
+from georecon.data.structure_key import stored_keys
 from georecon.errors import ConfigError, GeoreconError
 from georecon.experiments.settings import SplitPlan
 from georecon.records.read import Record
 from georecon.records.untrusted import read_strict_json
 from georecon.stages.split import RULES
-
-_CHUNK = 25_000  # molecules whose structures a thread looks at together
 
 
 class _Read(NamedTuple):
@@ -216,9 +213,5 @@ def _keys(
     """Structure of each molecule of a part of a split; each split once."""
     if name not in known:
         store = Store.open((root / manifest).parent)
-        rows = store.rows(ids)
-        chunks = [rows[k : k + _CHUNK] for k in range(0, len(rows), _CHUNK)]
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # NumPy lets others work meanwhile
-            found = pool.map(lambda chunk: structure_keys(store.gather(chunk, ())), chunks)
-            known[name] = np.concatenate([*found, np.zeros(0, dtype=np.uint64)])
+        known[name] = stored_keys(store, store.rows(ids), os.cpu_count() or 1)
     return known[name]

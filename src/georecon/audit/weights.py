@@ -233,15 +233,13 @@ def _check_run(context: Context, record: Record, device: str) -> str | None:
     if not (context.root / claim.path).is_file():
         raise FileNotFoundError(errno.ENOENT, "not there", str(context.root / claim.path))
     run, store, split, model = _tuned(context, record)
-    most = run.train.part_atoms
-    test = one_by_one(store, split.test, run.evaluation_batch, run.label, most)
+    test = one_by_one(store, split.test, run.evaluation_batch, run.label, run.train.part_atoms)
     again = predict(model.to(device), test, run.recipe, World(device))
     train = store.gather(store.rows(split.train))
     again |= unlearned_test_set(train, store, split.test, run.label, run.recipe)
     stored = read_safetensors(context.root / claim.path, claim.path)
     found = {name: value.numpy() for name, value in again.items()}
-    same = dict.fromkeys(found, 0.0)
-    return _unlike(stored, found, same if alike(record) else _limits(found, train))
+    return _unlike(stored, found, {} if alike(record) else _limits(found, train))
 
 
 def _check_validation(context: Context, record: Record, device: str) -> str | None:
@@ -296,11 +294,10 @@ def _other_measures(record: Record, again: Mapping[str, float], limit: float) ->
 def _limits(again: Mapping[str, np.ndarray], train: Molecules) -> dict[str, float]:
     """Largest root mean square difference of each test output on another machine."""
     spread = dict.fromkeys(again, float(np.std(again["label"] - again["naive"])))
-    for name, values in again.items():
-        if name == "force_prediction" and train.forces is not None:
-            spread[name] = float(np.nanstd(train.forces))
-        elif name.startswith("naive_force"):  # errors, not forces
-            spread[name] = float(np.abs(values).mean())
+    if train.forces is not None and "force_prediction" in again:
+        spread["force_prediction"] = float(np.nanstd(train.forces))
+        for name in ("naive_force_absolute", "naive_force_square"):  # errors, not forces
+            spread[name] = float(again[name].mean())
     return {name: PREDICTIONS * value for name, value in spread.items()}
 
 
@@ -319,7 +316,7 @@ def _unlike(
             return f"{name} is not what the split and store give"
         off = np.abs(was - now)
         mean, largest = float(np.sqrt(np.nanmean(off**2))), float(np.nanmax(off))
-        limit = limits[name]
+        limit = limits.get(name, 0.0)
         if not (mean <= limit and largest <= 100 * limit):
             return (
                 f"{name} is {mean:.3g} (root mean square) off what the fine-tuned weights give, "

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from georecon.data.store import Store
-from georecon.data.structure_key import KEY_RULE, UInt, structure_keys
+from georecon.data.structure_key import KEY_RULE, UInt, stored_keys
 from georecon.errors import ConfigError, DataError
 from georecon.files import atomic_path, read_json, sha256_file, write_json
 
@@ -23,7 +23,6 @@ FORMAT_VERSION = 1
 QM9_MOLECULES = 130_831
 QM9_TRAIN, QM9_VAL = 110_000, 10_000
 _PARTS = ("train", "val", "test")
-_KEY_CHUNK = 200_000
 
 Int = NDArray[np.int64]
 
@@ -292,13 +291,6 @@ def read_split(path: str | Path) -> Split:
     return split
 
 
-def _keys(store: Store, rows: ArrayLike) -> UInt:
-    index = np.asarray(rows, dtype=np.int64)
-    chunks = [index[i : i + _KEY_CHUNK] for i in range(0, len(index), _KEY_CHUNK)]
-    keys = [structure_keys(store.gather(chunk)) for chunk in chunks]
-    return np.concatenate(keys) if keys else np.zeros(0, dtype=np.uint64)
-
-
 def same_structure(store: Store, ids: ArrayLike, others: Iterable[tuple[Store, ArrayLike]]) -> Int:
     """Those of ``ids`` whose connectivity key occurs among molecules of other stores.
 
@@ -308,10 +300,10 @@ def same_structure(store: Store, ids: ArrayLike, others: Iterable[tuple[Store, A
         others: stores, each with the ids of it to compare with.
     """
     array = np.asarray(ids, dtype=np.int64)
-    wanted = [_keys(other, other.rows(theirs)) for other, theirs in others]
+    wanted = [stored_keys(other, other.rows(theirs)) for other, theirs in others]
     if not wanted:
         return array[:0]
-    return array[np.isin(_keys(store, store.rows(array)), np.concatenate(wanted))]
+    return array[np.isin(stored_keys(store, store.rows(array)), np.concatenate(wanted))]
 
 
 def geometry_keys(store: Store, ids: ArrayLike) -> list[bytes]:
@@ -352,7 +344,7 @@ def leak_report(
     Works across datasets, where ids say nothing; the key and its limits are described in
     ``georecon.data.structure_key``.
     """
-    keys = _keys(test, test_rows), _keys(pretrain, pretrain_rows)
+    keys = stored_keys(test, test_rows), stored_keys(pretrain, pretrain_rows)
     return count_leaks(test.manifest.dataset, *keys)
 
 

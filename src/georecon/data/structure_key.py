@@ -13,14 +13,19 @@ so counts are estimates; some highly symmetric graphs may collide.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from georecon.data.elements import bond_lengths_squared
 from georecon.data.molecules import Molecules
 from georecon.data.pairs import same_size_blocks, squared_distances
+from georecon.data.store import Store
 
 KEY_RULE = "Weisfeiler-Lehman hash, 5 rounds, elements and ring counts, bonds at 1.3 x radii"
+KEY_CHUNK = 25_000
+"""Molecules of a store whose structures are looked at together."""
 _ROUNDS = 5
 _ODD_1 = np.uint64(0xBF58476D1CE4E5B9)
 _ODD_2 = np.uint64(0x94D049BB133111EB)
@@ -80,4 +85,31 @@ def structure_keys(molecules: Molecules) -> UInt:
     for size, rows in same_size_blocks(molecules.n_atoms(), pairs=500_000):
         atoms = molecules.offsets[rows][:, None] + np.arange(size)  # (B, n)
         keys[rows] = _block_keys(molecules.z[atoms], molecules.pos[atoms])
+    return keys
+
+
+def stored_keys(store: Store, rows: ArrayLike, workers: int = 1) -> UInt:
+    """Connectivity keys of rows of a store, in their order, (M,).
+
+    The memory that this takes does not grow with the store's atoms: rows are read from first to
+    last, and each chunk through a map of its own, for pages that were read count as this process's
+    as long as they are mapped.
+
+    Args:
+        store: opened store.
+        rows: row numbers, (M,).
+        workers: threads; NumPy lets others work meanwhile.
+    """
+    index = np.asarray(rows, dtype=np.int64)
+    order = np.argsort(index, kind="stable")
+    keys = np.empty(len(index), dtype=np.uint64)
+
+    def fill(start: int) -> None:
+        part = order[start : start + KEY_CHUNK]
+        keys[part] = structure_keys(Store.open(store.path).gather(index[part], ()))
+
+    starts = range(0, len(index), KEY_CHUNK)
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(fill, starts):
+            pass
     return keys
