@@ -118,7 +118,7 @@ def read_predictions(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise DataError(name, None, f"not readable as Parquet ({str(error)[:120]})") from None
     types = {column.name: str(column.type) for column in table.schema}
-    known = types in (_TYPES, _TYPES | _FORCE_TYPES)
+    known = types in (_TYPES, _TYPES | _FORCE_TYPES) and len(types) == table.num_columns
     if not known or any(column.null_count for column in table.columns):
         text = f"holds {types}, expected {_TYPES}, with forces also {_FORCE_TYPES}, without nulls"
         raise DataError(name, None, text)
@@ -229,10 +229,11 @@ def _compare_outputs(
 
 def _same_columns(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> bool:
     """Numbers as they are, and sums over frames up to rounding: see ``TOLERANCE``."""
-    return {*found} == {*wanted} and all(
-        found[name].shape == values.shape
-        and np.allclose(found[name], values, rtol=0.0 if name in _TYPES else TOLERANCE, atol=0.0)
-        for name, values in wanted.items()
+    sums = {name for name in wanted if "_force_" in f"_{name}"}
+    return (
+        {*found} == {*wanted}
+        and all(np.array_equal(found[name], wanted[name]) for name in {*wanted} - sums)
+        and all(np.allclose(found[name], wanted[name], rtol=TOLERANCE, atol=0.0) for name in sums)
     )
 
 
