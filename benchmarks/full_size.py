@@ -7,8 +7,9 @@ scripts of the workflow's rules as ``python -m georecon.mock`` runs them, with t
 model: fetch, preprocess, split and leak report, a hundred steps of pre-training on the first;
 fetch, preprocess, split, fine-tuning with the prediction of the whole test set, evaluation, table
 and audit on the second. Memory is the resident set of the process and its children together, looked
-at five times a second: pages of mapped files count. What a rule asks for is the first attempt's
-``mem_mb``. Exits with 1 if a job takes more than that. Needs 12 GB of disk at full size.
+at five times a second: pages of mapped files count, and the imports of Snakemake too. What a rule
+asks for is the first attempt's ``mem_mb``. Exits with 1 if a job takes more than that. Needs 12 GB
+of disk at full size.
 """
 
 from __future__ import annotations
@@ -235,22 +236,24 @@ def measure(job: Job, config: dict[str, Any], folder: Path) -> Measured:
             if pid:
                 break
             time.sleep(0.2)
-    child.returncode = os.waitstatus_to_exitcode(status)
+    child.returncode = os.waitstatus_to_exitcode(status)  # its peak counts the process before it
     seconds = time.monotonic() - started
     if child.returncode and job.rule != "audit":  # which also says what the stand-in lacks
         raise SystemExit(f"{job.rule}: {output.read_text(errors='replace')[-3000:]}")
-    peak = max(peak, 1024 * usage.ru_maxrss)
     return Measured(seconds, usage.ru_utime + usage.ru_stime, peak / 1e6)
 
 
 def _resident(process: psutil.Process) -> int:
-    """Memory of a process and its children [bytes]."""
-    total = 0
-    with suppress(psutil.Error):
+    """Memory of a process and its children now, or the process's own at most [bytes]."""
+    total = highest = 0
+    with suppress(psutil.Error, OSError):
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+        rows = [row.split() for row in status.splitlines() if row.startswith("VmHWM")]
+        highest = 1024 * max((int(row[1]) for row in rows), default=0)  # none once it has ended
         for one in (process, *process.children(recursive=True)):
             with suppress(psutil.Error):
                 total += one.memory_info().rss
-    return total
+    return max(total, highest)
 
 
 def requested(job: Job, config: dict[str, Any], folder: Path) -> int | None:
