@@ -96,7 +96,7 @@ def record(number: int, rng: np.random.Generator) -> str:
     elements, pos, bonds = lattice_molecule(rng)
     lines = [f"stand-in {number}", "  georecon", ""]
     lines.append(f"{len(elements):3d}{len(bonds):3d}  0  0  0  0  0  0  0  0999 V2000")
-    zeros = "  0" * 12
+    zeros = " 0" + "  0" * 11  # an isotope of two columns, then three each
     for element, (x, y, z) in zip(elements, pos, strict=True):
         lines.append(f"{x:10.4f}{y:10.4f}{z:10.4f} {element:<3}{zeros}")
     lines += [f"{a + 1:3d}{b + 1:3d}  1  0" for a, b in bonds]

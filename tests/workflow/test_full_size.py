@@ -6,10 +6,12 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from georecon.data.readers.sdf import iter_sdf
 from tests.projects import ROOT
 
 
@@ -51,3 +53,14 @@ def test_a_small_stand_in_goes_through_every_job() -> None:
     frames = 1500 - 1000
     assert found["bytes"]["outputs.safetensors"] < 170 * frames + 1000
     assert found["bytes"]["predictions.parquet"] < 90 * frames + 4000
+
+
+def test_stand_in_records_are_of_the_plain_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are decoded in blocks, as OGB's are; RDKit gets none of them."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    full_size = importlib.import_module("full_size")
+    monkeypatch.setattr("georecon.data.readers.sdf_block.read_record", None)  # would be called
+    full_size.write_structures(tmp_path / "s.sdf.gz", 40)
+    assert sum(len(chunk) for chunk in iter_sdf(tmp_path / "s.sdf.gz", processes=1)) == 40
