@@ -14,6 +14,7 @@ from georecon.data.manifest import Source
 from georecon.data.molecules import Molecules
 from georecon.data.split import (
     Split,
+    count_leaks,
     leak_report,
     pretrain_split,
     qm9_split,
@@ -210,3 +211,15 @@ def test_keys_of_a_store_are_those_of_its_molecules_in_the_order_asked_for(
     assert np.array_equal(found, structure_keys(molecules)[rows])
     assert not np.array_equal(found, structure_keys(molecules)[np.sort(rows)])  # the twin
     assert stored_keys(store, []).shape == (0,)
+
+
+@pytest.mark.parametrize(("test", "seen"), [(300, 5000), (5000, 300), (20, 0), (0, 20)])
+def test_leaks_are_counted_as_sets_would_count_them(test: int, seen: int) -> None:
+    rng = np.random.default_rng(test)
+    wanted, known = (rng.integers(0, 4000, n).astype(np.uint64) << 50 for n in (test, seen))
+    report = count_leaks("toy", wanted, known)
+    of = {*known.tolist()}
+    assert report.shared == sum(key in of for key in wanted.tolist())
+    assert report.pretrain_distinct_keys == len(of)
+    assert report.test_distinct_keys == len({*wanted.tolist()})
+    assert (report.test_molecules, report.pretrain_molecules) == (test, seen)

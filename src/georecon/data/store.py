@@ -312,7 +312,7 @@ class Store:
         """
         wanted = np.asarray(ids, dtype=np.int64)
         place = np.searchsorted(self.ids, wanted, sorter=self._order)
-        place = np.minimum(place, len(self) - 1)
+        np.minimum(place, len(self) - 1, out=place)
         rows = place if self._order is None else _take(self._order, place)
         missing = np.flatnonzero(_take(self.ids, rows) != wanted)
         if len(missing):

@@ -142,7 +142,7 @@ def _pretrain(store: Store, plan: SplitPlan, raw: Path) -> Made:
             held_out += [_same_molecules(store, other, ids) for ids in (part.val, part.test)]
         others.append((other, part.test))
     by_id = np.unique(np.concatenate([*held_out, np.zeros(0, dtype=np.int64)]))
-    left = np.setdiff1d(store.ids, by_id)
+    left = np.setdiff1d(store.ids, by_id, assume_unique=True)
     twins = same_structure(store, left, others) if plan.exclude_leaks else left[:0]
     notes = {
         "removed": {
