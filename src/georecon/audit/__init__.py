@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from georecon import paths
+from georecon.audit.beside import beside
 from georecon.audit.commits import check_commits
 from georecon.audit.conditions import (
     check_code,
@@ -103,8 +104,9 @@ def audit(
     folder = root / experiments.runs.folder(paths.AUDIT)
     known = KnownHashes(None if depth.full or bundle else folder / KNOWN)
     hashed = hash_files(root, claims_by_path(context), known, say)
+    pages = beside(context, lambda context: list(_guarded(check_pages(context))))
     found, wanted = Recomputed(), wanted_records(context)
-    checks = [*_checks(context, hashed, found, wanted), *_deeper(context, depth, say, since)]
+    checks = [*_checks(context, hashed, found, wanted), pages, *_deeper(context, depth, say, since)]
     findings = [finding for check in checks for finding in _guarded(check)]
     findings = _placed(context, findings, wanted)
     note_imported(context)
@@ -152,7 +154,7 @@ def _checks(
     context: Context, hashed: dict[str, Hashed | None], found: Recomputed, wanted: WantedRecords
 ) -> list[Iterable[Finding]]:
     """Checks of depth "records", in the order in which their findings are said."""
-    checks = [
+    checks: list[Iterable[Finding]] = [
         _graph_faults(context, context.graph.faults),
         check_files(context, hashed),
         check_strangers(context),
@@ -174,7 +176,7 @@ def _checks(
             check_columns(context, table),
             check_kernels(context, table),
         ]
-    return [*checks, check_pages(context)]
+    return checks
 
 
 def _guarded(check: Iterable[Finding]) -> Iterator[Finding]:
