@@ -11,7 +11,8 @@ from georecon.data.raw.fetch import fetch
 from georecon.errors import ConfigError, FetchError
 from georecon.experiments.encoder_files import with_absent_files
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.plan import downloads, trainings
+from georecon.experiments.plan import downloads
+from georecon.experiments.trainings import trainings
 from georecon.jobs.rule_values import RuleValues
 from tests.projects import ROOT
 

@@ -10,8 +10,9 @@ from georecon.experiments.experiments import Experiments
 from georecon.experiments.settings import FinetuneSettings, PretrainSettings
 from georecon.files import read_json
 from georecon.training.estimate import (
+    CPUS,
     GPUS,
-    Gpu,
+    Device,
     applied_layers,
     flops,
     neighbours,
@@ -74,6 +75,27 @@ def test_the_largest_system_too(paper: Experiments) -> None:
     assert parted.gigabytes().low < 0.6 * unparted.gigabytes().low
 
 
+@pytest.mark.parametrize(
+    ("case", "method"), [("coord, 32/2/32, 16 x QM9", "coord"),
+                         ("georecon, 32/2/32, 16 x QM9", "georecon"),
+                         ("coord, 32/2/32, 32 x QM9", "coord"),
+                         ("georecon, 32/2/32, 32 x QM9", "georecon")],
+)  # fmt: skip
+def test_steps_of_a_core_lie_between_the_bounds(case: str, method: str) -> None:
+    laptop = Experiments.load(ROOT / "config", {"edition": "laptop"})
+    batch = int(case.split(", ")[2].split(" ", maxsplit=1)[0])
+    seconds = training_step(pretraining(laptop, method, batch), 18.0).seconds(CPUS[0])
+    for name in ("v3", "v4"):
+        path = ROOT / f"benchmarks/results/laptop_step-intel-xeon-processor-x86-64-{name}.json"
+        rate = read_json(path)["cases"][case]["molecules_per_cpu_second"]["now"]
+        assert seconds.low < batch / rate < seconds.high
+
+
+def test_sixteen_cores_share_the_trainings(paper: Experiments) -> None:
+    one, sixteen = (training_step(pretraining(paper, "coord", 70), 18.0).seconds(d) for d in CPUS)
+    assert one == pytest.approx(sixteen.times(16))
+
+
 def test_an_atoms_layers_are_counted(paper: Experiments) -> None:
     layers = paper.config.encoder.layers
     assert applied_layers(pretraining(paper, "coord", 70)) == layers
@@ -86,7 +108,7 @@ def test_an_atoms_layers_are_counted(paper: Experiments) -> None:
 
 
 def test_what_costs_more_is_said_to(paper: Experiments) -> None:
-    slow, fast = Gpu("slow", 10.0, 16), Gpu("fast", 20.0, 16)
+    slow, fast = Device("slow", 10.0, 16), Device("fast", 20.0, 16)
     coord = training_step(pretraining(paper, "coord", 4096), 18.0)
     assert coord.seconds(slow).low == pytest.approx(2 * coord.seconds(fast).low)
     encoder = paper.config.encoder
