@@ -72,6 +72,7 @@ localrules:
     bundle,
     verify_bundle,
     rerun,
+    cost,
     web,
     trial,
     plan,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,28 @@ from snakemake.cli import parse_config
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.option_texts import read_texts
 from georecon.experiments.plan import plan
-from georecon.experiments.rates import Rates
+from georecon.experiments.rates import Rate, Rates
 from georecon.experiments.trainings import all_trainings, trainings
+from georecon.experiments.trial import trial_jobs
 from georecon.files import write_json
 from georecon.jobs.planned_jobs import PlannedJob, job_lines, limit_lines
 from tests.experiments.toy_rates import RATE
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTHING = Rates({}, frozenset(), [])
+NOTHING = Rates({}, frozenset(), {}, [])
+
+
+def rates_of(
+    by_device: dict[str, dict[str, Rate]],
+    synthetic: Iterable[str] = (),
+    faults: Iterable[str] = (),
+    code: str | None = None,
+) -> Rates:
+    """Rates that were measured with the tiny edition's sources of now, or with others."""
+    kinds = {kind for rates in by_device.values() for kind in rates}
+    jobs = trial_jobs(Experiments.load(ROOT / "config", {"edition": "tiny"}))
+    codes = {kind: code or (jobs[kind].code if kind in jobs else "") for kind in kinds}
+    return Rates(by_device, frozenset(synthetic), codes, [*faults])
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +65,7 @@ def test_sums_by_table_and_for_all(tiny: Experiments, tmp_path: Path) -> None:
     runs = all_trainings(tiny)
     one = {run.kind(): RATE for run in runs}
     two = {kind: RATE for kind in list(one)[:3]}
-    rates = Rates({"one": one, "two": two}, frozenset(list(one)[:2]), [])
+    rates = rates_of({"one": one, "two": two}, list(one)[:2])
     lines = plan(tiny, tmp_path, rates)
     (line,) = (line for line in lines if line.startswith("  all:"))
     known = [cost for run in runs if (cost := run.estimate(one)) is not None]
@@ -67,16 +82,26 @@ def test_sums_by_table_and_for_all(tiny: Experiments, tmp_path: Path) -> None:
 
 def test_what_is_not_measured_is_said(tiny: Experiments, tmp_path: Path) -> None:
     kinds = {run.kind() for run in all_trainings(tiny)}
-    rates = Rates({"one": {kind: RATE for kind in sorted(kinds)[:-1]}}, frozenset(), ["a fault"])
+    rates = rates_of({"one": dict.fromkeys(sorted(kinds)[:-1], RATE)}, faults=["a fault"])
     text = "\n".join(plan(tiny, tmp_path, rates))
     assert f"Measured: {len(kinds) - 1} of {len(kinds)} kinds" in text
-    assert "Not measured means no estimate; to measure: " in text
+    assert "What was not measured has no hours above. To measure: " in text
     assert "\na fault\n" in text
     assert " not measured" in text.split("  all:")[1].splitlines()[0]
 
 
+def test_rates_of_other_sources_are_counted(tiny: Experiments, tmp_path: Path) -> None:
+    kinds = {run.kind() for run in all_trainings(tiny)}
+    now, old = (
+        "\n".join(plan(tiny, tmp_path, rates_of({"one": dict.fromkeys(kinds, RATE)}, code=code)))
+        for code in (None, "0123")
+    )
+    assert "other sources" not in now
+    assert f"kinds of training, {len(kinds)} with other sources than there are now" in old
+
+
 def test_rates_of_other_editions_say_nothing(tiny: Experiments, tmp_path: Path) -> None:
-    text = "\n".join(plan(tiny, tmp_path, Rates({"one": {"pretrain-0": RATE}}, frozenset(), [])))
+    text = "\n".join(plan(tiny, tmp_path, rates_of({"one": {"pretrain-0": RATE}})))
     assert "No rate of any device is known" in text
     assert not re.search(r"[0-9] h\b", text)
 
@@ -96,9 +121,7 @@ def test_a_part_of_an_edition_is_priced_from_the_command_line(tmp_path: Path) ->
     assert {(r.target, r.settings.seed) for r in trainings(few, "qm9")} == {
         ("", 1), ("homo", 1), ("lumo", 1)
     }  # fmt: skip
-    rates = Rates(
-        {"a card": {run.kind(): RATE for run in trainings(paper, "qm9")}}, frozenset(), []
-    )
+    rates = rates_of({"a card": {run.kind(): RATE for run in trainings(paper, "qm9")}})
     texts = ["\n".join(plan(e, tmp_path, rates)) for e in (few, paper)]
     hours = [float(re.search(r"  qm9: .*a card: (\S+) ±", text)[1]) for text in texts]  # type: ignore[index]
     expected = sum(

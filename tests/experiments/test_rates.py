@@ -14,7 +14,7 @@ import pytest
 from georecon.experiments.rates import Measurement, Rate, mean_of, read_rates, write_rate
 from tests.experiments.toy_rates import RATE
 
-ONE = Measurement("pretrain-1", "a GPU", "stored", RATE)
+ONE = Measurement("pretrain-1", "a GPU", "stored", "0f", RATE)
 
 
 def test_the_error_is_that_of_a_mean() -> None:
@@ -40,6 +40,7 @@ def test_rates_are_read_as_written(tmp_path: Path) -> None:
     assert found.by_device == {"a GPU": {"pretrain-1": RATE, "finetune-2": RATE}}
     assert found.synthetic == {"finetune-2"}
     assert found.kinds() == {"pretrain-1", "finetune-2"}
+    assert found.codes == {"pretrain-1": "0f", "finetune-2": "0f"}
     assert found.faults == []
     assert read_rates(tmp_path / "nowhere").by_device == {}
 

@@ -34,7 +34,7 @@ JOBS: dict[str, dict[str, str]] = {
     "nve": {"part": "force", "target": "ethanol", **RUN},
     "table": {"table": "qm9"},
     "figure": {"figure": "smoothness"},
-    **{name: {} for name in ("summary", "site", "web", "audit", "bundle", "verify_bundle")},
+    **{name: {} for name in ("summary", "cost", "site", "web", "audit", "bundle", "verify_bundle")},
     **{name: {} for name in ("rerun", "plan", "doctor", "watch")},
 }
 KIND = next(iter(trial_jobs(Experiments.load(ROOT / "config", TINY))))

@@ -51,7 +51,7 @@ def test_a_kind_is_measured_without_any_data(jobs: dict[str, TrialJob], name: st
     job = jobs[name]
     found = measured(job)
     rate = found.rate
-    assert (found.kind, found.molecules) == (job.kind, "synthetic")
+    assert (found.kind, found.molecules, found.code) == (job.kind, "synthetic", job.code)
     assert found.device.startswith("cpu ")
     assert rate.fault() is None
     assert 0 < rate.seconds_per_step < 5

@@ -16,6 +16,7 @@ from georecon.experiments.experiments import Experiments
 from georecon.experiments.rates import Rate, Rates
 from georecon.experiments.sections import Config
 from georecon.experiments.trainings import Training, all_trainings, trainings
+from georecon.experiments.trial import trial_jobs
 from georecon.paths import ENCODER_FILES
 
 
@@ -114,8 +115,15 @@ def _conditions(experiments: Experiments, left: list[Training], rates: Rates) ->
     )
     yield f"Saves take up to {state:.2g} GB of disk for each training that is under way."
     made_up = len(kinds & rates.synthetic)
+    jobs = trial_jobs(experiments)
+    old = sum(rates.codes[kind] != jobs[kind].code for kind in kinds & known)
     yield (
         f"Measured: {len(kinds & known)} of {len(kinds)} kinds of training"
         + (f", {made_up} of them on made-up molecules of the cards' sizes" if made_up else "")
-        + (f". Not measured means no estimate; to measure: {how}" if kinds - known else "")
+        + (f", {old} with other sources than there are now" if old else "")
+        + (
+            f". What was not measured has no hours above. To measure: {how}"
+            if kinds - known
+            else ""
+        )
     )

@@ -70,11 +70,13 @@ class Measurement(NamedTuple):
         kind: of the training.
         device: that it was measured on, and its threads.
         molecules: "stored" or "synthetic".
+        code: digest of the sources that were measured.
     """
 
     kind: str
     device: str
     molecules: str
+    code: str
     rate: Rate
 
 
@@ -84,11 +86,13 @@ class Rates(NamedTuple):
     Attributes:
         by_device: rates by device and kind.
         synthetic: kinds that were measured on molecules made for it.
+        codes: digest of the sources that were measured, by kind.
         faults: a line for each file that holds no rate.
     """
 
     by_device: dict[str, dict[str, Rate]]
     synthetic: frozenset[str]
+    codes: dict[str, str]
     faults: list[str]
 
     def kinds(self) -> set[str]:
@@ -119,7 +123,7 @@ def read_rates(folder: Path) -> Rates:
     Args:
         folder: with the files of the trial.
     """
-    found = Rates({}, frozenset(), [])
+    found = Rates({}, frozenset(), {}, [])
     synthetic = set()
     for path in sorted(folder.glob("*.json")):
         try:
@@ -128,6 +132,7 @@ def read_rates(folder: Path) -> Rates:
             found.faults.append(f"{error}; counts as not measured")
             continue
         found.by_device.setdefault(one.device, {})[one.kind] = one.rate
+        found.codes[one.kind] = one.code
         if one.molecules == "synthetic":
             synthetic.add(one.kind)
     return found._replace(synthetic=frozenset(synthetic))
@@ -143,8 +148,8 @@ def _read(path: Path) -> Measurement:
         content = read_json(path)
         numbers = content.pop("rate")
         found = Measurement(rate=Rate(**{name: numbers[name] for name in _NAMES}), **content)
-        if not all(isinstance(text, str) for text in found[:3]):
-            raise TypeError("kind, device and molecules must be texts")
+        if not all(isinstance(text, str) for text in found[:4]):
+            raise TypeError("kind, device, molecules and code must be texts")
         if any(isinstance(x, bool) or not isinstance(x, int | float) for x in numbers.values()):
             raise TypeError("a value of rate is no number")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

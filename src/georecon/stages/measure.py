@@ -122,7 +122,7 @@ def measure(
         rate = _rate(run, store, split, folder, clock, started)
     device = compute_device()
     name = f"{device['device']} {device['name']}, {device['threads']} thread(s)"
-    return Measurement(job.kind, name, "synthetic" if synthetic else "stored", rate)
+    return Measurement(job.kind, name, "synthetic" if synthetic else "stored", job.code, rate)
 
 
 def _short(job: TrialJob, *, synthetic: bool) -> PretrainSettings | FinetuneSettings:
