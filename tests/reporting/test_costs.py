@@ -150,6 +150,7 @@ def _of_job(path: str, slurm: str) -> dict[str, Any]:
 
 
 def test_what_is_not_in_the_numbers_is_said(graph: Graph) -> None:
+    plain = "; ".join(costs(graph).notes)
     resumed = {"steps": 100, "processes": 1, "resumed_at": 75, "seconds": 900.0}
     write_json(f"{HOMO}/run.json", {**read_json(f"{HOMO}/run.json"), "training": resumed})
     taken = {"imported": {"name": "a.zip", "sha256": "0" * 64}}
@@ -158,7 +159,6 @@ def test_what_is_not_in_the_numbers_is_said(graph: Graph) -> None:
     assert "1 trainings went on from a save; the 0.75 h" in text
     assert "1 jobs were taken from published results" in text
     assert "bounds it from above" in text
-    plain = "; ".join(costs(graph).notes)
     assert "went on" not in plain
     assert "published" not in plain
 
