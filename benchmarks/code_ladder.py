@@ -1,7 +1,8 @@
 """What a code is worth to the reconstruction: a ladder from no code to one that says everything.
 
-For the readings FP and JP (config/editions/readings.yaml; docs/method.md, "Readings"), trained with
-the reconstruction at every step, the code that the conditioned encoder is given is:
+For the readings FP and JP, which is ``georecon`` (config/editions/readings.yaml; docs/method.md,
+"Readings"), trained with the reconstruction at every step, the code that the conditioned encoder is
+given is:
 
 * ``none``: zeros; ``shuffled``: another molecule's, in training and in validation;
 * ``pooled``: the method's own, pooled from the clean side's features;
@@ -45,7 +46,7 @@ from georecon.training.batches import ShuffledBatches, in_order
 from georecon.training.loop import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
-READINGS = ("fp", "jp")
+READINGS = ("fp", "georecon")
 RUNGS = {
     "none": "zero",
     "shuffled": "shuffled",

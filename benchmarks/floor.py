@@ -39,7 +39,9 @@ from georecon.models.encoder import EquivariantTransformer
 
 PRODUCTS = {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
 SMALL = [
-    Case("32/2/32", batch, "QM9", kind) for batch in (16, 32) for kind in ("coord", "georecon")
+    Case("32/2/32", batch, "QM9", kind)
+    for batch in (16, 32)
+    for kind in ("coord", "georecon__decoder")
 ]
 REPEATS = 3
 

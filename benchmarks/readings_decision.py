@@ -1,11 +1,13 @@
 """The rule for the default `georecon`, applied to a finished edition `readings`.
 
-The rule was written down before that edition ran (docs/method.md, "Readings"): of the configured
-reading and FP the configured one stays unless FP is better with an interval that excludes zero in
-at least two of HOMO, U₀ and the mean over force sets; JP takes that place only if it is better in
-the same sense in all three. A difference is relative to Coord's mean error, by seed, so that force
-sets can be averaged; the interval is that of Student's t over paired seeds. Reads validation errors
-alone: ``python benchmarks/readings_decision.py [--results results/readings] [--json FILE]``.
+The rule was written down before that edition ran (docs/method.md, "Readings"). DECODER is the
+reading with a decoder of its own, then the default; FP has an exact clean side and a conditioned
+encoder of its own; JP, since then the default, conditions the one encoder. DECODER stays unless FP
+is better with an interval that excludes zero in at least two of HOMO, U₀ and the mean over force
+sets; JP takes the winner's place only if it is better in the same sense in all three. A difference
+is relative to Coord's mean error, by seed, so that force sets can be averaged; the interval is that
+of Student's t over paired seeds. Reads validation errors alone:
+``python benchmarks/readings_decision.py [--results results/readings] [--json FILE]``.
 """
 
 from __future__ import annotations
@@ -23,23 +25,28 @@ from georecon.reporting.significance import Interval, over_seeds
 from georecon.reporting.tables import values_by_seed
 
 QUANTITIES = {
-    "HOMO": ("readings", "homo"),
-    "U0": ("readings", "u0"),
-    "forces": ("readings_forces", ""),
+    "HOMO": ("readings", ("homo_validation",)),
+    "U0": ("readings", ("u0_validation",)),
+    "forces": (
+        "readings_forces",
+        tuple(f"{m}_force_validation" for m in ("ethanol", "malonaldehyde", "toluene")),
+    ),
 }
-"""Name → table, and the target that its columns are of; all targets for ""."""
-PAIRS = (
-    ("georecon", "coord"),
-    ("fp", "coord"),
-    ("jp", "coord"),
-    ("fp", "georecon"),
-    ("jp", "georecon"),
-    ("jp", "fp"),
-    ("jp", "jp_zero"),
-    ("jp", "jp_shuffled"),
-    ("jp_shuffled", "jp_zero"),
-)
+"""Name → table and the columns whose mean it is."""
 UNIT = "coord"
+DECODER, FP, JP = "georecon__decoder", "fp", "georecon"
+SHUFFLED, NO_CODE = "georecon__shuffled", "georecon__nocode"
+PAIRS = (
+    (DECODER, UNIT),
+    (FP, UNIT),
+    (JP, UNIT),
+    (FP, DECODER),
+    (JP, DECODER),
+    (JP, FP),
+    (JP, NO_CODE),
+    (JP, SHUFFLED),
+    (SHUFFLED, NO_CODE),
+)
 
 
 class Difference(NamedTuple):
@@ -66,9 +73,8 @@ def differences(
         tables: number by seed, by row and column, of each table.
     """
     found = []
-    for quantity, (table, target) in QUANTITIES.items():
+    for quantity, (table, columns) in QUANTITIES.items():
         cells = tables[table]
-        columns = sorted({c for _, c in cells if (target in c.split("/") if target else True)})
         scale = {c: statistics.fmean(cells[UNIT, c].values()) for c in columns}
         for arm, other in PAIRS:
             seeds = sorted(cells[arm, columns[0]])
@@ -89,8 +95,8 @@ def default(found: Sequence[Difference]) -> str:
     def wins(arm: str, other: str) -> int:
         return sum(d.surely_better for d in found if (d.arm, d.other) == (arm, other))
 
-    winner = "fp" if wins("fp", "georecon") >= 2 else "georecon"
-    return "jp" if wins("jp", winner) == len(QUANTITIES) else winner
+    winner = FP if wins(FP, DECODER) >= 2 else DECODER
+    return JP if wins(JP, winner) == len(QUANTITIES) else winner
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ CASES = [
     Case("64/3/32", 64, "QM9", "coord"),
     Case("256/8/64", 64, "QM9", "energy"),
     Case("256/8/64", 64, "QM9", "coord"),
-    Case("256/8/64", 32, "QM9", "georecon"),
+    Case("256/8/64", 32, "QM9", "georecon__decoder"),
     Case("128/6/32", 8, "aspirin", "energy+force"),
 ]
 

@@ -21,24 +21,33 @@ def experiments(edition: str = "laptop", **overrides: Any) -> Experiments:
     return Experiments.load(CONFIG, {"edition": edition, **overrides})
 
 
+DECODER = "georecon__decoder"  # the variant that has a decoder
+
+
 @pytest.fixture(scope="module")
 def laptop() -> Experiments:
     return experiments()
 
 
+def test_a_variant_with_an_objective_has_parameters_of_its_own(laptop: Experiments) -> None:
+    of = laptop.methods.entry("georecon")
+    found = laptop.methods.entry(DECODER)
+    assert found.objective == "reconstruct" != of.objective
+    assert "clean_noise" in of.params
+    assert "clean_noise" not in found.params
+    assert DECODER not in laptop.methods.names()
+
+
 def test_sweep_value_of_the_method_itself_is_the_method(laptop: Experiments) -> None:
-    own = laptop.config.methods["georecon"].params
-    for table, parameter in (("noise_scale", "sigma_rec"), ("decoder_depth", "depth")):
+    swept = {"noise_scale": ("georecon", "sigma_rec"), "decoder_depth": (DECODER, "depth")}
+    variants = set()
+    for table, (method, parameter) in swept.items():
+        own = str(laptop.config.methods[method].params[parameter])
         rows = {row.key: row.method for row in laptop.tables.rows(table)}
-        assert rows[str(own[parameter])] == "georecon"
-        others = [method for key, method in rows.items() if key != str(own[parameter])]
-        assert all(method.startswith("georecon__") for method in others)
-    assert laptop.methods.variants().keys() == {
-        row.method
-        for table in ("noise_scale", "decoder_depth")
-        for row in laptop.tables.rows(table)
-        if row.method != "georecon"
-    }
+        assert rows.pop(own) == method
+        assert all(other.startswith(f"{method}__") for other in rows.values())
+        variants |= set(rows.values())
+    assert laptop.methods.variants().keys() == variants
 
 
 def test_no_table_of_the_default_edition_is_empty(laptop: Experiments) -> None:
@@ -66,8 +75,8 @@ def test_ablations_show_homo_and_the_enthalpy(edition: str) -> None:
 
 
 def test_variant_differs_from_its_method_in_the_swept_parameter_alone(laptop: Experiments) -> None:
-    base = laptop.runs.pretrain_settings("georecon", 1).as_json()
     for name, change in laptop.methods.variants().items():
+        base = laptop.runs.pretrain_settings(change.method, 1).as_json()
         found = laptop.runs.pretrain_settings(name, 1).as_json()
         assert found["params"] == {**base["params"], change.parameter: change.value}
         assert {k for k in found if found[k] != base[k]} == {"name", "method", "params"}
@@ -75,7 +84,7 @@ def test_variant_differs_from_its_method_in_the_swept_parameter_alone(laptop: Ex
 
 def test_a_variant_is_its_method_with_some_keys_changed() -> None:
     paper = experiments("paper")
-    base = paper.runs.pretrain_settings("georecon", 1).as_json()
+    base = paper.runs.pretrain_settings(DECODER, 1).as_json()
     found = paper.runs.pretrain_settings("georecon__noclean", 1).as_json()
     weights = {**base["params"]["weights"], "clean": 0.0}
     assert found["params"] == {**base["params"], "weights": weights}

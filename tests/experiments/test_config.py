@@ -107,7 +107,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "variant with an objective of its own": (
         {"methods": {"mine": {"label": "Mine", "of": "coord", "objective": "denoise"}}},
-        ["methods.mine.of", "instead of an objective"],
+        ["methods.mine.params.sigma: missing"],  # its parameters are its own
     ),
     "unknown parameter of a variant": (
         {"methods": {"mine": {"label": "Mine", "of": "coord", "params": {"sigm": 0.1}}}},
@@ -228,16 +228,16 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["methods.coord.params.sigma: is -1.0; must be greater than 0"],
     ),
     "parameter of another type": (
-        {"methods": {"georecon": {"params": {"depth": 1.5}}}},
-        ["methods.georecon.params.depth: is 1.5; must be integer"],
+        {"methods": {"georecon__decoder": {"params": {"depth": 1.5}}}},
+        ["methods.georecon__decoder.params.depth: is 1.5; must be integer"],
     ),
     "unknown choice of a parameter": (
-        {"methods": {"georecon": {"params": {"fusion": "fil"}}}},
-        ["methods.georecon.params.fusion", "film, add, concat", "did you mean 'film'?"],
+        {"methods": {"georecon__decoder": {"params": {"fusion": "fil"}}}},
+        ["methods.georecon__decoder.params.fusion", "film, add, concat", "did you mean 'film'?"],
     ),
     "unknown weight": (
-        {"methods": {"georecon": {"params": {"weights": {"claen": 1.0}}}}},
-        ["methods.georecon.params.weights.claen: unknown key", "did you mean 'clean'?"],
+        {"methods": {"georecon__decoder": {"params": {"weights": {"claen": 1.0}}}}},
+        ["methods.georecon__decoder.params.weights.claen: unknown key", "did you mean 'clean'?"],
     ),
     "sweep over an unknown parameter": (
         {"tables": {"noise_scale": {"rows": {"sweep": {"parameter": "sigma_recc"}}}}},

@@ -353,4 +353,4 @@ def test_captions_say_how_many_molecules_pretraining_is_given() -> None:
     caption = Experiments(config).tables.spec("qm9").caption
     train = config.pretrain.train
     assert f"({train.steps * train.batch_size} in all)" in caption
-    assert f"Coord, equal compute: {round(3.35 * train.steps)} steps." in caption
+    assert f"Coord, equal compute: {round(1.25 * train.steps)} steps." in caption

@@ -58,7 +58,7 @@ def test_no_rate_means_no_number(tiny: Experiments, tmp_path: Path) -> None:
     assert "No rate of any device is known" in text
     assert "--config edition=tiny -- trial" in text
     assert " h" not in text.replace(" how", "").split("No rate")[0]
-    assert "all: 12 pre-trainings, 46 fine-tunings" in text
+    assert "all: 13 pre-trainings, 49 fine-tunings" in text
 
 
 def test_sums_by_table_and_for_all(tiny: Experiments, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_finished_runs_are_not_counted(tiny: Experiments, tmp_path: Path) -> Non
     write_json(tmp_path / run.folder / "run.json", {})
     text = "\n".join(plan(tiny, tmp_path, NOTHING))
     assert "md17: 6 pre-trainings, 7 fine-tunings" in text
-    assert "all: 12 pre-trainings, 45 fine-tunings" in text
+    assert "all: 13 pre-trainings, 48 fine-tunings" in text
 
 
 def test_downloads_of_the_paper_edition(tmp_path: Path) -> None:

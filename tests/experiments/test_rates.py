@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from georecon.experiments.rates import Measurement, Rate, mean_of, read_rates, write_rate
+from georecon.experiments.rates import Measurement, Rate, read_rates, write_rate
 from tests.experiments.toy_rates import RATE
 
 ONE = Measurement("pretrain-1", "a GPU", "stored", "0f", RATE)
-
-
-def test_the_error_is_that_of_a_mean() -> None:
-    draw = random.Random(1)
-    found = [mean_of([draw.gauss(10, 1) for _ in range(25)]) for _ in range(400)]
-    means, errors, spreads = zip(*found, strict=True)
-    centre = sum(means) / len(means)
-    scatter = math.sqrt(sum((m - centre) ** 2 for m in means) / len(means))
-    assert sum(errors) / len(errors) == pytest.approx(scatter, rel=0.1)
-    assert sum(spreads) / len(spreads) == pytest.approx(1.0, rel=0.05)
-
-
-def test_steps_that_alternate_cost_their_mean() -> None:
-    mean, _, spread = mean_of([1.0, 3.0] * 5)
-    assert mean == 2.0
-    assert spread == pytest.approx(1.0, rel=0.1)
 
 
 def test_rates_are_read_as_written(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.mark.parametrize("name", ["denoise", "reconstruct"])
 def test_pretraining_names_the_molecule(store: Store, name: str) -> None:
-    method = "georecon" if name == "reconstruct" else "coord"
+    method = "georecon__decoder" if name == "reconstruct" else "coord"
     methods = yaml.safe_load((ROOT / "config/methods.yaml").read_text(encoding="utf-8"))
     objective = objectives.build(name, EquivariantTransformer(sizes()), methods[method]["params"])
     batches = ShuffledBatches(store, store.ids, batch_size=24, seed=1)

@@ -57,9 +57,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def trained(store: Store, folder: Path, **changes: Any) -> torch.nn.Module:
-    """GeoRecon as the laptop edition pre-trains it, with some keys changed."""
+    """GeoRecon with a decoder as the laptop edition pre-trains it, with some keys changed."""
     laptop = Experiments.load(CONFIG, {"edition": "laptop"})
-    settings = laptop.runs.pretrain_settings("georecon", 1).as_json()
+    settings = laptop.runs.pretrain_settings("georecon__decoder", 1).as_json()
     steps = changes.pop("steps", settings["train"]["steps"])
     train = TrainSettings(**{**settings["train"], "steps": steps, "evaluations": 1})
     torch.manual_seed(settings["seed"])

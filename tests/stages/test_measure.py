@@ -108,6 +108,31 @@ def test_steps_and_validations_are_told_apart() -> None:
     assert wrong.validation == 0.0
 
 
+def ends_of(lengths: list[float]) -> list[float]:
+    return list(map(float, np.cumsum(lengths)))
+
+
+@pytest.mark.parametrize("period", [1, 2, 4])
+@pytest.mark.parametrize("phase", range(4))
+def test_an_objective_that_does_more_now_and_then_costs_its_mean(period: int, phase: int) -> None:
+    """Twin: the plain mean of the steps that are counted is off where some of them are left out."""
+    steps = [3.0 if (k + phase) % period == 0 else 1.0 for k in range(STEPS)]
+    found = times_of(ends_of([t + 2.0 * (k in (6, 13)) for k, t in enumerate(steps)]), {7, 14})
+    assert found.step == pytest.approx(1.0 + 2.0 / period)
+    assert found.step_error == pytest.approx(0.0, abs=1e-9)
+    assert found.validation == pytest.approx(2.0)
+    plain = np.mean([t for k, t in enumerate(steps) if k > 1 and k not in (6, 13)])
+    assert (plain == pytest.approx(found.step)) == (period < 4)
+
+
+def test_the_error_is_that_of_the_mean() -> None:
+    draw = np.random.default_rng(1)
+    found = [times_of(ends_of([*draw.normal(10, 1, STEPS)]), {7, 14}) for _ in range(2000)]
+    scatter = np.std([one.step for one in found])
+    assert np.mean([one.step_error**2 for one in found]) ** 0.5 == pytest.approx(scatter, rel=0.1)
+    assert np.mean([one.step_spread for one in found]) == pytest.approx(1.0, rel=0.05)
+
+
 def test_a_validation_that_noise_hides_costs_nothing_give_or_take() -> None:
     ends = [*np.cumsum([1.0, 1.0, *[1.0, 1.2] * 6])]
     found = times_of(ends, {7, 14})

@@ -19,8 +19,8 @@ from tests.projects import ROOT
 from tests.toy_graphs import write_store
 
 METHODS = {
-    "coord": "tiny", "frad": "tiny", "georecon": "tiny", "georecon__sum": "tiny",
-    "unimol": "tiny", "unimol_georecon": "tiny", "fp": "readings", "jp": "readings",
+    "coord": "tiny", "frad": "tiny", "georecon": "tiny", "georecon__decoder": "tiny",
+    "georecon__sum": "tiny", "unimol": "tiny", "unimol_georecon": "tiny", "fp": "readings",
 }  # fmt: skip
 
 

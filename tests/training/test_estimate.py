@@ -47,7 +47,7 @@ def forces(paper: Experiments) -> FinetuneSettings:
     ("case", "method", "batch"),
     [
         ("coord, 256/8/64, 128 x QM9", "coord", 128),
-        ("georecon, 256/8/64, 70 x QM9", "georecon", 70),
+        ("georecon, 256/8/64, 70 x QM9", "georecon__decoder", 70),
         ("energy+force, 128/6/32, 8 x aspirin", None, 8),
     ],
 )
@@ -77,9 +77,9 @@ def test_the_largest_system_too(paper: Experiments) -> None:
 
 @pytest.mark.parametrize(
     ("case", "method"), [("coord, 32/2/32, 16 x QM9", "coord"),
-                         ("georecon, 32/2/32, 16 x QM9", "georecon"),
+                         ("georecon, 32/2/32, 16 x QM9", "georecon__decoder"),
                          ("coord, 32/2/32, 32 x QM9", "coord"),
-                         ("georecon, 32/2/32, 32 x QM9", "georecon")],
+                         ("georecon, 32/2/32, 32 x QM9", "georecon__decoder")],
 )  # fmt: skip
 def test_steps_of_a_core_lie_between_the_bounds(case: str, method: str) -> None:
     laptop = Experiments.load(ROOT / "config", {"edition": "laptop"})
@@ -99,10 +99,12 @@ def test_sixteen_cores_share_the_trainings(paper: Experiments) -> None:
 def test_an_atoms_layers_are_counted(paper: Experiments) -> None:
     layers = paper.config.encoder.layers
     assert applied_layers(pretraining(paper, "coord", 70)) == layers
-    georecon = pretraining(paper, "georecon", 70)
-    deeper = replace(georecon, params={**georecon.params, "depth": georecon.params["depth"] + 1})
-    assert applied_layers(georecon) > 2 * layers
-    assert applied_layers(deeper) == applied_layers(georecon) + 1
+    every = paper.config.methods["georecon"].params["every"]
+    assert applied_layers(pretraining(paper, "georecon", 70)) == layers * (1 + 1 / every)
+    plain = pretraining(paper, "georecon__decoder", 70)
+    deeper = replace(plain, params={**plain.params, "depth": plain.params["depth"] + 1})
+    assert applied_layers(plain) > 2 * layers
+    assert applied_layers(deeper) == applied_layers(plain) + 1
     unimol = paper.runs.pretrain_settings("unimol", 1)
     assert applied_layers(unimol) == unimol.encoder.layers
 

@@ -36,9 +36,7 @@ METHODS = yaml.safe_load((ROOT / "config/methods.yaml").read_text(encoding="utf-
 PARAMS: dict[str, dict[str, Any]] = {
     entry["objective"]: entry["params"] for entry in METHODS.values() if "objective" in entry
 }
-READINGS = yaml.safe_load((ROOT / "config/editions/readings.yaml").read_text(encoding="utf-8"))
 PARAMS["unimol"] = METHODS["unimol_georecon"]["params"]
-PARAMS["conditioned"] = READINGS["methods"]["jp"]["params"]
 UNIMOL = {"kind": "unimol", "channels": 8, "layers": 2, "heads": 2, "kernels": 8, "max_z": 20}
 RECIPE = Recipe(
     head="scalar",

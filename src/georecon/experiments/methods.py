@@ -48,7 +48,8 @@ class Methods:
 
     def variant(self, sweep: Sweep, value: float) -> str:
         """Name of a sweep's run; the method itself where the value is the method's own."""
-        own = self.config.methods[sweep.method].params.get(sweep.parameter)
+        method = self.config.methods.get(sweep.method)
+        own = method.params.get(sweep.parameter) if method else None
         return sweep.method if value == own else f"{sweep.method}__{sweep.name}{value}"
 
     def entry(self, name: str) -> Method:
@@ -64,7 +65,7 @@ class Methods:
             known = [*methods, *self.variants()]
             raise ConfigError(f"method is {name!r}; allowed: {', '.join(known)}")
         entry = methods[base]
-        if entry.of is not None:
+        if entry.of is not None and entry.objective is None:
             parent = methods[entry.of]
             entry = replace(
                 entry,

@@ -7,8 +7,6 @@ multiplies. A file that holds something else counts as not measured, and is said
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +20,7 @@ class Rate:
     """What a training of one kind takes on one device.
 
     Attributes:
-        seconds_per_step: mean over steps, > 0 [s].
+        seconds_per_step: on average, > 0 [s].
         step_error: standard error of that [s].
         step_spread: standard deviation of a single step [s].
         seconds_per_molecule: of a validation or a prediction [s].
@@ -98,18 +96,6 @@ class Rates(NamedTuple):
     def kinds(self) -> set[str]:
         """Kinds that some device has been measured for."""
         return {kind for rates in self.by_device.values() for kind in rates}
-
-
-def mean_of(times: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of repeated measurements, its standard error, and their standard deviation.
-
-    The mean, not the median: a run takes the sum of its steps, of rare slow ones too.
-
-    Args:
-        times: two or more.
-    """
-    spread = statistics.stdev(times)
-    return statistics.fmean(times), spread / math.sqrt(len(times)), spread
 
 
 def write_rate(path: Path, found: Measurement) -> None:

@@ -171,9 +171,9 @@ def _method(config: Config, name: str) -> list[str]:
         return _encoder_file(methods, name)
     if entry.of is not None:
         base = methods.get(entry.of)
-        if entry.objective is not None or base is None or base.objective is None:
-            bases = ", ".join(key for key, one in methods.items() if one.objective is not None)
-            return [f"{place}.of: is {entry.of!r}; allowed, instead of an objective: {bases}"]
+        if base is None or base.objective is None or entry.of == name:
+            bases = [key for key, one in methods.items() if one.objective and key != name]
+            return [f"{place}.of: is {entry.of!r}; allowed: {', '.join(bases)}"]
         entry = Methods(config).entry(name)
     if entry.objective is None:
         return [f"{place}.params: without an objective"] if entry.params else []

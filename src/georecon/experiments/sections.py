@@ -192,7 +192,11 @@ class Method:
         Key("a name in `encoders`, and no row of `methods: all`; none: the section `encoder`"),
     ] = None
     of: Annotated[
-        str | None, Key("method that this is a variant of: its entry with some keys changed")
+        str | None,
+        Key(
+            "method that this is a variant of: its entry with some keys changed, or, where the "
+            "variant has an objective, an entry of its own; either is a row of tables that name it"
+        ),
     ] = None
     encoder_file: Annotated[
         File | None,

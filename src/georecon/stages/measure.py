@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from georecon.data.split import Split, read_split, write_split
 from georecon.data.store import Store, StoreWriter
 from georecon.data.synthetic import synthetic_molecules
 from georecon.errors import ConfigError
-from georecon.experiments.rates import Measurement, Rate, mean_of
+from georecon.experiments.rates import Measurement, Rate
 from georecon.experiments.settings import FinetuneSettings, PretrainSettings
 from georecon.experiments.trial import TrialJob
 from georecon.jobs.gpus import own_gpus
@@ -39,6 +40,7 @@ from georecon.training.world import World
 
 STEPS, VALIDATIONS = 14, 2
 WARM = 2  # steps that are not counted: kernels are compiled and caches filled
+PERIOD = 4  # steps after which a training does the same again, as georecon.training.estimate has it
 BATCHES = 4  # of training molecules that steps are taken on
 PRETRAIN_VALIDATED = 128  # molecules: two of pre-training's batches of validation
 OUTPUTS, PREDICTIONS = "outputs.safetensors", "predictions.parquet"
@@ -72,16 +74,30 @@ class Times(NamedTuple):
 def times_of(ends: list[float], validated: set[int]) -> Times:
     """What a step and a validation take.
 
+    Steps are not all alike: some objectives do more at every second or fourth one. So means are
+    taken of steps a ``PERIOD`` apart, and the mean of those counts each kind as often as a run has.
+
     Args:
         ends: when each step ended [s], the first one being step 1.
         validated: steps after which there was a validation.
     """
-    lengths = {k + 1: ends[k] - ends[k - 1] for k in range(WARM, len(ends))}
-    step, error, spread = mean_of([t for k, t in lengths.items() if k not in validated])
-    validations = [lengths[k] - step for k in sorted(validated) if k in lengths]
-    mean, own_error, _ = mean_of(validations)
-    # noise may make a short validation negative: it then costs nothing, give or take its error
-    return Times(step, error, spread, max(0.0, mean), math.hypot(own_error, error))
+    lengths = {k: ends[k] - ends[k - 1] for k in range(WARM, len(ends))}  # k from 0
+    plain = {k: t for k, t in lengths.items() if k + 1 not in validated}
+    groups = [[t for k, t in plain.items() if k % PERIOD == r] for r in range(PERIOD)]
+    means = [statistics.fmean(group) for group in groups]
+    squares = sum((t - means[k % PERIOD]) ** 2 for k, t in plain.items())
+    variance = squares / (len(plain) - PERIOD)
+    error = math.sqrt(variance * sum(1 / len(group) for group in groups)) / PERIOD
+    validations = [t - means[k % PERIOD] for k, t in lengths.items() if k + 1 in validated]
+    own_error = statistics.stdev(validations) / math.sqrt(len(validations))
+    return Times(
+        step=statistics.fmean(means),
+        step_error=error,
+        step_spread=statistics.stdev(plain.values()),
+        # noise may make a short validation negative: it then costs nothing, give or take its error
+        validation=max(0.0, statistics.fmean(validations)),
+        validation_error=math.hypot(own_error, error),
+    )
 
 
 def measure(
