@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from georecon.experiments.config import load_config
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.trial import trial_files
 from tests.projects import ROOT, Project, make_project
@@ -17,10 +18,15 @@ pytestmark = [pytest.mark.workflow]
 
 
 @pytest.mark.slow
-def test_the_trial_gives_the_plan_its_hours(tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_the_trial_gives_the_plan_its_hours(few: bool, tmp_path: Path) -> None:
     """On molecules that are made up: there is no data at all."""
     project = make_project(tmp_path / "project")
-    files = trial_files(Experiments.load(ROOT / "config", {"edition": "tiny"}))
+    tables = load_config(ROOT / "config", {"edition": "tiny"}).tables
+    for name in [name for name in tables if few and name not in ("smoothness", "md17")]:
+        project.configure("config/editions/tiny.yaml", "tables", name, value=None)
+    files = trial_files(Experiments.load(project.folder / "config", {"edition": "tiny"}))
+    assert len(files) == (4 if few else 14)
     before = project.snakemake("--", "plan").stdout
     assert "No rate of any device is known" in before
     assert "Nothing was measured. Bounds" in before

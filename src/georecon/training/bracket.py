@@ -101,7 +101,7 @@ def _words(given: Iterable[Cost | None], devices: Sequence[Device]) -> str:
             total = total.plus(cost.hours[device.name])
         hours.append(f"{device.name} {_rounded(total.low)} to {_rounded(total.high)} h")
     found = [", ".join(hours)]
-    cards = [device for device in devices if device.gigabytes]
+    cards = [device for device in devices if device.card]
     if cards:
         most = max((cost.gigabytes for cost in costs), key=lambda bounds: bounds.high)
         memory = f"{_rounded(most.low)} to {_rounded(most.high)} GB of memory"

@@ -78,6 +78,11 @@ class Device:
     gigabytes: int = 0
     at_once: int = 1
 
+    @property
+    def card(self) -> bool:
+        """Whether it is a GPU."""
+        return self.gigabytes > 0
+
 
 GPUS = (
     Device("RTX 3060", 12.7, 12),
@@ -115,11 +120,13 @@ class Load:
         calls = {self.kind: self.applied, "training": self.noisy} | (
             {"training": self.applied + self.noisy} if self.kind == "training" else {}
         )
-        one = self.atoms * flops(self.encoder, self.neighbours)
-        work = sum(PASSES[kind] * count for kind, count in calls.items()) * one
+        passes = sum(PASSES[kind] * count for kind, count in calls.items())
+        work = passes * self.atoms * flops(self.encoder, self.neighbours)
+        # on a processor filters are read off a table, which costs next to nothing in a large batch
+        least = passes * self.atoms * flops(self.encoder, self.neighbours if device.card else 0.0)
         launches = sum(LAUNCHES[kind] * count for kind, count in calls.items()) + 100
         peak = 1e12 * device.tflops
-        low = max(work / (FASTEST * peak), launches * LAUNCH[0])
+        low = max(least / (FASTEST * peak), launches * LAUNCH[0])
         bounds = Bounds(low, work / (SLOWEST * peak) + launches * LAUNCH[1])
         return bounds.times(1 / device.at_once)
 
