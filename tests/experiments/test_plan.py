@@ -103,6 +103,7 @@ def test_rates_of_other_sources_are_counted(tiny: Experiments, tmp_path: Path) -
 def test_rates_of_other_editions_say_nothing(tiny: Experiments, tmp_path: Path) -> None:
     text = "\n".join(plan(tiny, tmp_path, rates_of({"one": {"pretrain-0": RATE}})))
     assert "No rate of any device is known" in text
+    assert "one: " not in text
     assert not re.search(r"[0-9] h\b", text)
 
 

@@ -79,13 +79,14 @@ def plan(experiments: Experiments, root: Path, rates: Rates) -> list[str]:
     """
     tables = {name: trainings(experiments, name) for name in experiments.tables.names()}
     everything = all_trainings(experiments)
+    own = {run.kind() for run in everything}
+    devices = {name: known for name, known in rates.by_device.items() if own & known.keys()}
     lines = [f"Trainings of the {experiments.edition} edition, those left to do:"]
     for name, runs in {**tables, "all": everything}.items():
         left = [run for run in runs if not run.done(root)]
         pretrain = sum(run.stage == "pretrain" for run in left)
         counts = f"{pretrain} pre-trainings, {len(left) - pretrain} fine-tunings"
-        devices = rates.by_device.items() if left else ()
-        costs = [f"{device}: {_cost(left, known)}" for device, known in devices]
+        costs = [f"{device}: {_cost(left, known)}" for device, known in devices.items() if left]
         lines.append("; ".join([f"  {name}: {counts}", *costs]))
     lines += rates.faults
     lines += _conditions(experiments, [run for run in everything if not run.done(root)], rates)
