@@ -43,6 +43,7 @@ NOT_HERE = {
     "squeue --me -O JobID,State,TimeUsed,Comment": _SLURM,
     "squeue": _SLURM,
     "sinfo": _SLURM,
+    "sacct": _SLURM,
     "sbatch --signal=USR1@120": _SLURM,
     "sbatch --partition=long --time=7-0 slurm/controller.sh --profile slurm all": _SLURM,
     "sbatch --job-name=…": _SLURM,

@@ -62,11 +62,13 @@ from georecon.audit.table_texts import check_table
 from georecon.audit.trainings import check_curves, check_encoders, check_models
 from georecon.audit.values import Recomputed, check_predictions, recompute_cells
 from georecon.audit.weakest import weakest_links
+from georecon.errors import DataError
 from georecon.experiments.experiments import Experiments
 from georecon.records.chain import Fault, read_graph, rerun_command
 from georecon.records.record import git_state, versions
 from georecon.records.untrusted import MISFORMED
 from georecon.reporting.claims import claim_cells
+from georecon.reporting.costs import Costs, read_costs
 from georecon.reporting.expected import Expected
 
 __all__ = ["BROKEN", "INCOMPLETE", "INTACT", "Audit", "audit"]
@@ -130,6 +132,7 @@ def audit(
             bytes=sum(entry.bytes for entry in entries),
             kept=sum(entry.kept for entry in entries),
         ),
+        costs=_costs(root / experiments.runs.folder(paths.REPORT)),
         seconds=round(time.monotonic() - started, 2),
         code=git_state(),
         versions=versions(),
@@ -254,6 +257,16 @@ def _verdicts(
             files=[link.path for link in context.graph.chain(cell.path) if link.kind in OPENED],
         )
     return cells
+
+
+def _costs(folder: Path) -> Costs | None:
+    """What the report says that the edition took; nothing of a file of another form, which is not
+    what its record says.
+    """
+    try:
+        return read_costs(folder)
+    except DataError:
+        return None
 
 
 def _claims(context: Context, cells: Mapping[str, Verdict]) -> list[ClaimVerdict]:
