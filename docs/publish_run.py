@@ -48,7 +48,7 @@ def page(edition: str, results: Path, notes: str) -> str:
     for name, table in tables.items():
         if any(cell["values"] for cell in table["cells"]):
             text = (results / "tables" / f"{name}.md").read_text(encoding="utf-8").strip()
-            body = "\n".join(line for line in text.splitlines() if not line.startswith("# "))
+            body = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
             parts += [f"## {markdown_escape(table['title'])}", body.strip()]
             parts += list(_pictures(edition, results, name))
     return "\n\n".join(parts) + "\n"
