@@ -1,4 +1,26 @@
-# What a run would cost, and what is running now. Neither has an output; both run where Snakemake runs.
+# What a run would cost, and what is running now. Without outputs, where Snakemake runs; but for the trial, whose jobs
+# run where trainings do.
+
+
+# one short training of every kind that the edition has; `plan` reads what it measured
+rule trial:
+    input:
+        of(values.trial_files),
+
+
+rule measure:
+    output:
+        paths.TRIAL,
+    log:
+        "logs/measure/{kind}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        **limits.gpu_job(minutes=30),
+    params:
+        settings=of(values.trial_job),
+    script:
+        "../workflow/scripts/measure.py"
 
 
 rule plan:
@@ -8,7 +30,6 @@ rule plan:
         ENVIRONMENT
     params:
         config=experiments.as_json(),
-        rates=str(ROOT / "benchmarks" / "results"),
     script:
         "../workflow/scripts/plan.py"
 

@@ -50,6 +50,25 @@ rule summary:
         "../workflow/scripts/summary.py"
 
 
+# what the edition took; where Snakemake runs, for Slurm's books are not to be had on every node
+rule cost:
+    input:
+        tables=expand(f"{TABLE}.json", table=TABLES),
+        records=of(values.run_records),
+    output:
+        cost=f"{REPORT}/cost.json",
+        record=f"{RECORDS}/cost/cost.json",
+    log:
+        f"{LOGS}/cost.log",
+    conda:
+        ENVIRONMENT
+    params:
+        edition=EDITION,
+        code=code_digest("cost"),
+    script:
+        "../workflow/scripts/cost.py"
+
+
 # The web report of a finished edition, with the audit's verdicts if there was one by then. The audit is no input:
 # nothing here asks for one, and a page is not made again because of one (`web` shows the newest at any time).
 rule site:
@@ -57,6 +76,7 @@ rule site:
         tables=expand(f"{TABLE}.json", table=TABLES),
         figures=expand(f"{FIGURE}.png", figure=FIGURES),
         records=of(values.run_records),
+        cost=rules.cost.output.cost,
     output:
         page=f"{REPORT}/index.html",
         record=f"{RECORDS}/site/site.json",

@@ -14,7 +14,6 @@ from georecon.commands import (
     VARIABLE,
     command,
     last_values,
-    python_command,
     remember,
     unlock_command,
 )
@@ -93,12 +92,6 @@ def test_the_edition_of_the_run_is_kept_where_none_is_said() -> None:
 def test_a_lock_is_taken_where_it_lies() -> None:
     remember([ME, "--directory", "a b", "--configfile", "x.yaml", "--", "all"])
     assert unlock_command() == "snakemake --directory 'a b' --unlock"
-
-
-def test_a_script_gets_files_and_pairs() -> None:
-    remember([ME, "--configfile", "x.yaml", "--config", "edition=paper", "gpus=0"])
-    words = "python b.py --edition tiny --configfile x.yaml --config gpus=0"
-    assert python_command("b.py", "--edition", "tiny") == words
 
 
 @pytest.mark.parametrize("program", ["/x/pytest/__main__.py", "mock.py", "", "/a/snakemake.py"])

@@ -154,22 +154,3 @@ def unlock_arguments(arguments: Sequence[str]) -> list[str]:
         if values := last_values(arguments, *names):
             where += [names[0], values[0]]
     return [*where, "--unlock"]
-
-
-def python_command(*words: str) -> str:
-    """A command line of this environment's Python, with the configuration of this run.
-
-    Args:
-        words: a script that takes ``--configfile`` and ``--config``, with the edition.
-    """
-    call = _call()
-    files = last_values(call.options, "--configfile")
-    given = [*(["--configfile", *files] if files else [])]
-    pairs = [pair for pair in call.pairs if not pair.startswith("edition=")]
-    given += ["--config", *pairs] if pairs else []
-    return shlex.join([*_own("python"), *words, *given])
-
-
-def relative(path: Path) -> str:
-    """A path as a person types it in the working folder."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -9,6 +9,9 @@ STORE = "resources/store/{dataset}"
 """Store of a set of molecules; force sets have one store a molecule: ``STORE/{target}``."""
 SPLIT = "resources/splits/{dataset}/{split}.npz"
 
+TRIAL = "resources/trial/{kind}.json"
+"""What the trial measured of a kind of training; editions that have the same kind share it."""
+
 START = "resources/start"
 """What runs take from published results that they start from: a folder for each bundle."""
 

@@ -24,7 +24,9 @@ from georecon.audit.expected_records import shown_records
 from georecon.errors import DataError
 from georecon.experiments.experiments import Experiments
 from georecon.files import read_json, sha256_file, sha256_json, write_json
+from georecon.records.chain import read_graph
 from georecon.records.record import record_digest
+from georecon.reporting.costs import costs_of
 from georecon.reporting.expected import load_expected
 from georecon.reporting.figures.inputs import figure_names
 from georecon.reporting.summary import banner, write_report
@@ -202,6 +204,8 @@ def add_pages(folder: Path) -> None:
             (folder / f"{stem}.{suffix}").parent.mkdir(exist_ok=True)
             (folder / f"{stem}.{suffix}").write_bytes(PICTURE)
     (folder / RESULTS / "report").mkdir()
+    costs = costs_of(read_graph(folder, "tiny"), folder, {})
+    write_json(folder / RESULTS / "report/cost.json", costs.as_json())
     write_pages(folder)
     for path, wanted in shown_records(e, EXPECTED, NOTEBOOKS).items():
         stage, name = path.split("/")[-2], path.split("/")[-1].removesuffix(".json")
@@ -209,7 +213,13 @@ def add_pages(folder: Path) -> None:
         if stage == "figure":
             outputs = sorted((folder / RESULTS / "figures").glob(f"{name}.*"))
         else:
-            outputs = [p for p in outputs if (p.name == "index.html") == (stage == "site")]
+            alone = {"site": "index.html", "cost": "cost.json"}
+            wanted_name = alone.get(stage)
+            outputs = [
+                p
+                for p in outputs
+                if p.name == wanted_name or not (wanted_name or p.name in alone.values())
+            ]
         files = [str(output.relative_to(folder)) for output in outputs]
         _write_record(folder, path, stage, wanted.settings, [*wanted.inputs.values()], files)
 
@@ -246,9 +256,9 @@ def _write_record(
     groups = {"inputs": inputs, "outputs": outputs}
     record |= {"stage": stage, "settings": settings, "job": {"log": None}}
     record |= {name: {p: _entry(folder, p) for p in files} for name, files in groups.items()}
-    if stage == "site":
+    if stage in ("site", "cost"):
         (page,) = record["outputs"].values()
-        record["outputs"] = {"page": page}
+        record["outputs"] = {"page" if stage == "site" else "cost": page}
     record["settings_sha256"] = sha256_json(json.loads(json.dumps(settings)))
     write_json(folder / path, record | {"sha256": record_digest(record)})
 

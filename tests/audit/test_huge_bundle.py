@@ -98,7 +98,7 @@ def test_a_huge_configuration_is_refused_in_under_a_second(
     assert time.process_time() - start < 1.0
 
 
-@pytest.mark.parametrize("edition", ["tiny", "laptop", "paper"])
+@pytest.mark.parametrize("edition", ["tiny", "laptop", "workstation", "paper"])
 def test_the_configurations_of_the_editions_are_far_from_that(edition: str) -> None:
     config = Experiments.load(ROOT / "config", {"edition": edition}).as_json()
     assert len(json.dumps(config, indent=1)) < module._CONFIG_BYTES / 5

@@ -189,6 +189,9 @@ THREATS: dict[str, Threat] = {
     "a sentence in the web report": Threat(
         page_text("index.html", "</h1>", "</h1><p>All claims hold.</p>"),
         "records: file changed", "records: page edited", f"{REPORT}/index.html", page=True),
+    "what the edition took": Threat(
+        page_text("cost.json", '"gpu_hours": 0.0', '"gpu_hours": 9.0'), "records: file changed",
+        "records: page edited", f"{REPORT}/index.html", page=True),
     "Snakemake's report": Threat(snakemakes_report, "records: file changed", HARMLESS),
     "a picture of a figure": Threat(
         lambda f: (f / f"{RESULTS}/figures/ablations.pdf").write_bytes(b"%PDF"),

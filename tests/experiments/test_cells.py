@@ -61,7 +61,7 @@ def test_no_table_of_the_default_edition_is_empty(laptop: Experiments) -> None:
         assert empty == (reasons if table == "md22" else set()), table
 
 
-@pytest.mark.parametrize("edition", ["tiny", "laptop", "evidence", "paper"])
+@pytest.mark.parametrize("edition", ["tiny", "laptop", "evidence", "workstation", "paper"])
 def test_ablations_show_homo_and_the_enthalpy(edition: str) -> None:
     """A list of the paper's experiments names one on H; the claims are judged by both."""
     found = experiments(edition)

@@ -11,7 +11,8 @@ from georecon.data.raw.fetch import fetch
 from georecon.errors import ConfigError, FetchError
 from georecon.experiments.encoder_files import with_absent_files
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.plan import downloads, trainings
+from georecon.experiments.plan import downloads
+from georecon.experiments.trainings import trainings
 from georecon.jobs.rule_values import RuleValues
 from tests.projects import ROOT
 
@@ -46,7 +47,7 @@ def test_the_paper_edition_has_the_public_checkpoint_as_a_row_of_every_table_of_
     assert f"the encoder of {NAME}, the same for all seeds" in paper.tables.spec("qm9").caption
 
 
-@pytest.mark.parametrize("edition", ["laptop", "tiny", "evidence", "readings"])
+@pytest.mark.parametrize("edition", ["laptop", "tiny", "evidence", "readings", "workstation"])
 def test_editions_of_other_sizes_have_no_such_row(edition: str) -> None:
     assert (
         "coord_public"

@@ -9,7 +9,7 @@ from snakemake.cli import parse_config
 
 from georecon.errors import ConfigError
 from georecon.experiments.config import load_config
-from georecon.experiments.option_texts import read_pairs, read_texts
+from georecon.experiments.option_texts import read_texts
 from tests.projects import ROOT
 
 FULL = {"edition": "tiny"}
@@ -44,8 +44,6 @@ FULL = {"edition": "tiny"}
 def test_a_value_is_what_a_file_would_say(pair: str, value: Any) -> None:
     name = pair.partition("=")[0]
     assert read_texts(parse_config([pair])) == {name: value}
-    if "'" not in pair:
-        assert read_pairs([pair]) == {name: value}
     # as Snakemake hands it on to the process of a job, whatever it has become by then
     given = parse_config([f"{name}={parse_config([pair])[name]!r}"])
     assert read_texts(given) in ({name: value}, {name: repr(value)})
@@ -68,11 +66,6 @@ def test_what_is_no_such_value_is_refused_by_its_key(pair: str, words: str) -> N
     given = read_texts(parse_config([pair]))
     with pytest.raises(ConfigError, match=words):
         load_config(ROOT / "config", {**FULL, **given})
-
-
-def test_a_pair_without_an_equals_sign_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'gpus' is not key=value"):
-        read_pairs(["gpus"])
 
 
 def test_texts_of_files_stay_texts() -> None:

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from snakemake.cli import parse_config
 
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.plan import plan, trainings
-from georecon.experiments.rates import Rate, read_rates, write_rates
+from georecon.experiments.option_texts import read_texts
+from georecon.experiments.plan import plan
+from georecon.experiments.rates import Rate, Rates
+from georecon.experiments.trainings import all_trainings, trainings
+from georecon.experiments.trial import trial_jobs
 from georecon.files import write_json
 from georecon.jobs.planned_jobs import PlannedJob, job_lines, limit_lines
+from tests.experiments.toy_rates import RATE
 
 ROOT = Path(__file__).resolve().parents[2]
-RATE = Rate(seconds_per_step=0.5, step_error=0.01, seconds_per_validation=2.0, validation_error=0.1)
+NOTHING = Rates({}, frozenset(), {}, [])
+
+
+def rates_of(
+    by_device: dict[str, dict[str, Rate]],
+    synthetic: Iterable[str] = (),
+    faults: Iterable[str] = (),
+    code: str | None = None,
+) -> Rates:
+    """Rates that were measured with the tiny edition's sources of now, or with others."""
+    kinds = {kind for rates in by_device.values() for kind in rates}
+    jobs = trial_jobs(Experiments.load(ROOT / "config", {"edition": "tiny"}))
+    codes = {kind: code or (jobs[kind].code if kind in jobs else "") for kind in kinds}
+    return Rates(by_device, frozenset(synthetic), codes, [*faults])
 
 
 @pytest.fixture(scope="module")
@@ -33,78 +52,92 @@ def test_runs_of_a_table(tiny: Experiments) -> None:
     assert files == set(tiny.tables.files("qm9"))
 
 
-def test_seed_and_method_share_a_workload_and_sizes_do_not(tiny: Experiments) -> None:
-    tuned = [run for run in trainings(tiny, "qm9") if run.stage == "finetune"]
-    assert len({run.workload() for run in tuned}) == 2  # one a target
-    run = tuned[0]
-    settings = run.settings
-    longer = replace(settings, train=replace(settings.train, steps=10_000))
-    larger = replace(settings, train=replace(settings.train, batch_size=99))
-    mixed = replace(settings, train=replace(settings.train, precision="bf16"))
-    wide = replace(settings, encoder=replace(settings.encoder, channels=998))
-    assert replace(run, settings=longer).workload() == run.workload()
-    for change in (larger, mixed, wide):
-        assert replace(run, settings=change).workload() != run.workload()
-    depths = {r.workload() for r in trainings(tiny, "decoder_depth") if r.stage == "pretrain"}
-    assert len(depths) == 2
-
-
-def test_hours_are_steps_and_validations_times_their_rates(tiny: Experiments) -> None:
-    run = trainings(tiny, "qm9")[-1]
-    train = run.settings.train
-    expected = (train.steps * 0.5 + train.evaluations * 2.0) / 3600
-    error = (train.steps * 0.01 + train.evaluations * 0.1) / 3600
-    assert run.hours({run.workload(): RATE}) == pytest.approx((expected, error))
-    assert run.hours({"another": RATE}) is None
-
-
 def test_no_rate_means_no_number(tiny: Experiments, tmp_path: Path) -> None:
-    lines = plan(tiny, tmp_path, tmp_path)
+    lines = plan(tiny, tmp_path, NOTHING)
     text = "\n".join(lines)
     assert "No rate of any device is known" in text
-    assert "benchmarks/calibrate.py --edition tiny" in text
+    assert "--config edition=tiny -- trial" in text
     assert " h" not in text.replace(" how", "").split("No rate")[0]
     assert "all: 13 pre-trainings, 49 fine-tunings" in text
 
 
 def test_sums_by_table_and_for_all(tiny: Experiments, tmp_path: Path) -> None:
-    runs = {run.workload(): RATE for table in tiny.config.tables
-            for run in trainings(tiny, table)}  # fmt: skip
-    write_rates(tmp_path / "rates-a.json", "one", runs)
-    some = {k: RATE for k in list(runs)[:3]}
-    write_rates(tmp_path / "rates-b.json", "two", some)
-    assert list(read_rates(tmp_path)[0]) == ["one", "two"]
-    lines = plan(tiny, tmp_path, tmp_path)
+    runs = all_trainings(tiny)
+    one = {run.kind(): RATE for run in runs}
+    two = {kind: RATE for kind in list(one)[:3]}
+    rates = rates_of({"one": one, "two": two}, list(one)[:2])
+    lines = plan(tiny, tmp_path, rates)
     (line,) = (line for line in lines if line.startswith("  all:"))
-    train = [r.settings.train for r in _all(tiny)]
-    hours = sum(t.steps * 0.5 + t.evaluations * 2.0 for t in train) / 3600
-    error = sum(t.steps * 0.01 + t.evaluations * 0.1 for t in train) / 3600
-    assert f"one: {hours:.3g} ± {error:.1g} h" in line
+    known = [cost for run in runs if (cost := run.estimate(one)) is not None]
+    assert len(known) == len(runs)
+    hours, error = sum(cost.hours for cost in known), sum(cost.error for cost in known)
+    assert f"one: {hours:.3g} ± {error:.1g} h, " in line
+    disk = sum(cost.disk_gb for cost in known)
+    assert f" GB of memory and 4 GB of the GPU's, {disk:.2g} GB of disk" in line
     assert "not measured" not in line.split("; ")[1]
     assert "not measured" in line.split("; ")[2]
-    assert any("Not measured means no estimate" in line for line in lines)
+    text = "\n".join(lines)
+    assert f"Measured: {len(one)} of {len(one)} kinds of training, 2 of them on made-up" in text
 
 
-def test_a_rate_of_nothing_is_said_and_not_counted(tiny: Experiments, tmp_path: Path) -> None:
-    run = trainings(tiny, "qm9")[0]
-    path = tmp_path / "rates-a.json"
-    write_json(
-        path, {"device": "x", "rates": {run.workload(): {**asdict(RATE), "seconds_per_step": 0}}}
+def test_what_is_not_measured_is_said(tiny: Experiments, tmp_path: Path) -> None:
+    kinds = {run.kind() for run in all_trainings(tiny)}
+    rates = rates_of({"one": dict.fromkeys(sorted(kinds)[:-1], RATE)}, faults=["a fault"])
+    text = "\n".join(plan(tiny, tmp_path, rates))
+    assert f"Measured: {len(kinds) - 1} of {len(kinds)} kinds" in text
+    assert "What was not measured has no hours above. To measure: " in text
+    assert "\na fault\n" in text
+    assert " not measured" in text.split("  all:")[1].splitlines()[0]
+
+
+def test_rates_of_other_sources_are_counted(tiny: Experiments, tmp_path: Path) -> None:
+    kinds = {run.kind() for run in all_trainings(tiny)}
+    now, old = (
+        "\n".join(plan(tiny, tmp_path, rates_of({"one": dict.fromkeys(kinds, RATE)}, code=code)))
+        for code in (None, "0123")
     )
-    text = "\n".join(plan(tiny, tmp_path, tmp_path))
-    assert f"rates-a.json: {run.workload()}: seconds_per_step is 0; must be" in text
+    assert "other sources" not in now
+    assert f"kinds of training, {len(kinds)} with other sources than there are now" in old
+
+
+def test_rates_of_other_editions_say_nothing(tiny: Experiments, tmp_path: Path) -> None:
+    text = "\n".join(plan(tiny, tmp_path, rates_of({"one": {"pretrain-0": RATE}})))
+    assert "No rate of any device is known" in text
+    assert "one: " not in text
     assert not re.search(r"[0-9] h\b", text)
 
 
-def _all(experiments: Experiments) -> list:
-    tables = experiments.config.tables
-    return list({r.folder: r for t in tables for r in trainings(experiments, t)}.values())
+def subset() -> Experiments:
+    """As `--config edition=paper 'finetune={seeds: [1]}' 'tables={qm9: {columns: ...}}'`."""
+    given = [
+        "edition=paper",
+        "finetune={seeds: [1]}",
+        "tables={qm9: {columns: [{source: finetune, set: property, targets: [homo, lumo]}]}}",
+    ]
+    return Experiments.load(ROOT / "config", read_texts(parse_config(given)))
+
+
+def test_a_part_of_an_edition_is_priced_from_the_command_line(tmp_path: Path) -> None:
+    few, paper = subset(), Experiments.load(ROOT / "config", {"edition": "paper"})
+    assert {(r.target, r.settings.seed) for r in trainings(few, "qm9")} == {
+        ("", 1), ("homo", 1), ("lumo", 1)
+    }  # fmt: skip
+    rates = rates_of({"a card": {run.kind(): RATE for run in trainings(paper, "qm9")}})
+    texts = ["\n".join(plan(e, tmp_path, rates)) for e in (few, paper)]
+    hours = [float(re.search(r"  qm9: .*a card: (\S+) ±", text)[1]) for text in texts]  # type: ignore[index]
+    expected = sum(
+        cost.hours
+        for run in trainings(few, "qm9")
+        if (cost := run.estimate(rates.by_device["a card"])) is not None
+    )
+    assert hours[0] == pytest.approx(expected, rel=0.01)
+    assert hours[0] < hours[1] / 3
 
 
 def test_finished_runs_are_not_counted(tiny: Experiments, tmp_path: Path) -> None:
     run = trainings(tiny, "md17")[-1]
     write_json(tmp_path / run.folder / "run.json", {})
-    text = "\n".join(plan(tiny, tmp_path, tmp_path))
+    text = "\n".join(plan(tiny, tmp_path, NOTHING))
     assert "md17: 6 pre-trainings, 7 fine-tunings" in text
     assert "all: 13 pre-trainings, 48 fine-tunings" in text
 
@@ -112,18 +145,18 @@ def test_finished_runs_are_not_counted(tiny: Experiments, tmp_path: Path) -> Non
 def test_downloads_of_the_paper_edition(tmp_path: Path) -> None:
     paper = Experiments.load(ROOT / "config", {"edition": "paper"})
     name = "resources/raw/qm9/dsgdb9nsd.xyz.tar.bz2"
-    before = "\n".join(plan(paper, tmp_path, tmp_path))
+    before = "\n".join(plan(paper, tmp_path, NOTHING))
     assert "pcqm4mv2/pcqm4m-v2-train.sdf.tar.gz: 1,559,712,928 bytes" in before
     assert "md17/md17_ethanol.npz: " in before
     assert Path(name).name in before
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).touch()
-    assert Path(name).name not in "\n".join(plan(paper, tmp_path, tmp_path))
+    assert Path(name).name not in "\n".join(plan(paper, tmp_path, NOTHING))
 
 
 def test_laptop_downloads_nothing(tmp_path: Path) -> None:
     laptop = Experiments.load(ROOT / "config", {"edition": "laptop"})
-    assert "To download (and to keep on disk): 0 bytes" in plan(laptop, tmp_path, tmp_path)
+    assert "To download (and to keep on disk): 0 bytes" in plan(laptop, tmp_path, NOTHING)
 
 
 def test_jobs_by_rule_and_their_time_limits(tiny: Experiments) -> None:
@@ -140,8 +173,13 @@ def test_jobs_by_rule_and_their_time_limits(tiny: Experiments) -> None:
 
     def warnings(hours: float) -> list[str]:
         steps = run.settings.train.steps
-        rate = replace(RATE, seconds_per_step=hours * 3600 / steps, seconds_per_validation=1e-9)
-        return limit_lines(jobs, [run], {"a GPU": {run.workload(): rate}}, 4)
+        rate = replace(
+            RATE,
+            seconds_per_step=hours * 3600 / steps,
+            seconds_per_molecule=0.0,
+            startup_seconds=0.0,
+        )
+        return limit_lines(jobs, [run], {"a GPU": {run.kind(): rate}}, 4)
 
     assert warnings(0.9) == []
     (slow,) = warnings(3.0)

@@ -10,7 +10,7 @@ import pytest
 from georecon.errors import ConfigError
 from georecon.experiments.config import config_json, load_config, merge
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.plan import trainings
+from georecon.experiments.trainings import trainings
 from georecon.reporting.figures.inputs import figure_spec
 from georecon.reporting.summary import banner
 

@@ -26,7 +26,6 @@ ELSEWHERE = {
     "slurm/site.yaml": "the user's, ignored by git",
     "src/georecon/objectives/noise_level.py": "the reader's of docs/add-a-method.md",
     "config/local.yaml": "the user's, ignored by git",
-    "benchmarks/results/rates": "the beginning of names of measured rates",
     "__main__.py": "Snakemake's",
     "version.py": "torch's",
     "Python.h": "of Python",

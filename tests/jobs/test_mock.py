@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from georecon.errors import ConfigError
+from georecon.experiments.experiments import Experiments
+from georecon.experiments.trial import trial_jobs
 from georecon.jobs.mock import SNAKEFILE, describe, mock_snakemake
 from georecon.jobs.snakemake_private import script_job
 from tests.projects import ROOT, Project
@@ -32,9 +34,11 @@ JOBS: dict[str, dict[str, str]] = {
     "nve": {"part": "force", "target": "ethanol", **RUN},
     "table": {"table": "qm9"},
     "figure": {"figure": "smoothness"},
-    **{name: {} for name in ("summary", "site", "web", "audit", "bundle", "verify_bundle")},
+    **{name: {} for name in ("summary", "cost", "site", "web", "audit", "bundle", "verify_bundle")},
     **{name: {} for name in ("rerun", "plan", "doctor", "watch")},
 }
+KIND = next(iter(trial_jobs(Experiments.load(ROOT / "config", TINY))))
+JOBS["measure"] = {"kind": KIND}
 GROUPS = ("input", "output", "params", "wildcards", "log", "resources")
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.plan import trainings
-from georecon.training.bracket import bracket_lines, molecules, sizes_of
+from georecon.experiments.trainings import all_trainings, trainings
+from georecon.training.bracket import bracket_lines
+from georecon.training.estimate import CPUS, GPUS
 from tests.projects import ROOT
 
+HOURS = ", ".join(rf"{device.name} (\S+) to (\S+) h" for device in GPUS)
 LINE = re.compile(
-    r"  (\S+): V100 (\S+) to (\S+) h, A100 (\S+) to (\S+) h, H100 (\S+) to (\S+) h; "
-    r"(\S+) to (\S+) GB of memory; (\S+) GB of disk"
+    rf"  (\S+): {HOURS}; (\S+) to (\S+) GB of memory(?:, too much for [^;]+)?; (\S+) GB of disk"
 )
 FEW = {
     "edition": "paper",
@@ -36,11 +37,12 @@ def test_every_table_has_bounds(paper: Experiments, tmp_path: Path) -> None:
     found = numbers(bracket_lines(paper, tmp_path))
     assert [*found] == [*paper.tables.names(), "all"]
     for values in found.values():
-        assert all(low < high for low, high in zip(values[0:8:2], values[1:8:2], strict=True))
+        pairs = zip(values[0:-1:2], values[1:-1:2], strict=True)
+        assert all(low < high for low, high in pairs)
     everything = found.pop("all")
-    assert everything[5] < sum(values[5] for values in found.values())  # shared runs count once
-    assert everything[7] == max(values[7] for values in found.values())
-    assert everything[8] == pytest.approx(sum(v[8] for v in found.values()), rel=0.05)
+    assert everything[-4] < sum(values[-4] for values in found.values())  # shared runs count once
+    assert everything[-2] == max(values[-2] for values in found.values())
+    assert everything[-1] == pytest.approx(sum(v[-1] for v in found.values()), rel=0.05)
 
 
 def test_what_is_done_is_not_counted(paper: Experiments, tmp_path: Path) -> None:
@@ -50,17 +52,32 @@ def test_what_is_done_is_not_counted(paper: Experiments, tmp_path: Path) -> None
         (tmp_path / run.folder / "run.json").touch()
     after = numbers(bracket_lines(paper, tmp_path))
     assert "smoothness" not in after
-    assert after["qm9"][4] < before["qm9"][4]  # the same pre-trainings
+    assert after["qm9"][0] < before["qm9"][0]  # the same pre-trainings
 
 
-def test_sizes_are_those_of_cards_and_configuration(paper: Experiments) -> None:
-    run = next(r for r in trainings(paper, "md17") if r.target == "aspirin")
-    assert sizes_of(paper, run) == (21, 50, 211762 - 1000)
-    run = next(r for r in trainings(paper, "qm9") if r.stage == "finetune")
-    assert sizes_of(paper, run) == (18.03, 10000, 10831)
-    run = next(r for r in trainings(paper, "md22") if r.target == "DHA")
-    assert sizes_of(paper, run) == (56, 800, 69753 - 8000)
-    assert molecules(paper.data.card("md17"), "malonaldehyde") == 993237
+def test_what_is_measured_needs_no_bounds(paper: Experiments, tmp_path: Path) -> None:
+    kinds = {run.kind() for run in trainings(paper, "qm9")}
+    lines = bracket_lines(paper, tmp_path, kinds)
+    assert lines[0].startswith("Not measured, bounds only")
+    assert "qm9" not in numbers(lines)
+    assert "md17" in numbers(lines)
+    assert bracket_lines(paper, tmp_path, {run.kind() for run in all_trainings(paper)}) == []
+
+
+def test_a_card_that_is_too_small_is_named(paper: Experiments, tmp_path: Path) -> None:
+    lines = {line.split(":")[0].strip(): line for line in bracket_lines(paper, tmp_path)}
+    assert "too much for RTX 3060;" in lines["unimol"]
+    assert "too much" not in lines["qm9"]
+
+
+def test_an_edition_without_gpus_has_hours_of_cores(tmp_path: Path) -> None:
+    laptop = Experiments.load(ROOT / "config", {"edition": "laptop"})
+    words = ", ".join(rf"{device.name} (\S+) to (\S+) h" for device in CPUS)
+    (line,) = (x for x in bracket_lines(laptop, tmp_path) if x.startswith("  all:"))
+    found = re.fullmatch(rf"  all: {words}; (\S+) GB of disk", line)
+    assert found is not None
+    # 2,830 s of processor time in all (README), a sixth more steps than it has now
+    assert float(found[1]) < 2830 / 3600 < float(found[2])
 
 
 def test_a_set_without_a_size_is_named(tmp_path: Path) -> None:

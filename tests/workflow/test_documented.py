@@ -43,6 +43,7 @@ NOT_HERE = {
     "squeue --me -O JobID,State,TimeUsed,Comment": _SLURM,
     "squeue": _SLURM,
     "sinfo": _SLURM,
+    "sacct": _SLURM,
     "sbatch --signal=USR1@120": _SLURM,
     "export SBATCH_ACCOUNT=…": _SLURM,
     "generate-slurm-partition-config -o slurm/site.yaml": _SLURM,

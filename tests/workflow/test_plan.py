@@ -16,7 +16,7 @@ from tests.projects import Project, jobs_of
 
 pytestmark = pytest.mark.workflow
 
-EDITIONS = ("laptop", "paper")
+EDITIONS = ("laptop", "workstation", "paper")
 
 
 # One dry run each; the tables share one, and so do figures and report.
@@ -26,7 +26,7 @@ Plans = dict[tuple[str, str], subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def plans(bare: Project) -> Plans:
-    """Dry runs of all targets of both editions."""
+    """Dry runs of all targets of these editions."""
     tables = load_config(bare.folder / "config", {"edition": "laptop"}).tables
     every = " ".join(f"table_{name}" for name in tables)
     wanted = [(edition, target) for edition in EDITIONS for target in ALONE]
@@ -78,9 +78,11 @@ def test_table_qm9_plans_nothing_that_it_does_not_need(
         assert foreign not in words, foreign
     counts = Counter(rule for rule, _ in jobs)
     config = load_config(bare.folder / "config", {"edition": edition})
-    seeds, methods = len(config.finetune.seeds), {"laptop": 4, "paper": 6}[edition]
-    from_files = {"laptop": 0, "paper": 1}[edition]
-    assert counts["finetune"] == counts["evaluate"] == 12 * methods * seeds
+    methods, targets, from_files = {
+        "laptop": (4, 12, 0), "workstation": (5, 4, 0), "paper": (6, 12, 1)
+    }[edition]  # fmt: skip
+    seeds = len(config.finetune.seeds)
+    assert counts["finetune"] == counts["evaluate"] == targets * methods * seeds
     assert counts["pretrain"] == (methods - 1 - from_files) * seeds
     assert counts["import_encoder"] == from_files
     assert counts["table"] == 1
@@ -116,7 +118,7 @@ def test_table_noise_scale_pretrains_its_sweep_and_nothing_else(
 ) -> None:
     jobs = jobs_of(plans[edition, "table_noise_scale"].stdout)
     pretrained = {wildcards for rule, wildcards in jobs if rule == "pretrain"}
-    assert len(pretrained) == {"laptop": 3, "paper": 5 * 3}[edition]
+    assert len(pretrained) == {"laptop": 3, "workstation": 3, "paper": 5 * 3}[edition]
     assert not [w for w in pretrained if "depth" in w or "coord" in w]
 
 
@@ -124,7 +126,7 @@ def test_table_noise_scale_pretrains_its_sweep_and_nothing_else(
     ("arguments", "words"),
     [
         (["--config", "edition=laptpo"],
-         ["edition is 'laptpo'", "evidence, laptop, paper, readings, tiny"]),
+         ["edition is 'laptpo'", "evidence, laptop, paper, readings, tiny, workstation"]),
         (["--config", "edition=tiny", "encoder={chanels: 3}"],
          ["encoder.chanels: unknown key", "did you mean 'channels'?"]),
         (["--config", "edition=tiny", "pretrain={train: {lr: 1e-3}}"],

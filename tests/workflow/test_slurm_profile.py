@@ -23,24 +23,37 @@ partitions = pytest.importorskip("snakemake_executor_plugin_slurm.partitions")
 pytestmark = pytest.mark.workflow
 
 GPU_RULES = {"pretrain", "finetune", "smoothness", "nve"}
-LOCAL = {"fetch", "all"}
+LOCAL = {"fetch", "all", "cost"}
 SITE = "partitions:\n  cpu: {max_runtime: 1-00:00:00}\n  gpu: {max_runtime: 12h, max_gpu: 8}\n"
 
 
 def uncommented(text: str) -> str:
     """The profile with its site's block taken out of the comment."""
     return re.sub(
-        r"^# (set-resources:|  (?:pretrain|finetune|smoothness|nve): )", r"\1", text, flags=re.M
+        r"^# (set-resources:|  (?:pretrain|finetune|smoothness|nve|measure): )",
+        r"\1",
+        text,
+        flags=re.M,
     )
 
 
 @pytest.fixture(scope="module")
-def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, Any]]]:
-    """Rule and resources of every job, from one dry run with a site's settings."""
+def site(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The workflow with a site's settings."""
     project = make_project(tmp_path_factory.mktemp("site") / "project")
     (project.folder / "slurm/site.yaml").write_text(SITE)
     project.edit("slurm/profile.yaml", uncommented)
-    text = project.snakemake("-n", "--profile", "slurm", "--", "all", edition=None).stdout
+    return project
+
+
+@pytest.fixture(scope="module")
+def jobs(site: Project) -> list[tuple[str, dict[str, Any]]]:
+    """Rule and resources of every job, from one dry run."""
+    return asked(site, "all")
+
+
+def asked(site: Project, target: str) -> list[tuple[str, dict[str, Any]]]:
+    text = site.snakemake("-n", "--profile", "slurm", "--", target, edition=None).stdout
     pattern = r"^ *(?:local)?rule (\w+):\n((?: +\w.*\n)+)"
     found = []
     for rule, block in re.findall(pattern, text, re.M):
@@ -81,6 +94,16 @@ def test_no_job_asks_for_more_time_than_the_site_has(
     times = {rule: values["runtime"] for rule, values in jobs}
     assert times["pretrain"] == times["finetune"] == 12 * 60
     assert max(times.values()) <= 24 * 60
+
+
+def test_the_trial_asks_for_what_trainings_ask_for(site: Project) -> None:
+    jobs = asked(site, "trial")
+    counts = Counter(rule for rule, _ in jobs)
+    assert {*counts} == {"measure", "trial"}
+    assert 20 < counts["measure"] < 60
+    for values in (values for rule, values in jobs if rule == "measure"):
+        assert (values["gpu"], values["slurm_partition"]) == (1, "gpu")
+        assert (values["runtime"], values["mem_mb"]) == (30, 8000)
 
 
 def test_local_rules_and_groups_of_the_profile(bare: Project) -> None:

@@ -1,5 +1,9 @@
 """Test outputs of one fine-tuned model to predictions and errors."""
 
+from georecon.jobs import warm
+
+warm.hand_over(snakemake)  # before the imports that take long
+
 from pathlib import Path
 
 from georecon.jobs.job import job

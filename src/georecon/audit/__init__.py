@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from georecon import paths
+from georecon.audit.beside import beside
 from georecon.audit.commits import check_commits
 from georecon.audit.conditions import (
     check_code,
@@ -61,11 +62,13 @@ from georecon.audit.table_texts import check_table
 from georecon.audit.trainings import check_curves, check_encoders, check_models
 from georecon.audit.values import Recomputed, check_predictions, recompute_cells
 from georecon.audit.weakest import weakest_links
+from georecon.errors import DataError
 from georecon.experiments.experiments import Experiments
 from georecon.records.chain import Fault, read_graph, rerun_command
 from georecon.records.record import git_state, versions
 from georecon.records.untrusted import MISFORMED
 from georecon.reporting.claims import claim_cells
+from georecon.reporting.costs import Costs, read_costs
 from georecon.reporting.expected import Expected
 
 __all__ = ["BROKEN", "INCOMPLETE", "INTACT", "Audit", "audit"]
@@ -103,8 +106,9 @@ def audit(
     folder = root / experiments.runs.folder(paths.AUDIT)
     known = KnownHashes(None if depth.full or bundle else folder / KNOWN)
     hashed = hash_files(root, claims_by_path(context), known, say)
+    pages = beside(context, lambda context: list(_guarded(check_pages(context))))
     found, wanted = Recomputed(), wanted_records(context)
-    checks = [*_checks(context, hashed, found, wanted), *_deeper(context, depth, say, since)]
+    checks = [*_checks(context, hashed, found, wanted), pages, *_deeper(context, depth, say, since)]
     findings = [finding for check in checks for finding in _guarded(check)]
     findings = _placed(context, findings, wanted)
     note_imported(context)
@@ -128,6 +132,7 @@ def audit(
             bytes=sum(entry.bytes for entry in entries),
             kept=sum(entry.kept for entry in entries),
         ),
+        costs=_costs(root / experiments.runs.folder(paths.REPORT)),
         seconds=round(time.monotonic() - started, 2),
         code=git_state(),
         versions=versions(),
@@ -152,7 +157,7 @@ def _checks(
     context: Context, hashed: dict[str, Hashed | None], found: Recomputed, wanted: WantedRecords
 ) -> list[Iterable[Finding]]:
     """Checks of depth "records", in the order in which their findings are said."""
-    checks = [
+    checks: list[Iterable[Finding]] = [
         _graph_faults(context, context.graph.faults),
         check_files(context, hashed),
         check_strangers(context),
@@ -174,7 +179,7 @@ def _checks(
             check_columns(context, table),
             check_kernels(context, table),
         ]
-    return [*checks, check_pages(context)]
+    return checks
 
 
 def _guarded(check: Iterable[Finding]) -> Iterator[Finding]:
@@ -252,6 +257,16 @@ def _verdicts(
             files=[link.path for link in context.graph.chain(cell.path) if link.kind in OPENED],
         )
     return cells
+
+
+def _costs(folder: Path) -> Costs | None:
+    """What the report says that the edition took; nothing of a file of another form, which is not
+    what its record says.
+    """
+    try:
+        return read_costs(folder)
+    except DataError:
+        return None
 
 
 def _claims(context: Context, cells: Mapping[str, Verdict]) -> list[ClaimVerdict]:

@@ -57,16 +57,22 @@ def shown_records(
     pictures = [f"{e.runs.folder(paths.FIGURE, figure=name)}.png" for name in names]
     files = [file for name in e.tables.names() for file in e.tables.files(name)]
     runs = [f"{file.rsplit('/', 1)[0]}/run.json" for file in files]
-    inputs = {path: path for path in (*tables, *pictures, *runs)}
+    cost = f"{e.runs.folder(paths.REPORT)}/cost.json"
+    inputs = {
+        "summary": (*tables, *pictures, *runs),
+        "cost": (*tables, *runs),
+        "site": (*tables, *pictures, *runs, cost),
+    }
     digest = expected_digest(expected)
     plan = sha256_json(site_plan(e, names, notebooks.parent / "published"))
     settings: dict[str, dict[str, Any]] = {
         "summary": {"expected": digest, "banner": banner(e)},
+        "cost": {},
         "site": {"plan": plan, "expected": digest},
     }
     found = {
         f"{e.runs.folder(paths.RESULT_RECORD, stage=stage)}/{stage}.json": Wanted(
-            one | {"code": code_digest(stage)}, inputs
+            one | {"code": code_digest(stage)}, {path: path for path in inputs[stage]}
         )
         for stage, one in settings.items()
     }

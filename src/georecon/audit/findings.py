@@ -131,7 +131,7 @@ class Context:
     def __post_init__(self) -> None:
         """Walk from everything that is shown to a reader."""
         graph = self.graph
-        shown = ("table", "figure", "summary", "site", "report")
+        shown = ("table", "figure", "summary", "cost", "site", "report")
         starts = [link.path for link in graph.cells()]
         starts += [name for name, record in graph.records.items() if record.stage in shown]
         for start in starts:

@@ -12,6 +12,7 @@ from georecon.audit.depth import RECORDS, RERUN, WEIGHTS
 from georecon.audit.findings import KINDS, NOTES
 from georecon.audit.result import Audit, ClaimVerdict, Verdict
 from georecon.files import write_json, write_text
+from georecon.reporting.costs import HEADINGS, cost_rows
 from georecon.reporting.html_page import html_page
 from georecon.reporting.numbers import number_text
 
@@ -45,7 +46,9 @@ def write_audit(audit: Audit, folder: Path) -> None:
 
 def page(audit: Audit) -> str:
     """The whole page; everything that comes from files is escaped."""
-    body = "\n".join([*_head(audit), *_claims(audit), *_findings(audit), *_cells(audit)])
+    body = "\n".join(
+        [*_head(audit), *_claims(audit), *_findings(audit), *_cells(audit), *_costs(audit)]
+    )
     return html_page(f"Audit of {audit.edition}", body, width=80, style=_STYLE)
 
 
@@ -129,6 +132,21 @@ def _cells(audit: Audit) -> Iterator[str]:
         for place, cell in audit.cells.items():
             if place.split("/")[0] == table:
                 yield _cell(place, cell)
+        yield "</table>"
+
+
+def _costs(audit: Audit) -> Iterator[str]:
+    """What the edition took; from the report, with the hash of its record and nothing more."""
+    if audit.costs is None:
+        return
+    yield '<h2 id="cost">Cost</h2>'
+    notes = "; ".join(audit.costs.notes)
+    yield f"<p>As the report adds it up, not computed again; {_text(notes)}.</p>"
+    for group, rows in cost_rows(audit.costs).items():
+        heads = "".join(f"<th>{_text(head or f'by {group}')}</th>" for head in HEADINGS)
+        yield f"<table><tr>{heads}</tr>"
+        for row in rows:
+            yield "<tr>" + "".join(f"<td>{_text(text)}</td>" for text in row) + "</tr>"
         yield "</table>"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from georecon import paths
 from georecon.audit.findings import CODE, Context, Finding
 from georecon.audit.table_texts import first_difference
+from georecon.errors import DataError
 from georecon.records.code import code_digest
 from georecon.records.read import Record
 from georecon.reporting.expected import expected_digest
@@ -20,6 +21,7 @@ from georecon.reporting.web.site import unlike
 _NOT_AGAIN = (
     "figures and notebooks: their inputs, not their pictures, are held against the tables",
     "report/report.html: Snakemake's; its hash alone is compared",
+    "report/cost.json: its hash alone is compared; what jobs took is in no number of a table",
 )
 
 
@@ -86,7 +88,7 @@ def _check_site(context: Context, _: Record) -> Iterator[Finding]:
     plan = site_plan(context.experiments, names, CODE / "reports" / "published")
     try:
         difference = unlike(text, plan, context.expected, context.root)
-    except TemplateError as error:  # of records of another form
+    except (TemplateError, DataError) as error:  # of records or costs of another form
         difference = f"cannot be written again: {error!r:.200}"
     if difference is not None:
         yield Finding(kind="page edited", path=path, text=difference)

@@ -74,7 +74,7 @@ def _shown(context: Context) -> Iterator[Finding]:
         f"{records}/{path.stem}.json": f"{figures}/{path.name}"
         for path in sorted((context.root / figures).glob("*.pdf"))
     }
-    pages = {"summary": "summary.md", "site": "index.html"}
+    pages = {"summary": "summary.md", "cost": "cost.json", "site": "index.html"}
     for stage, name in pages.items():
         page = f"{e.runs.folder(paths.REPORT)}/{name}"
         if (context.root / page).exists():

@@ -20,6 +20,7 @@ from georecon.audit.paper import PaperComparison
 from georecon.audit.values import Estimate
 from georecon.audit.weakest import WeakLink
 from georecon.records.record import GitState
+from georecon.reporting.costs import Costs
 
 INTACT, INCOMPLETE, BROKEN = "intact", "incomplete", "broken"
 _SHOWN = 5
@@ -99,6 +100,7 @@ class Audit:
         weakest: the five weakest links, checked or not.
         claims: verdicts on the paper's claims.
         hashed: files re-hashed.
+        costs: what the edition took, as its report says; None without that.
         seconds: how long it took.
         code: commit of the auditing code.
         versions: of the packages it ran with.
@@ -115,6 +117,7 @@ class Audit:
     weakest: list[WeakLink]
     claims: list[ClaimVerdict]
     hashed: Hashes
+    costs: Costs | None
     seconds: float
     code: GitState
     versions: dict[str, str]

@@ -30,6 +30,7 @@ _SHOWN = {
         f"{paths.REPORT}/runs.csv",
         f"{paths.REPORT}/tables/{{table}}.html",
     ),
+    "cost": (f"{paths.REPORT}/cost.json",),
     "site": (f"{paths.REPORT}/index.html",),
     "report": (f"{paths.REPORT}/report.html",),
 }

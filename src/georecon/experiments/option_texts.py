@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from georecon.errors import ConfigError
 from georecon.experiments.sections import Config, Finetune, FinetuneSet
 from georecon.keys import Json, key_hints, scalar_kinds, split_hint
 
@@ -27,21 +26,6 @@ def read_texts(option: Mapping[str, Any]) -> Json:
         option: as Snakemake parsed it; values of the top level have their types already.
     """
     return {name: _read(value, _of_key(Config, name)) for name, value in option.items()}
-
-
-def read_pairs(pairs: Iterable[str]) -> Json:
-    """The same of ``key=value`` texts, as other programs than Snakemake are given them.
-
-    Raises:
-        ConfigError: a text is no such pair.
-    """
-    option: Json = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--config: {pair!r} is not key=value")
-        option[name] = _structure(text) if text[:1] in ("{", "[") else _plain(text)
-    return read_texts(option)
 
 
 def _of_key(kind: type, name: str) -> Any:

@@ -1,121 +1,145 @@
-"""Measured costs of trainings: seconds of a step and of a validation, each with its uncertainty.
+"""What one training of each kind takes, as the trial measured it on a device.
 
-``benchmarks/calibrate.py`` measures them and writes ``benchmarks/results/rates-<device>.json``; the
-plan multiplies them. A cost that could not be told from zero is no cost: it is not written, and
-one that a file holds all the same counts as not measured.
+``stages/measure.py`` writes a file for each kind, ``resources/trial/<kind>.json``; the plan
+multiplies. A file that holds something else counts as not measured, and is said.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from georecon.errors import DataError
 from georecon.files import read_json, write_json
-from georecon.keys import Json
-
-FILES = "rates-*.json"
-_NUMBERS = ("seconds_per_step", "step_error", "seconds_per_validation", "validation_error")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rate:
-    """Costs of one workload on one device.
+    """What a training of one kind takes on one device.
 
     Attributes:
-        seconds_per_step: median of repeated measurements, > 0 [s].
+        seconds_per_step: on average, > 0 [s].
         step_error: standard error of that [s].
-        seconds_per_validation: likewise, > 0 [s].
-        validation_error: standard error of that [s].
+        step_spread: standard deviation of a single step [s].
+        seconds_per_molecule: of a validation or a prediction [s].
+        molecule_error: standard error of that [s].
+        startup_seconds: from the start of the process to the first step, that of kernels included.
+        host_bytes: most memory of the process.
+        device_bytes: most memory that torch had of the GPU; 0 without one.
+        held_bytes: kept in memory for each molecule that is validated on or predicted.
+        output_bytes: of its files without predictions.
+        predicted_bytes: for each predicted molecule, in the outputs and in predictions.parquet.
+        state_bytes: of the saves that are kept until the run ends.
     """
 
     seconds_per_step: float
     step_error: float
-    seconds_per_validation: float
-    validation_error: float
+    step_spread: float
+    seconds_per_molecule: float
+    molecule_error: float
+    startup_seconds: float
+    host_bytes: float
+    device_bytes: float
+    held_bytes: float
+    output_bytes: float
+    predicted_bytes: float
+    state_bytes: float
 
     def fault(self) -> str | None:
         """What is wrong with it, or None."""
-        for name in _NUMBERS:
+        for name in _NAMES:
             value = getattr(self, name)
-            lowest = "at least 0" if name.endswith("error") else "above 0"
+            lowest = "above 0" if name == "seconds_per_step" else "at least 0"
             good = math.isfinite(value) and (value > 0 or (value == 0 and lowest == "at least 0"))
             if not good:
                 return f"{name} is {value!r}; must be a finite number {lowest}"
         return None
 
 
-Rates = dict[str, dict[str, Rate]]
-"""Costs by device and workload."""
+_NAMES = [field.name for field in fields(Rate)]
 
 
-def median_of(differences: Sequence[float]) -> tuple[float, float] | None:
-    """Median of repeated measurements and its standard error.
+class Measurement(NamedTuple):
+    """A rate with its conditions.
 
-    The error is that of a normal distribution's median, with its width taken from the median
-    absolute deviation, which one interrupted measurement does not change.
-
-    Returns:
-        None where it cannot be told from zero: fewer than three measurements, or a median of less
-        than twice its error.
+    Attributes:
+        kind: of the training.
+        device: that it was measured on, and its threads.
+        molecules: "stored" or "synthetic".
+        code: digest of the sources that were measured.
     """
-    if len(differences) < 3 or not all(map(math.isfinite, differences)):
-        return None
-    median = statistics.median(differences)
-    deviation = statistics.median(abs(value - median) for value in differences)
-    error = 1.2533 * 1.4826 * deviation / math.sqrt(len(differences))
-    return (median, error) if median > 0 and median >= 2 * error else None
+
+    kind: str
+    device: str
+    molecules: str
+    code: str
+    rate: Rate
 
 
-def write_rates(path: Path, device: str, rates: dict[str, Rate]) -> None:
-    """Write the costs of one device."""
-    write_json(path, {"device": device, "rates": {key: asdict(r) for key, r in rates.items()}})
+class Rates(NamedTuple):
+    """All that was measured.
+
+    Attributes:
+        by_device: rates by device and kind.
+        synthetic: kinds that were measured on molecules made for it.
+        codes: digest of the sources that were measured, by kind.
+        faults: a line for each file that holds no rate.
+    """
+
+    by_device: dict[str, dict[str, Rate]]
+    synthetic: frozenset[str]
+    codes: dict[str, str]
+    faults: list[str]
+
+    def kinds(self) -> set[str]:
+        """Kinds that some device has been measured for."""
+        return {kind for rates in self.by_device.values() for kind in rates}
 
 
-def read_rates(folder: Path) -> tuple[Rates, list[str]]:
-    """Costs of all devices, and a line for each that is no cost.
+def write_rate(path: Path, found: Measurement) -> None:
+    """Write what was measured of one kind."""
+    write_json(path, {**found._asdict(), "rate": asdict(found.rate)})
+
+
+def read_rates(folder: Path) -> Rates:
+    """All that was measured.
 
     Args:
-        folder: with the files of ``benchmarks/calibrate.py``.
+        folder: with the files of the trial.
+    """
+    found = Rates({}, frozenset(), {}, [])
+    synthetic = set()
+    for path in sorted(folder.glob("*.json")):
+        try:
+            one = _read(path)
+        except DataError as error:
+            found.faults.append(f"{error}; counts as not measured")
+            continue
+        found.by_device.setdefault(one.device, {})[one.kind] = one.rate
+        found.codes[one.kind] = one.code
+        if one.molecules == "synthetic":
+            synthetic.add(one.kind)
+    return found._replace(synthetic=frozenset(synthetic))
+
+
+def _read(path: Path) -> Measurement:
+    """One file.
 
     Raises:
-        DataError: a file is not of the form that this code writes.
+        DataError: it is not of the form that :func:`write_rate` gives, or no cost.
     """
-    found: Rates = {}
-    faults: list[str] = []
-    for path in sorted(folder.glob(FILES)):
-        device, rates = _content(path)
-        found[device] = {}
-        for workload, numbers in rates.items():
-            rate = _rate(numbers)
-            fault = "is not four numbers" if rate is None else rate.fault()
-            if rate is None or fault:
-                faults.append(f"{path.name}: {workload}: {fault}; counts as not measured")
-            else:
-                found[device][workload] = rate
-    return found, faults
-
-
-def _content(path: Path) -> tuple[str, Json]:
     try:
         content = read_json(path)
-        device, rates = content["device"], content["rates"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            path, None, f"no rates of benchmarks/calibrate.py ({error!r:.80})"
-        ) from None
-    if not isinstance(device, str) or not isinstance(rates, dict):
-        raise DataError(path, None, "no rates of benchmarks/calibrate.py")
-    return device, rates
-
-
-def _rate(numbers: object) -> Rate | None:
-    if not isinstance(numbers, dict) or numbers.keys() != set(_NUMBERS):
-        return None
-    values = list(numbers.values())
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
-        return None
-    return Rate(**numbers)
+        numbers = content.pop("rate")
+        found = Measurement(rate=Rate(**{name: numbers[name] for name in _NAMES}), **content)
+        if not all(isinstance(text, str) for text in found[:4]):
+            raise TypeError("kind, device, molecules and code must be texts")
+        if any(isinstance(x, bool) or not isinstance(x, int | float) for x in numbers.values()):
+            raise TypeError("a value of rate is no number")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(path, None, f"no measurement of the trial ({error!r:.80})") from None
+    if (fault := found.rate.fault()) is not None:
+        raise DataError(path, None, fault)
+    return found

@@ -24,7 +24,7 @@ from georecon.records.record import git_state
 
 OK, NOTE, FAILS = "ok", "note", "FAILS"
 PACKAGES = ("snakemake", "snakemake-executor-plugin-slurm", "torch")
-LOCAL_RULES = ("all", "fetch")  # of the Snakefile's localrules, those that a plan of `all` has
+LOCAL_RULES = ("all", "fetch", "cost")  # of the Snakefile's, those that a plan of `all` has
 GPU_RULES = ("pretrain", "finetune", "smoothness", "nve")
 POLL = 180  # longest time between two looks of the plugin at the queue [s]
 

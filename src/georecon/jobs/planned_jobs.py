@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 import yaml
 
 from georecon.errors import GeoreconError
-from georecon.experiments.plan import Training
-from georecon.experiments.rates import Rates
+from georecon.experiments.rates import Rate
+from georecon.experiments.trainings import Training
 from georecon.files import write_json
 
 
@@ -107,14 +108,17 @@ def job_lines(jobs: list[PlannedJob]) -> list[str]:
 
 
 def limit_lines(
-    jobs: list[PlannedJob], runs: list[Training], rates: Rates, times: int
+    jobs: list[PlannedJob],
+    runs: list[Training],
+    rates: Mapping[str, Mapping[str, Rate]],
+    times: int,
 ) -> list[str]:
     """A warning for each device on which trainings take longer than the profile's time limit.
 
     Args:
         jobs: of the dry run.
         runs: trainings left to do.
-        rates: measured seconds by device and workload.
+        rates: what was measured, by device and kind.
         times: how often a job is submitted in all.
     """
     minutes = {output: job.minutes for job in jobs for output in job.outputs}
@@ -122,9 +126,9 @@ def limit_lines(
     for device, known in rates.items():
         longer = []
         for run in runs:
-            limit, cost = minutes.get(f"{run.folder}/run.json"), run.hours(known)
-            if limit is not None and cost is not None and cost[0] * 60 > limit:
-                longer.append((cost[0] * 60 / limit, cost[0], limit / 60))
+            limit, cost = minutes.get(f"{run.folder}/run.json"), run.estimate(known)
+            if limit is not None and cost is not None and cost.hours * 60 > limit:
+                longer.append((cost.hours * 60 / limit, cost.hours, limit / 60))
         if not longer:
             continue
         ratio, hours, limit_hours = max(longer)

@@ -19,6 +19,7 @@ from georecon.data.raw.lock import download_mb, identity, own_path
 from georecon.errors import ConfigError
 from georecon.experiments.experiments import Experiments
 from georecon.experiments.settings import SplitPlan
+from georecon.experiments.trial import TrialJob, trial_files, trial_jobs
 from georecon.keys import Json, as_json
 
 FIRST_ENCODER, FIRST_RUN, ENCODER = 30, 20, 10
@@ -207,3 +208,25 @@ class RuleValues:
     def drawn_files(self) -> list[str]:
         """The same where an audit asks for cells to be trained again."""
         return self.cell_files() if self.experiments.config.depth == "rerun" else []
+
+    # ---- the trial -------------------------------------------------------------------------------
+
+    def trial_files(self) -> list[str]:
+        """What the trial measures: a file for each kind of training."""
+        return trial_files(self.experiments)
+
+    def trial_job(self, kind: str) -> TrialJob:
+        """How a kind of training is measured.
+
+        Raises:
+            ConfigError: the edition has no such kind.
+        """
+        if kind not in self._trial_jobs:
+            raise ConfigError(
+                f"edition {self.experiments.edition!r} has no training of kind {kind}"
+            )
+        return self._trial_jobs[kind]
+
+    @cached_property
+    def _trial_jobs(self) -> dict[str, TrialJob]:
+        return trial_jobs(self.experiments)

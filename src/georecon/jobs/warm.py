@@ -36,7 +36,10 @@ from typing import Any, NoReturn
 VARIABLE = "GEORECON_WARM"
 """Environment variable with the socket's name; set by the user (to 0), there is no warm process."""
 MODULES = (
-    *(f"georecon.stages.{name}" for name in ("finetune", "pretrain", "smoothness", "nve")),
+    *(
+        f"georecon.stages.{name}"
+        for name in ("finetune", "pretrain", "smoothness", "nve", "evaluate")
+    ),
     "georecon.jobs.job",
     "georecon.training.processes",
     "numpy.random",

@@ -84,11 +84,14 @@ def closure(stage: str, *extra: str) -> list[Path]:
             raise FileNotFoundError(f"no module {name}")
         waiting += _files(name)
     found: set[Path] = set()
+    asked: set[str] = set()
     while waiting:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += [file for name in _reader().read(path).imports for file in _files(name)]
+            names = [name for name in _reader().read(path).imports if name not in asked]
+            asked.update(names)
+            waiting += [file for name in names for file in _files(name)]
     folders = {path.parent for path in found if path != script}
     return sorted(found.union(*map(_companions, folders)))
 

@@ -1,4 +1,4 @@
-"""The plan's estimates by table where nothing was measured: GPU-hours, memory and disk.
+"""The plan's bounds by table of what was not measured: hours, memory and disk.
 
 Hours are bounds of :mod:`georecon.training.estimate` times the steps, validations and predictions
 that the configuration has; sizes of data are those of the dataset cards, so that it needs none.
@@ -7,19 +7,18 @@ that the configuration has; sizes of data are those of the dataset cards, so tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
-from georecon.data.cards import Card, card_source, parts
 from georecon.experiments.experiments import Experiments
-from georecon.experiments.plan import Training, trainings
 from georecon.experiments.settings import FinetuneSettings
+from georecon.experiments.trainings import Training, trainings
 from georecon.training.estimate import (
+    CPUS,
     GPUS,
     Bounds,
-    Gpu,
+    Device,
     Load,
     prediction,
     steps_per_batch,
@@ -31,20 +30,12 @@ _PROPERTY_BYTES, _FORCE_BYTES = 66, 54
 measured on the laptop edition."""
 
 
-class Sizes(NamedTuple):
-    """Data of a run: mean atoms of a molecule, molecules that validate, and that are predicted."""
-
-    atoms: float
-    validation: float
-    test: float
-
-
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What a run takes.
 
     Attributes:
-        hours: by name of the card [h].
+        hours: by name of the device [h].
         gigabytes: of a card's memory [GB].
         disk: of its outputs [GB].
     """
@@ -54,33 +45,41 @@ class Cost:
     disk: float
 
 
-def bracket_lines(experiments: Experiments, root: Path) -> list[str]:
+def bracket_lines(
+    experiments: Experiments, root: Path, measured: Collection[str] = ()
+) -> list[str]:
     """Bounds for the runs left of each table and of all, as lines of text.
 
     Args:
         experiments: the resolved configuration.
         root: working folder; runs whose ``run.json`` is there are done.
+        measured: kinds of training that need no bounds.
     """
     tables: dict[str, dict[str, Training]] = {}
     for name in experiments.tables.names():
         runs = (run for run in trainings(experiments, name) if not run.done(root))
-        tables[name] = {run.folder: run for run in runs}
+        tables[name] = {run.folder: run for run in runs if run.kind() not in measured}
     tables["all"] = {folder: run for runs in tables.values() for folder, run in runs.items()}
+    if not tables["all"]:
+        return []
+    devices = GPUS if experiments.config.gpus else CPUS
     by_load: dict[str, Cost | None] = {}
     costs: dict[str, Cost | None] = {}
     for folder, run in tables["all"].items():
-        # runs of one table that differ in their length have one workload
-        load = f"{run.workload()} {run.settings.train.steps}"
+        # runs of one table that differ in their length have one kind
+        load = f"{run.kind()} {run.settings.train.steps} {run.sizes}"
         if load not in by_load:
-            by_load[load] = _cost(experiments, run)
+            by_load[load] = _cost(run, devices)
         costs[folder] = by_load[load]
+    what = "Not measured, bounds only" if measured else "Nothing was measured. Bounds"
     lines = [
-        "Nothing was measured. Bounds from sizes and data sheets, not from a run: GPU-hours of one "
-        "card, the most memory a training takes of it, disk for outputs:"
+        f"{what}, from sizes and data sheets, not from a run: hours of one device, the most memory "
+        "of a card that a training takes, disk for outputs:"
     ]
     for name, left in tables.items():
         if left:
-            lines.append(f"  {name}: {_words(costs[folder] for folder in left)}")
+            words = _words([costs[folder] for folder in left], devices)
+            lines.append(f"  {name}: {words}")
     unknown = {
         run.settings.dataset if isinstance(run.settings, FinetuneSettings) else "pre-training"
         for folder, run in tables["all"].items()
@@ -91,20 +90,25 @@ def bracket_lines(experiments: Experiments, root: Path) -> list[str]:
     return lines
 
 
-def _words(given: Iterable[Cost | None]) -> str:
+def _words(given: Iterable[Cost | None], devices: Sequence[Device]) -> str:
     costs = [cost for cost in given if cost is not None]
     if not costs:
         return "no estimate"
     hours = []
-    for gpu in GPUS:
+    for device in devices:
         total = Bounds(0.0, 0.0)
         for cost in costs:
-            total = total.plus(cost.hours[gpu.name])
-        hours.append(f"{gpu.name} {_rounded(total.low)} to {_rounded(total.high)} h")
-    most = max((cost.gigabytes for cost in costs), key=lambda bounds: bounds.high)
+            total = total.plus(cost.hours[device.name])
+        hours.append(f"{device.name} {_rounded(total.low)} to {_rounded(total.high)} h")
+    found = [", ".join(hours)]
+    cards = [device for device in devices if device.card]
+    if cards:
+        most = max((cost.gigabytes for cost in costs), key=lambda bounds: bounds.high)
+        memory = f"{_rounded(most.low)} to {_rounded(most.high)} GB of memory"
+        small = [card.name for card in cards if card.gigabytes < most.low]
+        found.append(memory + (f", too much for {' and '.join(small)}" if small else ""))
     disk = sum(cost.disk for cost in costs)
-    memory = f"{most.low:.0f} to {most.high:.0f} GB of memory"
-    return f"{', '.join(hours)}; {memory}; {_rounded(disk)} GB of disk"
+    return "; ".join([*found, f"{_rounded(disk)} GB of disk"])
 
 
 def _rounded(value: float) -> str:
@@ -115,60 +119,30 @@ def _rounded(value: float) -> str:
     return f"{two:,.0f}" if two >= 10 else f"{two:g}"
 
 
-def _cost(experiments: Experiments, run: Training) -> Cost | None:
-    sizes = sizes_of(experiments, run)
-    if sizes is None:
+def _cost(run: Training, devices: Iterable[Device]) -> Cost | None:
+    sizes = run.sizes
+    if sizes.atoms is None:
         return None
     step = training_step(run.settings, sizes.atoms)
-    hours = {gpu.name: _hours(run, step, sizes, gpu) for gpu in GPUS}
+    hours = {device.name: _hours(run, step, sizes.atoms, device) for device in devices}
     values = sizes.test * _PROPERTY_BYTES
     if isinstance(run.settings, FinetuneSettings) and run.settings.recipe.forces:
         values += sizes.test * sizes.atoms * 3 * _FORCE_BYTES
     return Cost(hours, step.gigabytes(), 1e-9 * values)
 
 
-def _hours(run: Training, step: Load, sizes: Sizes, gpu: Gpu) -> Bounds:
+def _hours(run: Training, step: Load, atoms: float, device: Device) -> Bounds:
     """Training, validations and test of one run [h]."""
-    settings, train = run.settings, run.settings.train
-    total = step.seconds(gpu).times(train.steps * steps_per_batch(settings, sizes.atoms))
+    settings, train, sizes = run.settings, run.settings.train, run.sizes
+    total = step.seconds(device).times(train.steps * steps_per_batch(settings, atoms))
     validations = min(train.steps, train.evaluations)
     if isinstance(settings, FinetuneSettings):
         for molecules, times in ((sizes.validation, validations), (sizes.test, 1)):
             if molecules:
                 batches = math.ceil(molecules / settings.evaluation_batch)
-                batch = prediction(settings, molecules, sizes.atoms)
-                total = total.plus(batch.seconds(gpu).times(batches * times))
+                batch = prediction(settings, molecules, atoms)
+                total = total.plus(batch.seconds(device).times(batches * times))
     else:
-        all_of_them = replace(step, kind="forward", atoms=sizes.validation * sizes.atoms)
-        total = total.plus(all_of_them.seconds(gpu).times(validations))
+        all_of_them = replace(step, kind="forward", atoms=sizes.validation * atoms)
+        total = total.plus(all_of_them.seconds(device).times(validations))
     return total.times(1 / 3600)
-
-
-def sizes_of(experiments: Experiments, run: Training) -> Sizes | None:
-    """Sizes of a run's data, from configuration and cards; None where no card says the atoms."""
-    data, config = experiments.data, experiments.config
-    card = data.card(data.dataset_of(run.part))
-    if not isinstance(run.settings, FinetuneSettings):
-        return Sizes(card.atoms, config.pretrain.validation, 0) if card.atoms else None
-    target = card.target(run.target)
-    atoms = target.atoms or card.atoms
-    if not atoms:
-        return None
-    split = config.finetune.sets[run.part].split
-    total = target.train_val or 0
-    validation = split.val if split.val is not None else (split.val_fraction or 0) * total
-    train = split.train if split.train is not None else total - validation
-    if split.test is not None:
-        test = float(split.test)
-    else:
-        test = max(0.0, molecules(card, run.target) - train - validation)
-    return Sizes(atoms, validation, test)
-
-
-def molecules(card: Card, target: str) -> int:
-    """Molecules or frames of a target's files, as far as the card says."""
-    _, source = card_source(card)
-    own = parts(card, target)
-    roles = [target] if own is None else [*own.test.values()]
-    found = [source.files[role].expected_molecules for role in roles if role in source.files]
-    return sum(filter(None, found)) or source.expected_molecules or card.expected_molecules or 0

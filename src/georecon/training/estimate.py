@@ -1,10 +1,11 @@
-"""What a training would take on a GPU that nobody has measured: a lower and an upper bound.
+"""What a training would take on a device that nobody has measured: a lower and an upper bound.
 
 Counted are how often an atom goes through a layer in a step, by running the objective on small
 molecules with small layers; the products of those layers, by their sizes; and the kernels that are
-launched. A step takes at least what the products take at ``FASTEST`` of the card's peak, or its
+launched. A step takes at least what the products take at ``FASTEST`` of the device's peak, or its
 launches at the rate of a host that does nothing else, and at most both at the slow ends below.
-Steps measured on a GPU (docs/performance.md) lie between the bounds, which is a test.
+Steps measured on a GPU and on single cores (docs/performance.md) lie between the bounds, which is a
+test.
 
 Nothing here enters a number of a table.
 """
@@ -33,7 +34,7 @@ from georecon.models.encoders import build_encoder
 from georecon.noise import NoiseSource
 
 FASTEST, SLOWEST = 0.6, 0.12
-"""Parts of a card's peak that products reach."""
+"""Parts of a device's peak that products reach."""
 LAUNCH = (10e-6, 45e-6)
 """Least and most time of a launch from Python [s]."""
 PASSES = {"forward": 1, "training": 3, "forces": 3, "force training": 9}
@@ -63,20 +64,35 @@ class Bounds(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Gpu:
-    """A card as its data sheet has it.
+class Device:
+    """A card or a processor as its data sheet has it.
 
     Attributes:
-        tflops: float32 products outside tensor cores [TFLOP/s].
-        gigabytes: memory [GB].
+        tflops: float32 products of a training, outside tensor cores [TFLOP/s].
+        gigabytes: memory of a card [GB]; 0: of a processor, which has the machine's.
+        at_once: trainings that it runs side by side.
     """
 
     name: str
     tflops: float
-    gigabytes: int
+    gigabytes: int = 0
+    at_once: int = 1
+
+    @property
+    def card(self) -> bool:
+        """Whether it is a GPU."""
+        return self.gigabytes > 0
 
 
-GPUS = (Gpu("V100", 15.7, 32), Gpu("A100", 19.5, 80), Gpu("H100", 66.9, 80))
+GPUS = (
+    Device("RTX 3060", 12.7, 12),
+    Device("RTX 3090", 35.6, 24),
+    Device("V100", 15.7, 32),
+    Device("A100", 19.5, 80),
+    Device("H100", 66.9, 80),
+)
+CPUS = (Device("1 core", 0.16), Device("16 cores", 0.16, at_once=16))
+"""A training has one core: AVX-512 at 2.5 GHz."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +115,23 @@ class Load:
     applied: float
     noisy: float = 0.0
 
-    def seconds(self, gpu: Gpu) -> Bounds:
-        """Time on a card [s]."""
+    def seconds(self, device: Device) -> Bounds:
+        """Time on a device, shared by the trainings that run there side by side [s]."""
         calls = {self.kind: self.applied, "training": self.noisy} | (
             {"training": self.applied + self.noisy} if self.kind == "training" else {}
         )
-        one = self.atoms * flops(self.encoder, self.neighbours)
-        work = sum(PASSES[kind] * count for kind, count in calls.items()) * one
+        passes = sum(PASSES[kind] * count for kind, count in calls.items())
+        work = passes * self.atoms * flops(self.encoder, self.neighbours)
+        # on a processor filters are read off a table, which costs next to nothing in a large batch
+        least = passes * self.atoms * flops(self.encoder, self.neighbours if device.card else 0.0)
         launches = sum(LAUNCHES[kind] * count for kind, count in calls.items()) + 100
-        peak = 1e12 * gpu.tflops
-        low = max(work / (FASTEST * peak), launches * LAUNCH[0])
-        return Bounds(low, work / (SLOWEST * peak) + launches * LAUNCH[1])
+        peak = 1e12 * device.tflops
+        low = max(least / (FASTEST * peak), launches * LAUNCH[0])
+        bounds = Bounds(low, work / (SLOWEST * peak) + launches * LAUNCH[1])
+        return bounds.times(1 / device.at_once)
 
     def gigabytes(self) -> Bounds:
-        """Most memory that a training step takes [GB]."""
+        """Most memory of a card that a training step takes [GB]."""
         kept = _KEPT[self.kind] * self.applied + _KEPT["training"] * self.noisy
         own = 4e-9 * kept * self.atoms * self.encoder.channels
         if isinstance(self.encoder, UnimolSettings):  # logits, weights and their gradient of pairs

@@ -26,7 +26,7 @@ def test_every_notebook_has_a_specification_and_every_specification_a_notebook()
     assert sorted(SPECIFICATIONS) == NAMES
 
 
-@pytest.mark.parametrize("edition", ["tiny", "laptop", "evidence", "paper"])
+@pytest.mark.parametrize("edition", ["tiny", "laptop", "evidence", "workstation", "paper"])
 @pytest.mark.parametrize("name", [*NAMES, "something_new"])
 def test_a_specification_names_files_of_its_edition_and_comes_back_from_json(
     name: str, edition: str
@@ -53,7 +53,9 @@ def test_a_figure_without_data_is_not_made() -> None:
     assert "ablations" in made("laptop")
     assert "ablations" not in made("readings")
     for name in ("dihedral_scan", "energy_drift"):
-        assert all(name in made(one) for one in ("tiny", "laptop", "evidence", "paper"))
+        assert all(
+            name in made(one) for one in ("tiny", "laptop", "evidence", "workstation", "paper")
+        )
         assert name not in made("readings")
     alone = figure_names(toy.only_scratch(toy.experiments_of("tiny")), toy.NOTEBOOKS)
     assert "errors_by_method" not in alone, "nothing to compare with"
@@ -106,7 +108,9 @@ def test_axes_say_what_the_configuration_says() -> None:
     assert len({table.title for table in sweeps}) == 2
 
 
-@pytest.mark.parametrize("edition", ["tiny", "laptop", "evidence", "readings", "paper"])
+@pytest.mark.parametrize(
+    "edition", ["tiny", "laptop", "evidence", "readings", "workstation", "paper"]
+)
 def test_no_panel_shows_two_tables_or_two_sets_of_labels_as_one(edition: str) -> None:
     found = toy.experiments_of(edition)
     for name in NAMES:

@@ -6,6 +6,7 @@ import html.parser
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +17,7 @@ from georecon.errors import DataError
 from georecon.experiments.experiments import Experiments
 from georecon.files import sha256_file, write_json
 from georecon.records.chain import read_graph
+from georecon.reporting.costs import costs_of
 from georecon.reporting.web import chains, content, state
 from georecon.reporting.web.site import PAPER, policy, script_json
 from tests.reporting.web import toy_site
@@ -194,6 +196,25 @@ def test_audit_verdicts_are_badges(tree: tuple[Path, Experiments], tmp_path: Pat
     shown = page_data(text)["cells"]
     assert shown["qm9/georecon/homo"]["verdict"]["verdict"] == "differs"
     assert shown["qm9/scratch/homo"]["verdict"] is None
+
+
+def test_what_the_edition_took_is_a_section(tree: tuple[Path, Experiments], tmp_path: Path) -> None:
+    root = shutil.copytree(tree[0], tmp_path / "tree")
+    before = toy_site.write_page(root, tree[1]).read_text()
+    assert 'id="cost"' not in before
+    assert 'href="#cost"' not in before
+    graph = read_graph(root, "tiny")
+    costs = costs_of(graph, root, {})
+    named = {**costs.methods, "<i>mine</i>": costs.total}
+    write_json(root / "results/tiny/report/cost.json", replace(costs, methods=named).as_json())
+    text = toy_site.write_page(root, tree[1]).read_text()
+    assert '<section id="cost"' in text
+    assert 'href="#cost"' in text
+    assert "&lt;i&gt;mine&lt;/i&gt;" in text
+    for group in ("table", "method", "rule"):
+        table = text.split(f'<table id="cost-{group}">')[1].split("</table>")[0]
+        last = table.rsplit("<tr>", 1)[1]
+        assert f'all, each job once</td><td class="num">{costs.total.jobs}</td>' in last
 
 
 def test_a_finished_page_needs_its_tables(tree: tuple[Path, Experiments], tmp_path: Path) -> None:

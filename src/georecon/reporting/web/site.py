@@ -11,12 +11,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from georecon import __version__, paths
 from georecon.files import read_json, write_text
 from georecon.records.chain import Link, read_graph, rerun_command
 from georecon.reporting.claims import RULE, Verdict, verdicts
+from georecon.reporting.costs import HEADINGS, CostRow, cost_rows, read_costs
 from georecon.reporting.expected import Expected
 from georecon.reporting.model_card import CardBook
 from georecon.reporting.outdated import is_outdated
@@ -45,6 +46,14 @@ class AuditView:
     counts: list[tuple[str, int]]
 
 
+class CostView(NamedTuple):
+    """What the edition took: headings, rows by table, method and rule, what is not in them."""
+
+    headings: tuple[str, ...]
+    groups: Mapping[str, list[CostRow]]
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageView:
     """What the templates show, under the names that they use.
@@ -60,6 +69,7 @@ class PageView:
         tables, figures, cells, runs, sets: in the order in which they are shown.
         state: how far the edition is.
         claims: verdicts on the paper's claims, by ``claims_rule``.
+        cost: what the edition took; None before that was added up.
         made: when, as text.
         about: paper, code, licence and citation.
     """
@@ -79,6 +89,7 @@ class PageView:
     state: state.State
     claims: list[Verdict]
     claims_rule: str
+    cost: CostView | None
     made: str
     about: list[content.FileLink]
 
@@ -239,6 +250,7 @@ def build(
         state=state.state_of(cells, root, results, live=live),
         claims=claims,
         claims_rule=RULE,
+        cost=_cost_view(root / folder),
         # a finished page depends on its files alone
         made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) if live else book.ended(),
         about=_about(root, folder),
@@ -251,6 +263,11 @@ def build(
         "other": chains.OTHER,
     }
     return render(view, data)
+
+
+def _cost_view(folder: Path) -> CostView | None:
+    found = read_costs(folder)
+    return None if found is None else CostView(HEADINGS, cost_rows(found), found.notes)
 
 
 def _about(root: Path, folder: str) -> list[content.FileLink]:
