@@ -252,11 +252,16 @@ def install_torch(root: Path) -> None:
 
 
 def link_project(root: Path) -> None:
-    """Put ``src`` on the path of ``.venv`` (an editable install that needs no build tools)."""
+    """Put ``src`` on the path of ``.venv``: an editable install with its program, no tools."""
     folders = sorted((root / ".venv/lib").glob("python3*/site-packages"))
     if not folders:
         raise SetupError(f"{root / '.venv'}: no site-packages folder; remove .venv and try again")
     (folders[0] / "georecon.pth").write_text(f"{root / 'src'}\n", encoding="utf-8")
+    program = root / ".venv/bin/georecon"  # no shebang of .venv's Python: its path may have spaces
+    program.write_text(
+        '#!/bin/sh\nexec "$(dirname "$0")/python" -m georecon "$@"\n', encoding="utf-8"
+    )
+    program.chmod(0o755)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ rule fetch:
         "logs/fetch/{dataset}/{file}.log",
     wildcard_constraints:
         file=rf"(?!(?:{values.computed_names()})\.(?:json|npz)$)[^/]+",
+    priority: READING
     conda:
         ENVIRONMENT
     resources:
@@ -51,6 +52,7 @@ rule preprocess:
         record=f"{paths.RECORDS}/preprocess/{{dataset}}.json",
     log:
         "logs/preprocess/{dataset}.log",
+    priority: READING
     conda:
         ENVIRONMENT
     threads: of(values.reader_threads)
@@ -84,6 +86,7 @@ rule split:
         record=f"{paths.RECORDS}/split/{{dataset}}/{{split}}.json",
     log:
         "logs/split/{dataset}/{split}.log",
+    priority: READING
     conda:
         ENVIRONMENT
     resources:

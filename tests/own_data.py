@@ -81,6 +81,20 @@ def write_sdf(path: Path, count: int, seed: int = 0) -> Path:
     return path
 
 
+def write_labelled(path: Path, count: int, seed: int = 0) -> Path:
+    """Extended XYZ of small molecules with a label ``dG_solv``, a sum over their atoms."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for _, block in conformers(count, seed):
+        given = block.splitlines()
+        rows = [line.split()[:4] for line in given[4 : 4 + int(given[3][:3])]]
+        label = sum({"H": 0.3, "C": -1.1}.get(row[3], -4.0) for row in rows) + rng.normal(scale=0.2)
+        lines += [str(len(rows)), f"Properties=species:S:1:pos:R:3 dG_solv={label:.6f}"]
+        lines += [f"{s} {x} {y} {z}" for x, y, z, s in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 def write_qm9(path: Path, count: int, seed: int = 0) -> Path:
     """Archive in the layout of figshare's ``dsgdb9nsd.xyz.tar.bz2``, with made-up labels."""
     rng = np.random.default_rng(seed)

@@ -316,7 +316,8 @@ GOOD = card("frames", {"x": {"local": "x.xyz"}}, raw_units=EV)
 BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown reader": (
         card("frame", {"x": {"local": "x.xyz"}}, raw_units=EV),
-        ["mine.sources.local.reader: is 'frame'", "allowed: qm9pack", "did you mean 'frames'"],
+        ["mine.sources.local.reader: is 'frame'", "allowed: qm9pack", "did you mean 'frames'",
+         "frames reads extended XYZ and .npz"],
     ),
     "unknown unit": (
         card("frames", {"x": {"local": "x"}}, raw_units={**EV, "energy": "kcal"}),
@@ -379,7 +380,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "more wanted than there is": (
         card("frames", {"x": {"local": "x", "expected_molecules": 3}}, raw_units=EV),
-        ["finetune.force.split: 4 molecules wanted, x has 3"],
+        ["finetune.force.split: 4 molecules wanted (train, val and test together), x has 3"],
     ),
     "scan that is no test part": (
         {
@@ -421,6 +422,16 @@ def test_bad_card_is_refused_before_any_work(case: str) -> None:
     load(GOOD)
 
 
+def test_a_split_too_large_for_one_store_is_said_once() -> None:
+    """Not once for each of QM9's twelve labels."""
+    split = {"rule": "random", "name": "mine", "train": 200_000, "val": 50, "test": 50}
+    given = {"edition": "laptop", "finetune": {"property": {"split": split}}}
+    with pytest.raises(ConfigError) as caught:
+        Experiments.load(ROOT / "config", given)
+    (line,) = (line for line in str(caught.value).splitlines() if "molecules wanted" in line)
+    assert line.endswith("200100 molecules wanted (train, val and test together), qm9 has 130831")
+
+
 # ---- refused at the file ----------------------------------------------------------------------
 
 
@@ -449,5 +460,7 @@ def test_whole_file_in_another_length_is_noticed_without_ranges(
     unit: str, mirror: Path, tmp_path: Path
 ) -> None:
     found = load(frames_card(mirror, raw_units={**EV, "pos": unit}))
-    with pytest.raises(DataError, match=r"train_300K\.xyz, record 0: bond_ratio = .*raw unit"):
+    read = {"bohr": "a0", "nm": "nm"}[unit]
+    said = rf"train_300K\.xyz, record 0: bond_ratio = .*it was read as {read}: is the file in that"
+    with pytest.raises(DataError, match=said):
         store_of(found, tmp_path, "x")

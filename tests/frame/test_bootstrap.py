@@ -127,6 +127,14 @@ def test_finished_setup_is_not_repeated(root: Path, monkeypatch: pytest.MonkeyPa
     assert install.is_current(root)
     linked = next((root / ".venv").rglob("georecon.pth")).read_text().strip()
     assert linked == str(root / "src")
+    program = root / ".venv/bin/georecon"
+    assert program.stat().st_mode & 0o111
+    python = root / ".venv/bin/python"
+    python.unlink(missing_ok=True)
+    python.write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    called = subprocess.run([program, "predict", "a b"], capture_output=True, text=True, check=True)
+    assert called.stdout == "-m georecon predict a b\n"
     assert set_up(root, monkeypatch).phases == []
 
 

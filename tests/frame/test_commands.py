@@ -52,6 +52,7 @@ def unknown(text: str) -> list[str]:
     for command in COMMAND.findall(text):
         if command.startswith("python"):
             module = command.split()[2].removeprefix("georecon.").replace(".", "/")
+            module = "__main__" if module == "georecon" else module
             if not (PACKAGE / f"{module}.py").is_file():
                 found.append(command)
         elif not set(wanted(command)) <= known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,21 @@ def test_the_first_table_is_made_before_encoders_of_others() -> None:
     assert encoders[0] > runs[0] > others[0] > later[0] == 0
     assert values.table_priority("qm9") == runs[0]
     assert values.table_priority("md17") == 0
+
+
+def test_an_own_file_that_is_gone_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an earlier copy of another file would do, and the old table would stay."""
+    monkeypatch.chdir(tmp_path)
+    files = {"glycol": {"local": "glycol.xyz"}}
+    card = {"title": "Mine", "kind": "forces", "sources": {"local": {"reader": "frames",
+            "raw_units": {"pos": "Angstrom", "energy": "eV", "forces": "eV/Angstrom"},
+            "files": files}}}  # fmt: skip
+    values = RuleValues(
+        Experiments.load(ROOT / "config", {"edition": "laptop", "datasets": {"mine": card}})
+    )
+    (name,) = values.raw_files("mine", "glycol")
+    with pytest.raises(ConfigError, match=r"datasets\.mine: local: glycol\.xyz .* is not there"):
+        values.own_file("mine", Path(name).name)
+    Path("glycol.xyz").write_text("")
+    assert values.own_file("mine", Path(name).name) == ["glycol.xyz"]
+    assert values.own_file("qm9", "qm9_part1.csv") == []

@@ -108,5 +108,5 @@ def test_a_changed_file_of_ones_own_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "own.xyz").unlink()
     result = project.snakemake("-n", *chosen, edition=None, check=False)
     assert result.returncode != 0
-    assert "Missing input files for rule fetch" in result.stdout
-    assert "../own.xyz" in result.stdout
+    assert "local: ../own.xyz" in result.stdout
+    assert "is not there" in result.stdout

@@ -1,4 +1,4 @@
-"""The three examples of docs/own-data.md on files of one's own, from YAML to a finished table."""
+"""The four examples of docs/own-data.md on files of one's own, from YAML to a finished table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 
 from georecon.experiments.config import merge
 from tests.frame.documented import all_blocks
-from tests.own_data import write_qm9, write_sdf, write_xyz
+from tests.own_data import write_labelled, write_qm9, write_sdf, write_xyz
 from tests.projects import Project, make_project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.long, pytest.mark.timeout(900)]
@@ -130,3 +130,21 @@ def test_an_archive_of_qm9s_layout(tmp_path: Path) -> None:
     assert {"baseline", "scratch", "coord", "georecon"} < keys(table, "rows")
     # 150 molecules less 50 that are validated or tested on, less 16 that validate pre-training
     assert "draws from 84 molecules" in table["caption"]
+
+
+def test_a_property_of_ones_own(finished: Project, tmp_path: Path) -> None:
+    pytest.importorskip("rdkit.Chem")
+    given = example("solvation:\n")
+    project = own_project(tmp_path, given, "solvation", lambda path: write_labelled(path, 150))
+    share(project, finished)
+    split = {"train": 80, "val": 20}
+    table = made(
+        project, "qm9", {"finetune": {"seeds": [1], "property": {**STEPS, "split": split}}}
+    )
+    assert table["title"] == "Our solvation energies: mean absolute error of each property"
+    assert keys(table, "columns") == {"dG"}
+    assert [column["unit"] for column in table["columns"]] == ["kcal/mol"]
+    assert len(filled(table)) == len(table["cells"]) > 3
+    assert "80 training, 20 validation, all other test" in table["caption"]
+    naive = next(c["value"] for c in table["cells"] if c["row"] == "naive")
+    assert naive < 0.4  # the label is additive but for 0.2 kcal/mol of noise: in the file's unit

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from georecon import paths
+from georecon.jobs.rule_values import ENCODER, FIRST_ENCODER, FIRST_RUN, READING
 from tests.projects import ROOT
 
 FILES = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
@@ -36,6 +37,13 @@ def test_every_training_evaluation_and_figure_is_measured() -> None:
     for name, path in measured.items():
         assert path.startswith(f"{{BENCHMARKS}}/{name}/"), path
         assert path.endswith(".tsv")
+
+
+def test_data_are_read_before_anything_is_trained() -> None:
+    """A file that cannot be used is known before hours of pre-training; a trajectory takes long."""
+    first = {name for name, text in rules() if "    priority: READING\n" in text}
+    assert first == {"fetch", "preprocess", "split"}
+    assert max(FIRST_ENCODER, FIRST_RUN, ENCODER) < READING
 
 
 def test_a_rule_with_outputs_has_no_message() -> None:

@@ -220,7 +220,9 @@ def _simulation_findings(card: Card, base: str) -> list[str]:
 def _source_findings(card: Card, source: Source, where: str) -> list[str]:
     reader = source.reader
     if reader not in READER_KEYS:
-        return [f"{where}.reader: {choice(reader, READER_KEYS)}"]
+        return [
+            f"{where}.reader: {choice(reader, READER_KEYS)}; frames reads extended XYZ and .npz"
+        ]
     allowed = (*_COMMON_KEYS, *READER_KEYS[reader])
     own = {key for keys in READER_KEYS.values() for key in keys} - set(allowed)
     lines = [

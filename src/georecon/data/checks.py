@@ -34,7 +34,7 @@ def check(
         molecules: parsed molecules, in store units.
         ranges: lowest and highest allowed value of each quantity, in store units.
         file: raw file, named in the error.
-        hints: what the raw unit of a quantity should be, named in the error.
+        hints: raw unit that a quantity was read in, named in the error.
 
     Raises:
         DataError: unusable arrays (see ``check_molecules``), a molecule in pieces unless ``ranges``
@@ -60,7 +60,7 @@ def faults(
             continue
         bad = np.flatnonzero((values < low) | (values > high))  # NaN: does not apply
         hint = (hints or {}).get(name)
-        unit = f"the raw unit must be {hint}" if hint else "is the unit right?"
+        unit = f"it was read as {hint}: is the file in that unit?" if hint else "is the unit right?"
         for row in bad:
             yield (
                 int(row),

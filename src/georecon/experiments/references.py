@@ -140,6 +140,7 @@ def _split(config: Config, split: Split, card: Card, part: str) -> Iterator[str]
             )
     if split.rule == "index" and source.indices is None:
         yield f"finetune.{part}.split.rule: is 'index'; source {card.default_source} has no indices"
+    told: set[str] = set()  # one store: once, not for each of its labels
     for target in card.targets or {}:
         fixed = target in source.parts
         if fixed != (split.rule == "files"):
@@ -156,8 +157,13 @@ def _split(config: Config, split: Split, card: Card, part: str) -> Iterator[str]
             wanted = card.target(target).train_val or 0
             if not wanted:
                 yield f"datasets.{card.name}.targets.{target}.train_val: missing"
-        if count is not None and wanted > count:
-            yield f"finetune.{part}.split: {wanted} molecules wanted, {target} has {count}"
+        store = target if card.store_per_file else card.name
+        if count is not None and wanted > count and store not in told:
+            told.add(store)
+            yield (
+                f"finetune.{part}.split: {wanted} molecules wanted (train, val and test together), "
+                f"{store} has {count}"
+            )
 
 
 # ---- methods -----------------------------------------------------------------------------------

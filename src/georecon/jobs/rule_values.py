@@ -22,7 +22,7 @@ from georecon.experiments.settings import SplitPlan
 from georecon.experiments.trial import TrialJob, trial_files, trial_jobs
 from georecon.keys import Json, as_json
 
-FIRST_ENCODER, FIRST_RUN, ENCODER = 30, 20, 10
+READING, FIRST_ENCODER, FIRST_RUN, ENCODER = 40, 30, 20, 10
 """Priorities of jobs for Snakemake's scheduler; all others have 0."""
 RuleFunction = Callable[[Mapping[str, str]], Any]
 """What Snakemake takes in place of a value: a function of the job's wildcards."""
@@ -89,8 +89,14 @@ class RuleValues:
         return [f"{paths.RAW}/{dataset}/{name}" for name in names]
 
     def own_file(self, dataset: str, file: str) -> list[str]:
-        """The user's own file that a raw file is a copy of: a changed one is fetched anew."""
+        """The user's own file that a raw file is a copy of: a changed one is fetched anew.
+
+        Raises:
+            ConfigError: it is not there; Snakemake would be content with an earlier copy.
+        """
         local = self.experiments.data.raw_file(dataset, file).local
+        if local and not own_path(local).is_file():
+            raise ConfigError(f"datasets.{dataset}: local: {local} ({file}) is not there")
         return [str(own_path(local))] if local else []
 
     def raw_identity(self, dataset: str, file: str) -> dict[str, str | int]:

@@ -137,7 +137,7 @@ EDITS = [
     ("elements", "['C','H','H','H','H']", "['C','H','H','H']", "record 1: 4 elements, expected 5"),
     ("coordinate", "[2.", "[x.", "record 1: coordinate '1.01x' is not a number"),
     ("coordinates", "[-0.0126981359,", "[", r"record 1: 14 coordinates, expected 3 x 5"),
-    ("eV", "-0.3877,", "-10.549,", "record 1: homo = -287.*raw unit must be Ha"),
+    ("eV", "-0.3877,", "-10.549,", "record 1: homo = -287.*it was read as Ha: is"),
     ("bohr", "1.0858041578", "9.99", "record 1: nearest_neighbour"),
     ("infinite", "-0.0126981359", "inf", "record 1: positions contain NaN"),
 ]
@@ -253,7 +253,7 @@ XYZ_EDITS = [
     ("element", METHANE.replace("H\t", "Q\t", 1), "unknown element 'Q'"),
     ("index", METHANE.replace("gdb 1", "gdb 2"), "differs from the one in its name"),
     ("nan", METHANE.replace("13.21", "nan"), "label alpha is nan"),
-    ("unit", METHANE.replace("-40.47893", "-1101.4877"), "u0 = -29973.*must be Ha"),
+    ("unit", METHANE.replace("-40.47893", "-1101.4877"), "u0 = -29973.*it was read as Ha"),
 ]
 
 
