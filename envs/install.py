@@ -59,7 +59,8 @@ def is_current(root: Path, python: str | None = None) -> bool:
         python: "major.minor" the user asked for, or None for whichever it has.
     """
     stamp = read_stamp(root)
-    if stamp is None or not (root / ".venv/bin/python").exists():
+    programs = (root / ".venv/bin" / name for name in ("python", "georecon"))
+    if stamp is None or not all(program.exists() for program in programs):
         return False
     torch = os.environ.get("TORCH") or stamp.get("torch", "")
     return stamp == stamp_content(root, python or stamp.get("python", ""), torch)
