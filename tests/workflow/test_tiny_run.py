@@ -74,9 +74,9 @@ def test_run_records_match_their_files(finished: Project) -> None:
         assert record["versions"]["torch"]
         assert record["compute"]["device"] == "cpu"
         assert record["started"] <= record["ended"]
-    assert kinds["pretrain"] == 12
-    assert kinds["finetune"] == kinds["evaluate"] == 46
-    assert kinds["smoothness"] == 12
+    assert kinds["pretrain"] == 13
+    assert kinds["finetune"] == kinds["evaluate"] == 49
+    assert kinds["smoothness"] == 13
     assert kinds["nve"] == 4
 
 
@@ -214,14 +214,14 @@ def test_a_comment_a_docstring_and_another_layout_rerun_nothing(working: Project
 def test_an_edited_helper_that_trainings_call_reruns_them(working: Project) -> None:
     working.edit("src/georecon/data/split.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (12, 46, 12)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (13, 49, 13)
     assert "preprocess" not in jobs
 
 
 def test_an_edited_model_reruns_training_but_no_data(working: Project) -> None:
     working.edit("src/georecon/models/encoder.py", lambda text: text + EDIT)
     jobs = counts(working.planned("--", "tables"))
-    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (12, 46, 12)
+    assert (jobs["pretrain"], jobs["finetune"], jobs["smoothness"]) == (13, 49, 13)
     assert not {"fetch", "xtb", "preprocess", "preprocess_target", "split", "leak"} & set(jobs)
 
 

@@ -57,7 +57,7 @@ def test_raw_units_are_converted(
     ev = {"E": ethanol["E"] / EV_TO_KCAL_MOL, "F": ethanol["F"] / EV_TO_KCAL_MOL}
     file = save(tmp_path / "ev.npz", ethanol, **ev)
     ranges = cards["md17"]["ranges"]
-    with pytest.raises(DataError, match=r"energy_per_atom = -468.*must be kcal/mol"):
+    with pytest.raises(DataError, match=r"energy_per_atom = -468.*read as kcal/mol"):
         read_md17(file, ranges=ranges)
     got = read_md17(file, ranges=ranges, raw_units={"energy": "eV", "forces": "eV/Å"})
     np.testing.assert_allclose(got.labels["energy"], ethanol["E"][:, 0], rtol=1e-13)
