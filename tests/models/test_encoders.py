@@ -230,7 +230,8 @@ def test_captions_say_the_encoder_of_their_rows(laptop: Experiments) -> None:
     both = {"tables": {"unimol": {"rows": {"methods": ["coord", "unimol"], "compare": []}}}}
     mixed = Experiments.load(CONFIG, {"edition": "laptop", **both}).tables.spec("unimol").caption
     assert "32 RBF and Uni-Mol, 64 channels" in mixed
-    assert "320 steps of 16 and 240 steps of 8" in mixed
+    steps = laptop.config.finetune.sets["property"].train.steps
+    assert f"{steps} steps of 16 and 240 steps of 8" in mixed
 
 
 def test_the_paper_edition_has_uni_mols_sizes() -> None:

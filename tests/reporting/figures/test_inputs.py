@@ -102,7 +102,7 @@ def test_axes_say_what_the_configuration_says() -> None:
     assert "dihedrals_rmse" not in hot.columns
     sweeps = figure_spec(toy.experiments_of("tiny"), "ablations").tables
     assert [(table.name, table.own) for table in sweeps] == [
-        ("noise_scale", 0.4),
+        ("noise_scale", 0.04),
         ("decoder_depth", 2.0),
     ]
     assert len({table.title for table in sweeps}) == 2
