@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -246,7 +247,8 @@ def test_comparison_rejects_a_broken_twin(twin: Any, monkeypatch: pytest.MonkeyP
     second = twin in SECOND
     arguments, right = sound(second=second)
     twin(monkeypatch)
-    with pytest.raises(AssertionError, match=f"^{(FIRST | SECOND)[twin]}: relative error"):
+    wrong = pytest.raises(AssertionError, match=f"^{(FIRST | SECOND)[twin]}: relative error")
+    with np.errstate(all="ignore"), wrong:  # a twin may leave places as they were, with any bits
         compare(kernels(arguments, second=second), right, 1e-5)
 
 
