@@ -88,7 +88,8 @@ def stage(folder: Path) -> None:
         (folder / name).write_text(staged(text, place, known), encoding="utf-8")
     (folder / "editions.rst").write_text(editions_page(), encoding="utf-8")
     for name in ["images", *filter(lambda one: (ROOT / "docs" / one).is_dir(), editions())]:
-        shutil.copytree(ROOT / "docs" / name, folder / name)
+        figures = shutil.ignore_patterns("*.md")  # tables are on the edition's page
+        shutil.copytree(ROOT / "docs" / name, folder / name, ignore=figures)
     shutil.copy(ROOT / "docs/architecture.svg", folder)
 
 
