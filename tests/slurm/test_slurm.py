@@ -250,7 +250,7 @@ def faults(
 
 def same_tables(run: Run, whole: Run) -> None:
     assert run.tables() == whole.tables()
-    assert len(run.tables()) == 6 * 4
+    assert len(run.tables()) == 5 * 4
 
 
 # ---- what must hold --------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def same_tables(run: Run, whole: Run) -> None:
 def test_whole_line_makes_all_tables_and_figures(whole: Run) -> None:
     results = whole.folder / "results/tiny"
     assert "No suitable partition" not in whole.text()
-    assert len(whole.tables()) == 6 * 4
+    assert len(whole.tables()) == 5 * 4
     assert len(list(results.glob("figures/*.pdf"))) == 9
     assert (results / "report/index.html").is_file()
 

@@ -19,7 +19,8 @@ from georecon.files import sha256_file, write_json
 from georecon.records.chain import read_graph
 from georecon.reporting.costs import costs_of
 from georecon.reporting.web import chains, content, state
-from georecon.reporting.web.site import PAPER, policy, script_json
+from georecon.reporting.web.plan import site_plan
+from georecon.reporting.web.site import PAPER, policy, script_json, unlike
 from tests.reporting.web import toy_site
 from tests.reporting.web.toy_site import write_progress
 
@@ -282,3 +283,30 @@ def test_published_values_stand_apart_below_the_table_with_their_sources(page: P
     assert "arXiv 2101.03164v3" in others[others.index("Sources of the published values") :]
     assert "other data than this table" in others
     assert "NequIP" not in page_data(text)["cells"].__repr__(), "no number of ours, no chain"
+
+
+# ---- held against what its files give ----------------------------------------------------------
+
+
+def _unlike(root: Path, found: Experiments, text: str) -> str | None:
+    plan = site_plan(found, ["errors_by_method", "not_made"], toy_site.PUBLISHED)
+    return unlike(text, plan, toy_site.EXPECTED, root)
+
+
+def test_a_file_that_does_not_travel_is_no_edit_of_the_page(tmp_path: Path) -> None:
+    """A bundle has no arrays of stores: the page leads to them as it did where it was made."""
+    found = toy_site.write_tree(tmp_path)
+    text = toy_site.write_page(tmp_path, found).read_text()
+    assert _unlike(tmp_path, found, text) is None
+    links = [link for link in page_data(text)["links"] if link["href"]]
+    gone = next(link for link in links if link["path"].endswith(".safetensors"))
+    (tmp_path / gone["path"]).unlink()
+    assert _unlike(tmp_path, found, text) is None
+    forged = text.replace(f'"href":"{gone["href"]}"', '"href":"https://example.org/x"')
+    assert forged != text
+    assert "example.org" in str(_unlike(tmp_path, found, forged))
+    kept = next(link for link in links if (tmp_path / link["path"]).is_file())
+    cut = text.replace(f'"path":"{kept["path"]}","href":"{kept["href"]}"',
+                       f'"path":"{kept["path"]}","href":null')  # fmt: skip
+    assert cut != text
+    assert _unlike(tmp_path, found, cut) is not None

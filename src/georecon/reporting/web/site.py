@@ -10,8 +10,10 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from georecon import __version__, paths
 from georecon.files import read_json, write_text
@@ -337,7 +339,8 @@ def unlike(text: str, plan: SitePlan, expected: Mapping[str, Expected], root: Pa
     """Where the page of a finished edition is not what its files give; None if it is.
 
     What may differ is taken from the page itself: the audit that was there when it was written,
-    and the commands, which follow from how Snakemake was called.
+    and the commands, which follow from how Snakemake was called. Files that are not here, as arrays
+    in a bundle, may have been there: a page may lead to them by their own name.
 
     Args:
         text: the page.
@@ -346,7 +349,11 @@ def unlike(text: str, plan: SitePlan, expected: Mapping[str, Expected], root: Pa
         root: working folder.
     """
     again = build(plan, expected, root, live=False, audit=_audit_in(text, plan, root))
-    one, other = (_COMMANDS.sub('"rerun":""', page) for page in (text, again))
+    folder = paths.REPORT.format(edition=plan.edition)
+    one, other = (
+        _LINK.sub(partial(_gone, root, folder), _COMMANDS.sub('"rerun":""', page))
+        for page in (text, again)
+    )
     if one == other:
         return None
     same = zip(one, other, strict=False)
@@ -356,8 +363,16 @@ def unlike(text: str, plan: SitePlan, expected: Mapping[str, Expected], root: Pa
 
 
 _COMMANDS = re.compile(r'"rerun":"(?:[^"\\]|\\.)*"')
+_LINK = re.compile(r'"path":"([^"\\\\]*)","href":"([^"]*)"')
 _AUDIT = re.compile(r'<a href="\.\./audit/index\.html">Audit</a> of ([^<:]*:\d\d UTC): ([^<]*)<')
 _DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+
+
+def _gone(root: Path, folder: str, link: re.Match[str]) -> str:
+    """A link without address if it leads to its own path and no file is there."""
+    path, href = link.groups()
+    own = href == quote(os.path.relpath(path, folder))
+    return f'"path":"{path}","href":null' if own and not (root / path).is_file() else link[0]
 
 
 def _audit_in(text: str, plan: SitePlan, root: Path) -> AuditView | None:
