@@ -106,7 +106,7 @@ def audit(
     folder = root / experiments.runs.folder(paths.AUDIT)
     known = KnownHashes(None if depth.full or bundle else folder / KNOWN)
     hashed = hash_files(root, claims_by_path(context), known, say)
-    pages = beside(context, lambda context: list(_guarded(check_pages(context))))
+    pages = beside(context, lambda own: _guarded(check_pages(own)))
     found, wanted = Recomputed(), wanted_records(context)
     checks = [*_checks(context, hashed, found, wanted), pages, *_deeper(context, depth, say, since)]
     findings = [finding for check in checks for finding in _guarded(check)]

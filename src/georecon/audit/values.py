@@ -24,17 +24,13 @@ from georecon.records.untrusted import read_strict_json
 from georecon.reporting.comparison import Comparison, compare, tested
 from georecon.reporting.significance import over_seeds
 from georecon.reporting.tables import lookup
-from georecon.stages.evaluate import PROPERTY_COLUMNS, all_errors, prediction_table
+from georecon.stages.evaluate import FORCE_SUMS, PROPERTY_COLUMNS, all_errors, prediction_table
 from georecon.units import convert
 
 TOLERANCE = 1e-9
 """Relative; the same numbers summed by another NumPy may differ in the last digits."""
 _TYPES = {"id": "int64"} | dict.fromkeys(PROPERTY_COLUMNS[1:], "double")
-_FORCE_TYPES = {"components": "int64"} | {
-    f"{of}force_{power}": "double"
-    for of in ("", "baseline_", "naive_")
-    for power in ("absolute", "square")
-}
+_FORCE_TYPES = {"components": "int64"} | dict.fromkeys(FORCE_SUMS, "double")
 _RATIO = 30
 _UNSOUND: tuple[type[Exception], ...] = (SafetensorError, *STUMBLES)
 _ROUNDING = 1e-4  # of the ends of an interval: sums in single precision
@@ -229,7 +225,7 @@ def _compare_outputs(
 
 def _same_columns(found: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]) -> bool:
     """Numbers as they are, and sums over frames up to rounding: see ``TOLERANCE``."""
-    sums = {name for name in wanted if "_force_" in f"_{name}"}
+    sums = {*wanted} & {*FORCE_SUMS}
     return (
         {*found} == {*wanted}
         and all(np.array_equal(found[name], wanted[name]) for name in {*wanted} - sums)

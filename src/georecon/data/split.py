@@ -171,7 +171,7 @@ def pretrain_split(
     gone = [np.asarray(one, dtype=np.int64) for one in exclude]
     left = array
     if gone:
-        left = np.setdiff1d(array, np.unique(np.concatenate(gone)), assume_unique=True)
+        left = np.setdiff1d(array, _distinct(np.concatenate(gone)), assume_unique=True)
     needed = n_val + (1 if n_train is None else n_train)
     if n_val < 0 or needed > len(left):
         raise ConfigError(
@@ -313,7 +313,7 @@ def same_structure(store: Store, ids: ArrayLike, others: Iterable[tuple[Store, A
     wanted = [stored_keys(other, other.rows(theirs)) for other, theirs in others]
     if not wanted:
         return array[:0]
-    return array[_among(stored_keys(store, store.rows(array)), np.unique(np.concatenate(wanted)))]
+    return array[_among(stored_keys(store, store.rows(array)), _distinct(np.concatenate(wanted)))]
 
 
 def _among(values: UInt, known: UInt) -> NDArray[np.bool_]:

@@ -95,9 +95,12 @@ class RuleValues:
             ConfigError: it is not there; Snakemake would be content with an earlier copy.
         """
         local = self.experiments.data.raw_file(dataset, file).local
-        if local and not own_path(local).is_file():
+        if not local:
+            return []
+        path = own_path(local)
+        if not path.is_file():
             raise ConfigError(f"datasets.{dataset}: local: {local} ({file}) is not there")
-        return [str(own_path(local))] if local else []
+        return [str(path)]
 
     def raw_identity(self, dataset: str, file: str) -> dict[str, str | int]:
         """Which file a fetch job brings, not from where: a new address fetches nothing again."""

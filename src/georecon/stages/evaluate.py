@@ -25,6 +25,10 @@ from georecon.files import atomic_path, write_json
 PART_ATOMS = 200_000
 PREDICTED = ("prediction", "baseline", "naive")
 PROPERTY_COLUMNS = ("id", "label", *PREDICTED)
+PREFIXES = ("", "baseline_", "naive_")
+"""Before the names of a prediction's errors, in the order of ``PREDICTED``."""
+FORCE_SUMS = tuple(f"{of}force_{power}" for of in PREFIXES for power in ("absolute", "square"))
+"""Columns of force sets beside ``components``."""
 Columns = dict[str, np.ndarray]
 """Columns of predictions.parquet by name, (M,): one row for each test molecule."""
 
@@ -122,11 +126,8 @@ def force_columns(model: ForceSums, baseline: ForceSums, naive: ForceSums) -> Co
         baseline: of no force at all, which the training mean predicts.
         naive: of the forces of the nearest training frame.
     """
-    columns: Columns = {"components": model.components}
-    for name, sums in zip(PREDICTED, (model, baseline, naive), strict=True):
-        columns[f"{_prefix(name)}force_absolute"] = sums.absolute
-        columns[f"{_prefix(name)}force_square"] = sums.square
-    return columns
+    sums = (values for one in (model, baseline, naive) for values in (one.absolute, one.square))
+    return {"components": model.components} | dict(zip(FORCE_SUMS, sums, strict=True))
 
 
 def _force_sums(path: Path, store: Store, ids: np.ndarray) -> Iterator[tuple[ForceSums, ForceSums]]:
@@ -191,8 +192,7 @@ def errors(table: Columns) -> dict[str, Any]:
     count, atoms = int(components.sum()), atoms_of(components)
     of_property: dict[str, float] = {"n": len(table["id"])}
     of_force: dict[str, float] = {"n": count}
-    for name in PREDICTED:
-        prefix = _prefix(name)
+    for name, prefix in zip(PREDICTED, PREFIXES, strict=True):
         difference = table[name] - table["label"]
         of_property |= _means(difference, prefix, "")
         if count:
@@ -202,10 +202,6 @@ def errors(table: Columns) -> dict[str, Any]:
         if atoms is not None:
             of_property |= _means(difference / atoms, prefix, PER_ATOM)
     return {"property": of_property, **({"force": of_force} if count else {})}
-
-
-def _prefix(name: str) -> str:
-    return "" if name == "prediction" else f"{name}_"
 
 
 def _means(difference: np.ndarray, prefix: str, suffix: str) -> dict[str, float]:

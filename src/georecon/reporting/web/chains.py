@@ -184,6 +184,11 @@ def link_facts(link: Link) -> Facts:
     return [(name, text) for name, text in entries.items() if text is not None]
 
 
+def address(path: str, folder: str) -> str:
+    """Where a page in a folder finds a file; both in the working folder."""
+    return quote(os.path.relpath(path, folder))
+
+
 class ChainBook:
     """Links and runs that the page shows, each once, by number.
 
@@ -220,7 +225,7 @@ class ChainBook:
         there = (self.root / link.path).is_file()
         return LinkView(
             path=link.path,
-            href=quote(os.path.relpath(link.path, self.folder)) if there else None,
+            href=address(link.path, self.folder) if there else None,
             sha256=sha256,
             facts=link_facts(link),
             run=self.run_number.get(link.path),

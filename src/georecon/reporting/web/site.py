@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 from georecon import __version__, paths
 from georecon.files import read_json, write_text
@@ -371,7 +370,7 @@ _DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', 
 def _gone(root: Path, folder: str, link: re.Match[str]) -> str:
     """A link without address if it leads to its own path and no file is there."""
     path, href = link.groups()
-    own = href == quote(os.path.relpath(path, folder))
+    own = href == chains.address(path, folder)
     return f'"path":"{path}","href":null' if own and not (root / path).is_file() else link[0]
 
 
