@@ -12,14 +12,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: sever
 
 import pytest
 import torch
-from filelock import FileLock
 
 if importlib.util.find_spec("triton") and not torch.cuda.is_available():
     with pytest.MonkeyPatch.context() as patch:  # triton asks at its import, which others bring too
         patch.setenv("TRITON_INTERPRET", "1")
         importlib.import_module("triton.language")
 
-from tests.projects import Project, make_project
+from tests.projects import Project, finished_project, make_project
 
 pytest_plugins = ["tests.data.fixtures", "tests.training.fixtures"]
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,17 +48,12 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny edition's tables, made once for all processes of the suite; not to be changed."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    project, done = Project(shared / "tiny/project"), shared / "tiny/done"
-    with FileLock(shared / "tiny.lock"):
-        if not done.exists():
-            make_project(project.folder)
-            project.launch("--", "tables")
-            done.touch()
-    return project
+def finished() -> Project:
+    """The tiny edition's tables, made once for all processes of the suite; not to be changed.
+
+    Kept between runs of the suite, until anything that it was made of differs.
+    """
+    return finished_project(ROOT / ".pytest_cache/finished")
 
 
 @pytest.fixture

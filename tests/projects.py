@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -9,9 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import yaml
+from filelock import FileLock
 
 from georecon.jobs.launch import OPTIONS, THREADS
 
@@ -165,3 +168,46 @@ def make_project(folder: Path) -> Project:
             shutil.copy2(source, folder / part)
     commit(folder)
     return Project(folder)
+
+
+def finished_project(place: Path) -> Project:
+    """The tiny edition's tables, as an earlier run of the suite made them of the same files.
+
+    Made anew where a source, Python, a package or a file of the results has changed since.
+
+    Args:
+        place: folder to keep it in.
+    """
+    project, seal = Project(place / "project"), place / "seal"
+    sources = [file for part in PARTS if (ROOT / part).exists() for file in _files(ROOT / part)]
+    versions = sorted(f"{found.name} {found.version}" for found in metadata.distributions())
+    of = _digest(sources, [sys.version, str(project.folder), *versions])
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / "lock"):
+        if not seal.exists() or seal.read_text() != _seal(of, project):
+            seal.unlink(missing_ok=True)
+            shutil.rmtree(project.folder, ignore_errors=True)
+            make_project(project.folder)
+            project.launch("--", "tables")
+            seal.write_text(_seal(of, project))
+    return project
+
+
+def _seal(of: str, project: Project) -> str:
+    """What it was made of and what it holds."""
+    return _digest(_files(project.folder / "results"), [of])
+
+
+def _files(path: Path) -> list[Path]:
+    """Files of a folder, or the file itself, without those that Python compiled."""
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [file for file in found if file.is_file() and "__pycache__" not in file.parts]
+
+
+def _digest(files: list[Path], words: list[str]) -> str:
+    """Of names, contents and words."""
+    total = hashlib.sha256("\n".join(words).encode())
+    for file in files:
+        total.update(f"\n{file.relative_to(ROOT)} ".encode())
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()

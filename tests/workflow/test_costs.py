@@ -31,7 +31,7 @@ def test_the_trial_gives_the_plan_its_hours(few: bool, tmp_path: Path) -> None:
     assert "No rate of any device is known" in before
     assert "Nothing was measured. Bounds" in before
     assert {rule for rule, _ in project.planned("--", "trial")} == {"measure", "trial"}
-    project.snakemake("--", "trial")
+    project.launch("--", "trial")
     for file in files:
         content = json.loads((project.folder / file).read_text())
         assert content["device"].startswith("cpu ")
@@ -53,7 +53,7 @@ def test_the_trial_gives_the_plan_its_hours(few: bool, tmp_path: Path) -> None:
 def test_a_finished_edition_is_measured_on_its_own_molecules(working: Project) -> None:
     folder = working.folder / "resources/trial"  # shared with other tests
     try:
-        working.snakemake("--", "trial")
+        working.launch("--", "trial")
         assert "all: 0 pre-trainings, 0 fine-tunings" in working.snakemake("--", "plan").stdout
         found = [json.loads(path.read_text())["molecules"] for path in folder.glob("*.json")]
         assert {*found} == {"stored"}

@@ -247,6 +247,23 @@ class Results:
             figure.text(0.5, 0.5, "No data in this edition.", ha="center", color=FAINT)
         return figure, list(axes.flat[:count])
 
+    def mosaic(self, wide: Sequence[bool], *, height: float) -> tuple[Figure, list[Axes]]:
+        """Figure with panels of the given height [inch], two in a row; wide ones have their own."""
+        rows: list[list[int]] = []
+        for panel, alone in enumerate(wide):
+            if alone:
+                rows.append([panel, panel])
+            elif rows and rows[-1][1] < 0:
+                rows[-1][1] = panel
+            else:
+                rows.append([panel, -1])
+        if not rows:
+            return self.grid(0, columns=1, height=height)
+        size = (WIDTH, height * len(rows) + 0.55)
+        figure = matplotlib.pyplot.figure(figsize=size, layout="constrained")
+        axes = figure.subplot_mosaic(rows, empty_sentinel=-1)
+        return figure, [axes[panel] for panel in range(len(wide))]
+
     def legend(
         self,
         figure: Figure,
