@@ -1,21 +1,18 @@
 """The trial of editions on a machine that has torch but little else: one kind after another.
 
 ``--write FILE`` lists the kinds of editions where georecon is installed, ``--jobs FILE`` measures
-them on the other machine. The same measurement as ``snakemake trial`` makes (:mod:`georecon.stages.measure`), each in a child
-of this process, whose imports its start is charged with. Files go to ``--out``, as
+them on the other machine, as ``snakemake trial`` does (:mod:`georecon.stages.measure`), each in a
+child of this process, whose imports its start is charged with. Files go to ``--out``, as
 ``resources/trial`` has them, where ``plan`` reads them once they are copied there. After
 ``--minutes`` no kind is begun; those left are named.
 """
 
 from __future__ import annotations
 
-import time
-
-started = time.perf_counter()
-
 import argparse
 import json
 import os
+import time
 import traceback
 from pathlib import Path
 
@@ -25,7 +22,7 @@ from georecon.files import write_json
 from georecon.keys import from_json
 from georecon.stages.measure import line, measure
 
-IMPORTS = time.perf_counter() - started
+IMPORTS = time.process_time()  # [s]
 
 
 def say(text: str) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,6 +49,53 @@ def test_no_two_jobs_hold_a_gpu_at_a_time() -> None:
             if set(mine) & set(other):
                 assert end <= other_begin or other_end <= begin
     assert sorted(len(mine) for mine, *_ in found) == [1, 1, 1, 2, 3]
+
+
+def most_at_a_time(found: list[list[Any]]) -> dict[str, int]:
+    """Jobs that held a GPU at the same time, at most, by GPU."""
+    return {
+        name: max(
+            sum(name in mine and begin <= at < end for mine, _, begin, end in found)
+            for _, _, at, _ in found
+        )
+        for name in "012"
+    }
+
+
+@pytest.mark.parametrize(("share", "most"), [("1", 1), ("2", 2), ("8", 3)])
+def test_as_many_jobs_hold_a_gpu_as_may(
+    share: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEORECON_GPU_SHARE", share)
+    monkeypatch.setattr("tests.jobs.test_gpus.JOB", JOB.replace("sleep(0.4)", "sleep(3)"))
+    jobs = [start(1) for _ in range(3 * most)]
+    found = [json.loads(job.communicate(timeout=60)[0].splitlines()[-1]) for job in jobs]
+    assert most_at_a_time(found) == dict.fromkeys("012", most)  # the emptiest first
+
+
+def test_two_shares_of_a_job_are_of_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEORECON_GPU_SHARE", "2")
+    with own_gpus(3, pytest.fail) as mine, own_gpus(2, pytest.fail) as other:
+        assert mine == ["0", "1", "2"]
+        assert other == ["0", "1"]
+
+
+def test_jobs_inside_one_of_slurms_share_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    monkeypatch.setenv("GEORECON_GPU_SHARE", "2")
+    with own_gpus(1, pytest.fail) as mine, own_gpus(1, pytest.fail) as other:
+        assert mine == other == ["2"]
+
+
+@pytest.mark.parametrize("share", ["0", "-1", "two", "1.5", ""])
+def test_a_share_that_is_no_count_is_refused(share: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEORECON_GPU_SHARE", share)
+    with (
+        pytest.raises(ConfigError, match=r"GEORECON_GPU_SHARE is '.*'; must be an integer from 1"),
+        own_gpus(1, print),
+    ):
+        pass
 
 
 def test_a_killed_jobs_gpu_is_free_again() -> None:

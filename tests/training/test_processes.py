@@ -238,7 +238,15 @@ def test_one_agent_for_each_node(toy_store: Path, split: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("gres", "count"),
-    [("gpu:4", 4), ("gpu:h100:4", 4), ("gpu", 1), ("gpu:h100", 1), ("", 0), ("tmp:3", 0)],
+    [
+        ("gpu:4", 4),
+        ("gpu:h100:4", 4),
+        ("gpu", 1),
+        ("gpu:h100", 1),
+        ("shard:2", 1),
+        ("", 0),
+        ("tmp:3", 0),
+    ],
 )
 def test_gpus_of_a_node(gres: str, count: int) -> None:
     assert _gpus_of_a_node(gres) == count

@@ -1,9 +1,12 @@
-"""GPUs of a workstation, each for one job at a time.
+"""GPUs of a workstation, each for one job at a time, or for as many as ``GEORECON_GPU_SHARE`` says.
 
 Under Slurm every job sees its own GPUs. Elsewhere Snakemake counts the resource ``gpu`` but tells
-no job which one to take; here each job locks as many as it asks for, by a file for each GPU of
-this machine, and shows CUDA only these. A job that finds none free waits. The lock ends with the
-process that holds it, however that ends.
+no job which one to take; here each job locks as many as it asks for, by a file for each share of
+each GPU of this machine, and shows CUDA only these. A job that finds none free waits. The lock ends
+with the process that holds it, however that ends.
+
+A training of small systems is bound by the host, and leaves most of a card to others: eight on one
+take little longer than one (docs/training.md). A GPU of which no share is taken comes first.
 
 A job that asks for GPUs never computes on the CPU unless ``GEORECON_DEVICE=cpu`` allows it.
 """
@@ -28,6 +31,7 @@ from georecon.errors import ConfigError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 DEVICE = "GEORECON_DEVICE"
+SHARE = "GEORECON_GPU_SHARE"
 ALLOWED = f"{DEVICE}=cpu allows the CPU"
 _PAUSE = 1.0  # between two looks for a free GPU [s]
 
@@ -55,6 +59,20 @@ def forced_device() -> str | None:
     if forced not in (None, "cpu", "cuda"):
         raise ConfigError(f"{DEVICE} is {forced!r}; allowed: cpu, cuda")
     return forced
+
+
+def gpu_share() -> int | None:
+    """Value of ``GEORECON_GPU_SHARE``: jobs that may use a GPU at the same time; None if not set.
+
+    Raises:
+        ConfigError: it is no positive integer.
+    """
+    given = os.environ.get(SHARE)
+    if given is None:
+        return None
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", given):
+        raise ConfigError(f"{SHARE} is {given!r}; must be an integer from 1 to 999")
+    return int(given)
 
 
 def torch_without_gpus() -> str | None:
@@ -122,9 +140,10 @@ def check_gpus(count: int) -> None:
 
 @contextmanager
 def own_gpus(count: int, say: Callable[[str], None]) -> Iterator[list[str]]:
-    """Hold GPUs that no other job of this user on this machine holds; yields their identifiers.
+    """Hold GPUs, or shares of them, that no other job of this user on this machine holds.
 
-    Does nothing for a job without GPUs, under Slurm, and on a machine without GPUs.
+    Yields their identifiers. Does nothing for a job without GPUs, under Slurm (unless
+    ``GEORECON_GPU_SHARE`` is set, for many jobs inside one of Slurm's), and without GPUs.
 
     Args:
         count: GPUs of the job.
@@ -133,7 +152,9 @@ def own_gpus(count: int, say: Callable[[str], None]) -> Iterator[list[str]]:
     Raises:
         ConfigError: fewer GPUs than that are visible.
     """
-    names = visible_gpus() if count and "SLURM_JOB_ID" not in os.environ else []
+    share = gpu_share()
+    ours = share is not None or "SLURM_JOB_ID" not in os.environ
+    names = visible_gpus() if count and ours else []
     if not names:
         yield []
         return
@@ -141,7 +162,7 @@ def own_gpus(count: int, say: Callable[[str], None]) -> Iterator[list[str]]:
         raise ConfigError(f"gpu is {count}; this machine shows {len(names)}: {', '.join(names)}")
     folder = Path(tempfile.gettempdir()) / f"georecon-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    held = _wait_for(folder, names, count, say)
+    held = _wait_for(folder, names, count, share or 1, say)
     before = os.environ.get(VISIBLE)
     os.environ[VISIBLE] = ",".join(held)
     try:
@@ -156,14 +177,18 @@ def own_gpus(count: int, say: Callable[[str], None]) -> Iterator[list[str]]:
 
 
 def _wait_for(
-    folder: Path, names: list[str], count: int, say: Callable[[str], None]
+    folder: Path, names: list[str], count: int, share: int, say: Callable[[str], None]
 ) -> dict[str, FileLock]:
     """Locks of ``count`` GPUs: all or none, so that two jobs never wait for each other."""
     waiting = False
+    places = [(name, place) for place in range(share) for name in names]
     while True:
         held: dict[str, FileLock] = {}
-        for name in names:
-            lock = FileLock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock")
+        for name, place in places:
+            if name in held:
+                continue
+            file = re.sub(r"[^A-Za-z0-9-]", "_", name) + (f".{place}" if place else "")
+            lock = FileLock(folder / f"{file}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:

@@ -133,7 +133,12 @@ def _train(order: Order, log: Log) -> FitResult:
 
 
 def _gpus_of_a_node(gres: str) -> int:
-    """GPUs in Slurm's generic resources ("gpu:4", "gpu:h100:4"); 0 if there are none."""
+    """GPUs in Slurm's generic resources ("gpu:4", "gpu:h100:4"); 0 if there are none.
+
+    A part of one ("shard:2") is one.
+    """
+    if re.fullmatch(r"shard(:[\w.]+)?(:\d+)?", gres):
+        return 1
     found = re.fullmatch(r"gpu(?::[\w.]+)??(?::(\d+))?", gres)
     return int(found[1] or 1) if found else 0
 
