@@ -47,6 +47,7 @@ def test_audit_checks_anew_each_time_and_fails_on_a_flipped_bit(working: Project
     assert verdicts["qm9/georecon/homo"]["verdict"] == "reproduced"
 
 
+@pytest.mark.long
 def test_one_cell_made_again_is_the_same_and_touches_nothing(working: Project) -> None:
     before = tree(working.folder)
     given = ("--config", "edition=tiny", f"cell={CELL}", "--", "rerun")

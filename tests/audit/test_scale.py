@@ -11,6 +11,7 @@ import pytest
 from tests.projects import ROOT
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_small_stand_in_is_hashed_stopped_and_gone_on_with() -> None:
     command = [sys.executable, str(ROOT / "benchmarks/audit_scale.py"), "--runs", "20"]

@@ -68,6 +68,7 @@ def test_a_record_that_says_nothing_is_broken(place: Path, text: str) -> None:
     assert found.text.startswith("not readable as a record")
 
 
+@pytest.mark.long
 def test_the_command_is_given_again_after_the_lock_is_gone(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -382,6 +382,7 @@ def test_only_jobs_under_the_same_conditions_are_taken(run: Run, tmp_path: Path)
     assert run.taken()
 
 
+@pytest.mark.long
 def test_an_edited_source_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     source = shutil.copytree(ROOT / "src", tmp_path / "src", ignore=ignored)

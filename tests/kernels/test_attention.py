@@ -487,6 +487,7 @@ def test_what_triton_lacks_is_named(
         on_gpus()
 
 
+@pytest.mark.long
 @needs_kernel
 @pytest.mark.slow
 def test_several_processes_compile_at_the_same_time(

@@ -85,7 +85,10 @@ def test_a_comment_docstring_or_layout_counts_in_no_file(sources: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage",
+    [s if s in COMPUTE else pytest.param(s, marks=pytest.mark.long) for s in STAGES],
+)
 def test_a_statement_counts_in_every_file_of_a_stages_closure(stage: str, sources: Path) -> None:
     before, closure = digest(stage), files(stage)
     assert sources / "workflow/scripts" / f"{stage}.py" in closure

@@ -184,6 +184,7 @@ def test_papermill_gives_four_files_without_machine_or_time(
     assert not list(Path("logs").iterdir())
 
 
+@pytest.mark.long
 def test_every_figure_has_the_same_bytes_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,6 +219,7 @@ exit $code
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_one_agent_for_each_node(toy_store: Path, split: Path, tmp_path: Path) -> None:
     """Two real agents that meet over TCP; only srun itself is a stand-in, on this machine."""

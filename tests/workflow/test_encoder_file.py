@@ -33,6 +33,7 @@ def cells(project: Project, table: str) -> list[dict[str, Any]]:
     return [cell for cell in tables[table]["cells"] if cell["row"].endswith("coord_public")]
 
 
+@pytest.mark.long
 def test_a_checkpoint_becomes_rows_of_qm9_md17_and_smoothness(working: Project) -> None:
     write_pvd(working.folder / "public.ckpt", made_encoder())
     with_file(working, local="public.ckpt")

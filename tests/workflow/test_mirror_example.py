@@ -90,6 +90,7 @@ def errors_of_the_mean(train: np.ndarray, test: np.ndarray) -> float:
     return float(np.abs(test - train.mean()).mean())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_md17_and_rmd17_from_the_mirror(mirror: Path, tmp_path: Path) -> None:
@@ -124,6 +125,7 @@ def test_md17_and_rmd17_from_the_mirror(mirror: Path, tmp_path: Path) -> None:
     assert values["force_baseline"] == pytest.approx(forces, rel=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_3bpa_from_the_mirror(mirror: Path, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def trained_here(project: Project) -> list[str]:
     return sorted(set(found))
 
 
+@pytest.mark.long
 def test_a_table_is_made_of_published_runs_to_the_byte(finished: Project, clone: Project) -> None:
     said = run(clone, "table_qm9")
     assert "start_from: bundle.zip (sha256 " in said

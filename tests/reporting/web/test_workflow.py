@@ -15,6 +15,7 @@ from tests.projects import Project
 pytestmark = [pytest.mark.workflow, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
+@pytest.mark.long
 def test_web_works_beside_a_run_that_holds_the_folder(working: Project) -> None:
     folder = working.folder / "results/tiny"
     encoder = folder / "pretrain/georecon/seed1/encoder.safetensors"
