@@ -8,7 +8,9 @@ Dry runs look as Snakemake prints them; Snakemake's own complete log stays in .s
 import json
 import os
 import re
+import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +24,11 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from georecon.duration import readable_time
 from georecon.jobs.command_line import edition_of
+from georecon.jobs.dag import ENDED, RUNNING, STOPPED, DagState, write_state
 from georecon.paths import BENCHMARKS
 
 # how a job ends that was asked to stop, in Snakemake's words
-STOPPED = re.compile(r"died with <Signals\.SIG(INT|TERM)")
+ASKED_TO_STOP = re.compile(r"died with <Signals\.SIG(INT|TERM)")
 RED, GREEN, DIM, RESET = "\033[31m", "\033[32m", "\033[2m", "\033[0m"
 # what Snakemake says on every run and nobody acts on; all of it stays in its log file
 CHATTER = re.compile(
@@ -95,6 +98,7 @@ WEIGHTS = {
 first job has ended, their proportions to those that have stand for it.
 """
 _OTHER = 2  # seconds of a job of any other rule
+_CHANGES = {LogEvent.RUN_INFO, LogEvent.JOB_INFO, LogEvent.JOB_FINISHED, LogEvent.JOB_ERROR}
 
 
 def earlier_means(folder: Path) -> dict[str, float]:
@@ -201,6 +205,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         self.exceptions: list[str] = []
         self.stopped = False
         self.width = 8
+        self.edition, self.failed = "", 0
 
     def emit(self, record: LogRecord) -> None:
         """Handle one record; a fault in here never stops the workflow."""
@@ -212,8 +217,10 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
             self.handleError(record)
 
     def close(self) -> None:
-        """Print errors that no failed job has claimed."""
+        """Print errors that no failed job has claimed, and note how the run ended."""
         self._flush_exceptions()
+        if self.progress is not None:
+            self._note_state(ENDED if self.progress.done >= self.progress.total else STOPPED)
         super().close()
 
     def _handle(self, record: LogRecord) -> None:
@@ -233,6 +240,36 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
                 self._note_planned(record)
         elif event not in SILENT:
             handlers.get(event, self._other)(record)
+            if event in _CHANGES:
+                self._note_state(RUNNING)
+
+    def _note_state(self, state: str) -> None:
+        """How far the run is, for ``watch``; not of a Snakemake that a job started."""
+        progress, now = self.progress, time.time()
+        if progress is None or "--mode" in sys.argv:
+            return
+        waiting = Counter({rule: n for rule, n in progress.waiting.items() if n > 0})
+        write_state(
+            Path.cwd(),
+            DagState(
+                edition=self.edition,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                time=now,
+                started=progress.start,
+                done=progress.done,
+                total=progress.total,
+                waiting=dict(waiting.most_common()),
+                at_work=[
+                    (f"{job.rule} {describe(job.wildcards)}".rstrip(), job.start)
+                    for job in self.jobs.values()
+                    if job.start is not None
+                ],
+                failed=self.failed,
+                seconds_left=progress.time_left(now),
+                state=state,
+            ),
+        )
 
     def _note_planned(self, record: LogRecord) -> None:
         """A line of JSON with rule, wildcards, outputs and resources, where one is asked for."""
@@ -264,7 +301,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
 
     def _run_info(self, record: LogRecord) -> None:
         stats: Mapping[str, int] = getattr(record, "stats", {})
-        edition = edition_of(sys.argv[1:], Path.cwd())
+        self.edition = edition = edition_of(sys.argv[1:], Path.cwd())
         known = earlier_means(Path(BENCHMARKS.format(edition=edition)))
         self.progress = Progress(stats, record.created, known)
         self.width = max((len(rule) for rule in stats), default=8)
@@ -315,8 +352,9 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
     def _job_error(self, record: LogRecord) -> None:
         values = record.__dict__
         job = self.jobs.get(values["jobid"], Job())
+        job.start, self.failed = None, self.failed + 1
         name = f"{values['rule_name']}  {describe(job.wildcards)}".rstrip()
-        reasons = [text for text in self.exceptions if not STOPPED.search(text)]
+        reasons = [text for text in self.exceptions if not ASKED_TO_STOP.search(text)]
         self.stopped |= len(reasons) < len(self.exceptions)
         self.exceptions.clear()
         if self.stopped and not reasons:

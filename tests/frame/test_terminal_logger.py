@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import io
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from georecon.jobs.command_line import edition_of
+from georecon.jobs.dag import DagState, read_states, write_state
+from georecon.jobs.watch import state_words, watch
 from snakemake_logger_plugin_georecon import (
     WEIGHTS,
     Progress,
@@ -73,6 +79,55 @@ def test_one_line_per_finished_job_and_one_header(folder: Path) -> None:
     assert "\x1b" not in done.stdout
     again = snakemake(folder)
     assert again.stdout == "Nothing to do: everything asked for is up to date.\n"
+
+
+WATCHED = """
+rule all:
+    input:
+        expand("{n}.txt", n=[1, 2])
+
+rule look:
+    output: "{n}.txt"
+    shell: "sleep 1; COLUMNS=160 {PYTHON} -m georecon.watch --once > {output}; {TEST}"
+"""
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize(
+    ("test", "state"), [("true", "ended"), ("test {wildcards.n} = 1", "stopped")]
+)
+def test_a_run_says_how_far_it_is(test: str, state: str, tmp_path: Path) -> None:
+    snakefile = WATCHED.replace("{PYTHON}", sys.executable).replace("{TEST}", test)
+    (tmp_path / "Snakefile").write_text(snakefile)
+    snakemake(tmp_path, "--cores", "1", "--keep-incomplete")
+    texts = [(tmp_path / f"{n}.txt").read_text() for n in (1, 2)]
+    for text in texts:
+        assert "1 unfinished runs of the DAG" in text
+        (row,) = (line for line in text.splitlines() if "running" in line)
+        assert re.search(r"laptop .* [01]/3 .* look n [12] \([0-9]+ s\) .* [12] look", row), row
+    (found,) = read_states(tmp_path)
+    assert (found.state, found.total, found.alive()) == (state, 3, False)
+    assert (found.done, found.failed) == ((3, 0) if state == "ended" else (1, 1))
+    assert found.at_work == []
+    shown = io.StringIO()
+    watch(tmp_path / "results", once=True, console=Console(file=shown, width=160))
+    assert ("stopped" in shown.getvalue()) == (state == "stopped")
+
+
+def test_a_killed_run_is_said_to_be(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    state = DagState(
+        edition="laptop", host=socket.gethostname(), pid=process.pid, time=5.0, started=0.0, done=1,
+        total=3, waiting={"finetune": 2}, at_work=[("finetune homo seed 1", 2.0)], failed=0,
+        seconds_left=60.0, state="running",
+    )  # fmt: skip
+    write_state(tmp_path, state)
+    assert [state_words(one, 10.0) for one in read_states(tmp_path)] == ["killed"]
+    assert state_words(replace(state, pid=os.getpid()), 10.0) == "running"
+    assert state_words(replace(state, host="login3"), 10.0) == "on login3, last word 5 s ago"
+    (tmp_path / "logs/laptop/dag.json").write_text("{}")
+    assert read_states(tmp_path) == []
 
 
 TABLE = """

@@ -1,7 +1,8 @@
-"""All running trainings of a DAG in one live table, read from the files in their state folders.
+"""The running DAG and all its trainings in two live tables, read from files that they write.
 
-``python -m georecon.watch`` looks at every edition under ``results``; a cluster's jobs show as long
-as the folder is shared. It reads files only, so it needs no lock and disturbs nothing.
+``python -m georecon.watch`` looks at every edition under ``results`` and at the run that makes it
+(:mod:`georecon.jobs.dag`); a cluster's jobs show as long as the folder is shared. It reads files
+only, so it needs no lock and disturbs nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from georecon.duration import readable_time
+from georecon.jobs.dag import ENDED, RUNNING, DagState, read_states
 from georecon.jobs.progress import COLUMNS, PROGRESS_FILE
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 SILENT_SECONDS = 60.0
@@ -76,12 +79,54 @@ def table(rows: list[dict[str, str]]) -> Table:
     return shown
 
 
+def state_words(state: DagState, now: float) -> str:
+    """How a run is, as far as this machine can know."""
+    if state.state != RUNNING:
+        return state.state
+    if (alive := state.alive()) is None:
+        return f"on {state.host}, last word {readable_time(now - state.time)} ago"
+    return RUNNING if alive else "killed"
+
+
+def dag_table(states: list[DagState], now: float) -> Table:
+    """Runs of the DAG that have not ended: how far they are, and what is at work and left."""
+    from rich.table import Table
+
+    left = [state for state in states if state.state != ENDED]
+    shown = Table(title=f"{len(left)} unfinished runs of the DAG", title_justify="left")
+    for name in ("edition", "state", "done", "failed", "time left", "at work", "jobs left"):
+        shown.add_column(
+            name, justify="right" if name in ("done", "failed", "time left") else "left"
+        )
+    for state in left:
+        known = state.seconds_left is not None and state.state == RUNNING
+        since = 0.0 if state.seconds_left is None else now - state.time
+        shown.add_row(
+            state.edition,
+            state_words(state, now),
+            f"{state.done}/{state.total}",
+            str(state.failed),
+            readable_time(max(0.0, (state.seconds_left or 0.0) - since)) if known else "?",
+            "\n".join(f"{name} ({readable_time(now - begun)})" for name, begun in state.at_work),
+            ", ".join(f"{count} {rule}" for rule, count in state.waiting.items() if rule != "all"),
+        )
+    return shown
+
+
+def tables(results: Path) -> Group:
+    """Both tables as they are now."""
+    from rich.console import Group
+
+    now = time.time()
+    return Group(dag_table(read_states(results.parent), now), table(running(results, now)))
+
+
 def watch(results: Path, *, once: bool, console: Any = None) -> None:
-    """Show the table, for ever or once.
+    """Show the tables, for ever or once.
 
     Args:
         results: folder of all editions.
-        once: print it and return.
+        once: print them and return.
         console: a rich console; the terminal if None.
     """
     from rich.console import Console
@@ -89,11 +134,11 @@ def watch(results: Path, *, once: bool, console: Any = None) -> None:
 
     console = console or Console()
     if once:
-        console.print(table(running(results, time.time())))
+        console.print(tables(results))
         return
     with Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
-            live.update(table(running(results, time.time())), refresh=True)
+            live.update(tables(results), refresh=True)
             time.sleep(2.0)
 
 
@@ -101,7 +146,7 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="georecon.watch", description=__doc__)
     parser.add_argument("results", nargs="?", type=Path, default=Path("results"))
-    parser.add_argument("--once", action="store_true", help="print the table once")
+    parser.add_argument("--once", action="store_true", help="print the tables once")
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
         watch(options.results, once=options.once)

@@ -1,0 +1,89 @@
+"""How far a run of the DAG is: a small file that others read while it runs.
+
+The logger at the terminal (``snakemake_logger_plugin_georecon``) writes it at each start and end of
+a job, :mod:`georecon.jobs.watch` shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from georecon.files import json_text, read_json, temporary_path
+
+DAG_FILE = "logs/{edition}/dag.json"
+RUNNING, ENDED, STOPPED = "running", "ended", "stopped"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DagState:
+    """A run of Snakemake at one moment.
+
+    Attributes:
+        edition: that it makes.
+        host, pid: of its Snakemake.
+        time: of this moment, ``started`` that of the first line [s, clock].
+        done, total: jobs.
+        waiting: jobs by rule that are not done, the most first.
+        at_work: jobs that have begun (on a cluster, been submitted), and when.
+        failed: attempts that ended with an error.
+        seconds_left: as the terminal has it; None while nobody can say.
+        state: "running", "ended" with all jobs done, or "stopped".
+    """
+
+    edition: str
+    host: str
+    pid: int
+    time: float
+    started: float
+    done: int
+    total: int
+    waiting: Mapping[str, int]
+    at_work: Sequence[tuple[str, float]]
+    failed: int
+    seconds_left: float | None
+    state: str
+
+    def alive(self) -> bool | None:
+        """Whether its Snakemake runs; None if that is another machine's to know."""
+        if self.host != socket.gethostname():
+            return None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return True
+
+
+def write_state(folder: Path, state: DagState) -> None:
+    """Replace the edition's file, whole but without waiting for the disk: it is soon replaced.
+
+    Args:
+        folder: working folder of the run.
+        state: of the run.
+    """
+    path = folder / DAG_FILE.format(edition=state.edition)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path)
+    temporary.write_text(json_text(asdict(state)), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_states(folder: Path) -> list[DagState]:
+    """The last state of each edition's run; a file that is none is passed over.
+
+    Args:
+        folder: working folder.
+    """
+    found = []
+    for path in sorted(folder.glob(DAG_FILE.format(edition="*"))):
+        try:
+            found.append(DagState(**read_json(path)))
+        except (OSError, ValueError, TypeError):
+            continue
+    return found
