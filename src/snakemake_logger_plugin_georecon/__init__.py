@@ -234,10 +234,10 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
             LogEvent.ERROR: self._exception,
         }
         if self.common_settings.dryrun or self.common_settings.verbose:
+            if event == LogEvent.JOB_INFO and self.common_settings.dryrun and self._noted(record):
+                return
             if (text := self.format(record)) and text != "None":
                 self._write(text)
-            if event == LogEvent.JOB_INFO and self.common_settings.dryrun:
-                self._note_planned(record)
         elif event not in SILENT:
             handlers.get(event, self._other)(record)
             if event in _CHANGES:
@@ -271,10 +271,10 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
             ),
         )
 
-    def _note_planned(self, record: LogRecord) -> None:
-        """A line of JSON with rule, wildcards, outputs and resources, where one is asked for."""
+    def _noted(self, record: LogRecord) -> bool:
+        """Whether a file is to have the job, which then gets a line of JSON instead of a text."""
         if self.settings is None or not self.settings.jobs_file:
-            return
+            return False
         values = record.__dict__
         job = {
             "rule": values["rule_name"],
@@ -284,6 +284,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         }
         with open(self.settings.jobs_file, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(job, default=str) + "\n")
+        return True
 
     def _write(self, text: str, colour: str = "") -> None:
         if self.colour and colour:

@@ -1,5 +1,6 @@
 """What the edition would cost."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from georecon import paths
@@ -13,8 +14,9 @@ from georecon.jobs.job import job
 from georecon.jobs.planned_jobs import attempts, job_lines, limit_lines, planned_jobs
 from georecon.training.bracket import bracket_lines
 
-with job(snakemake.log[0]) as log:
+with job(snakemake.log[0]) as log, ThreadPoolExecutor(1) as pool:
     params, root, folder = snakemake.params, Path(snakemake.scriptdir).parents[1], Path.cwd()
+    dry_run = pool.submit(planned_jobs, root, folder, snakemake.config)  # takes longest
     experiments = Experiments.from_json(params.config)
     rates = read_rates(Path(paths.TRIAL).parent)
     for line in plan(experiments, folder, rates):
@@ -24,7 +26,7 @@ with job(snakemake.log[0]) as log:
     if (problem := why_no_gpus(experiments.config.gpus)) is not None:
         log.say(f"WARNING: {problem}")
     try:
-        jobs = planned_jobs(root, folder, snakemake.config)
+        jobs = dry_run.result()
     except GeoreconError as error:
         log.say(f"Jobs by rule are not known: {error}")
     else:
