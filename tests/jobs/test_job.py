@@ -6,9 +6,12 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy
 import pytest
+import torch
 
 from georecon.errors import DataError
 from georecon.files import write_json
@@ -39,6 +42,41 @@ def test_any_other_error_keeps_its_traceback(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), job(tmp_path / "b.log"):
         raise PermissionError(errno.EACCES, "Permission denied", "t.csv")
     assert "Traceback" in (tmp_path / "b.log").read_text()
+
+
+GPU = (
+    "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of "
+    "which 3.25 GiB is free. Including non-PyTorch memory, this process has 75.84 GiB in use. If "
+    "reserved but unallocated memory is large try setting PYTORCH_ALLOC_CONF"
+)
+
+
+@pytest.mark.parametrize(
+    ("full", "words"),
+    [
+        (lambda: numpy.empty(1 << 58, numpy.uint8), "machine's memory is full (it was to allocate"),
+        (
+            lambda: torch.empty(1 << 50),
+            "machine's memory is full (it was to allocate 4503599627370",
+        ),
+        (lambda: bytearray(1 << 62), "this machine's memory is full: take batches"),
+        (
+            lambda: (_ for _ in ()).throw(torch.OutOfMemoryError(GPU)).__next__(),
+            "the GPU's memory is full (Tried to allocate 20.00 GiB, has a total capacity of 79.10 "
+            "GiB of which 3.25 GiB is free): take batches in smaller parts (train.part_atoms), or",
+        ),
+    ],
+)
+def test_memory_that_is_really_full(
+    full: Callable[[], object], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end, job(tmp_path / "b.log"):
+        full()
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert "Traceback" in (tmp_path / "b.log").read_text()  # for whoever wants to know where
 
 
 SCRIPT = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -45,8 +46,8 @@ class Log:
 def job(log_path: str | Path) -> Iterator[Log]:
     """Run the body of a workflow script.
 
-    A :class:`GeoreconError` and a full disk end the job with their message alone and exit code 1;
-    any other exception keeps its traceback in the log file.
+    A :class:`GeoreconError`, a full disk and full memory end the job with their message alone and
+    exit code 1; any other exception keeps its traceback in the log file.
 
     Args:
         log_path: the rule's log file.
@@ -60,10 +61,30 @@ def job(log_path: str | Path) -> Iterator[Log]:
             sys.exit(1)
         except Exception as error:
             log.write(traceback.format_exc())
-            if (text := full_disk(error)) is None:
+            if (text := full_disk(error) or full_memory(error)) is None:
                 raise
             log.say(f"error: {text}")
             sys.exit(1)
+
+
+def full_memory(error: BaseException) -> str | None:
+    """A sentence for an error that says that memory, a GPU's or the machine's, is full; or None."""
+    text = str(error)
+    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in text:  # torch's
+        said = re.findall(r"(?i)tried to allocate [\d.]+ \w+|has a total .*? is free", text)
+        facts = f" ({', '.join(said)})" if said else ""
+        return (
+            f"the GPU's memory is full{facts}: take batches in smaller parts (train.part_atoms), "
+            "or let fewer jobs share a GPU (GEORECON_GPU_SHARE)"
+        )
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:  # Python's and numpy's
+        said = re.findall(r"allocate (?:[\d.]+ [KMGTPE]iB|\d+ bytes)", text)
+        facts = f" (it was to {said[0]})" if said else ""
+        return (
+            f"this machine's memory is full{facts}: take batches in smaller parts "
+            "(train.part_atoms), fewer jobs at a time (--cores), or ask for more (mem_mb)"
+        )
+    return None
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from typing import Any
 from georecon.errors import ConfigError, GeoreconError, TrainingError
 from georecon.files import read_json, write_json, write_text
 from georecon.jobs.gpus import check_gpus, own_gpus
-from georecon.jobs.job import Log, prepare_torch
+from georecon.jobs.job import Log, full_memory, prepare_torch
 from georecon.training.kernel import say_kernel
 from georecon.training.loop import EXIT_INTERRUPTED, STOP_SIGNALS, FitResult
 from georecon.training.world import Together, World, close
@@ -262,7 +262,8 @@ def _work(order_path: Path) -> int:
             return 1
         except Exception as error:
             log.write(f"rank {rank}:\n{traceback.format_exc()}")
-            _note(order_path.parent, rank, f"{type(error).__name__}: {error}")
+            said = full_memory(error) or f"{type(error).__name__}: {error}"
+            _note(order_path.parent, rank, said)
             return 1
     return 0
 
