@@ -1,7 +1,8 @@
-"""Put a laptop run's claims, QM9 table and figure into README.md.
+"""Put a laptop run's numbers and the evidence edition's verdicts into README.md.
 
 ``python docs/readme_results.py``; numbers are those of one run, with its commit.
-``--results FOLDER`` names another folder than ``results/laptop``.
+``--results FOLDER`` names another folder than ``results/laptop``. The verdicts are those of
+``docs/evidence/claims.json``, which ``docs/publish_run.py evidence`` writes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from georecon.files import read_json, write_text
-from georecon.reporting.claims import Verdict, claims_markdown
+from georecon.reporting.claims import CONTRARY, SUPPORTED, UNDECIDED, Verdict, claims_markdown
 from georecon.reporting.escape import markdown_escape
 from georecon.reporting.layout import layout
 from georecon.units import UNIT_DISPLAY
@@ -21,6 +22,8 @@ from georecon.units import UNIT_DISPLAY
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = "docs/images/errors_by_method.png"
 BEGIN, END = "<!-- results: written by docs/readme_results.py -->", "<!-- end of results -->"
+EVIDENCE = ROOT / "docs/evidence/claims.json"
+FIRST, LAST = "<!-- verdicts: written by docs/readme_results.py -->", "<!-- end of verdicts -->"
 
 
 def claims_table(claims: dict[str, Any]) -> str:
@@ -79,6 +82,22 @@ def section(results: Path) -> str:
     )
 
 
+def verdicts(claims: dict[str, Any]) -> str:
+    """The evidence edition's verdicts by outcome, between their marks."""
+    found = [Verdict(**one) for one in claims["verdicts"]]
+    lines = ["| verdict | compared, effect, table |", "|---|---|"]
+    for outcome in (SUPPORTED, CONTRARY, UNDECIDED):
+        own = [one for one in found if one.verdict == outcome and one.effect is not None]
+        texts = [f"{one.compared}: {one.interval()} ({one.table})" for one in own]
+        lines.append(f"| **{outcome}** | {markdown_escape('; '.join(texts)) or 'none'} |")
+    return "\n\n".join([FIRST, "\n".join(lines), LAST])
+
+
+def replaced(text: str, begin: str, end: str, new: str) -> str:
+    """A text with what is between two marks, and the marks, replaced."""
+    return text[: text.index(begin)] + new + text[text.index(end) + len(end) :]
+
+
 def main() -> None:
     """Write README.md and the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -86,8 +105,8 @@ def main() -> None:
     options = parser.parse_args()
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
-    start, end = text.index(BEGIN), text.index(END) + len(END)
-    write_text(readme, text[:start] + section(options.results) + text[end:])
+    text = replaced(text, BEGIN, END, section(options.results))
+    write_text(readme, replaced(text, FIRST, LAST, verdicts(read_json(EVIDENCE))))
     shutil.copyfile(options.results / "figures/errors_by_method.png", ROOT / PICTURE)
 
 
