@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import subprocess
 import sys
@@ -60,6 +61,7 @@ GPU = (
             "machine's memory is full (it was to allocate 4503599627370",
         ),
         (lambda: bytearray(1 << 62), "this machine's memory is full: take batches"),
+        (lambda: mmap.mmap(-1, 1 << 56), "this machine's memory is full: take batches"),
         (
             lambda: (_ for _ in ()).throw(torch.OutOfMemoryError(GPU)).__next__(),
             "the GPU's memory is full (Tried to allocate 20.00 GiB, has a total capacity of 79.10 "

@@ -77,7 +77,8 @@ def full_memory(error: BaseException) -> str | None:
             f"the GPU's memory is full{facts}: take batches in smaller parts (train.part_atoms), "
             "or let fewer jobs share a GPU (GEORECON_GPU_SHARE)"
         )
-    if isinstance(error, MemoryError) or "can't allocate memory" in text:  # Python's and numpy's
+    asked = re.search("can't allocate memory|Cannot allocate memory", text)  # torch's, the system's
+    if isinstance(error, MemoryError) or asked:
         said = re.findall(r"allocate (?:[\d.]+ [KMGTPE]iB|\d+ bytes)", text)
         facts = f" (it was to {said[0]})" if said else ""
         return (
