@@ -149,6 +149,7 @@ def main() -> None:
     """All rungs, readings and seeds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", help="file for the numbers; - for standard output alone")
+    parser.add_argument("--readings", nargs="+", choices=READINGS, default=READINGS)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--channels", type=int, default=32)
@@ -165,7 +166,7 @@ def main() -> None:
         "channels": options.channels,
         "layers": options.layers,
     }
-    for reading in READINGS:
+    for reading in options.readings:
         run = experiments.runs.pretrain_settings(reading, 1)
         run = replace(
             run, encoder=replace(run.encoder, channels=options.channels, layers=options.layers)
