@@ -33,6 +33,7 @@ rule xtb:
         "logs/xtb/{dataset}/{trajectory}.log",
     wildcard_constraints:
         trajectory=values.computed_names(),
+    priority: SIMULATION
     conda:
         ENVIRONMENT
     resources:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from georecon import paths
-from georecon.jobs.rule_values import ENCODER, FIRST_ENCODER, FIRST_RUN, READING
+from georecon.jobs.rule_values import ENCODER, FIRST_ENCODER, FIRST_RUN, READING, SIMULATION
 from tests.projects import ROOT
 
 FILES = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
@@ -43,6 +43,9 @@ def test_data_are_read_before_anything_is_trained() -> None:
     """A file that cannot be used is known before hours of pre-training; a trajectory takes long."""
     first = {name for name, text in rules() if "    priority: READING\n" in text}
     assert first == {"fetch", "preprocess", "split"}
+    long = {name for name, text in rules() if "    priority: SIMULATION\n" in text}
+    assert long == {"xtb"}  # after the first table, before what needs it is all that is left
+    assert FIRST_RUN > SIMULATION > ENCODER
     assert max(FIRST_ENCODER, FIRST_RUN, ENCODER) < READING
 
 

@@ -22,7 +22,7 @@ from georecon.experiments.settings import SplitPlan
 from georecon.experiments.trial import TrialJob, trial_files, trial_jobs
 from georecon.keys import Json, as_json
 
-READING, FIRST_ENCODER, FIRST_RUN, ENCODER = 40, 30, 20, 10
+READING, FIRST_ENCODER, FIRST_RUN, SIMULATION, ENCODER = 40, 30, 20, 15, 10
 """Priorities of jobs for Snakemake's scheduler; all others have 0."""
 RuleFunction = Callable[[Mapping[str, str]], Any]
 """What Snakemake takes in place of a value: a function of the job's wildcards."""
