@@ -18,6 +18,7 @@ from logging import WARNING, LogRecord
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
@@ -98,6 +99,8 @@ WEIGHTS = {
 first job has ended, their proportions to those that have stand for it.
 """
 _OTHER = 2  # seconds of a job of any other rule
+ONLY_SHOWN = {"all", "doctor", "plan", "watch", "web"}
+"""Rules that make nothing; a run of these alone is none that others would watch."""
 _CHANGES = {LogEvent.RUN_INFO, LogEvent.JOB_INFO, LogEvent.JOB_FINISHED, LogEvent.JOB_ERROR}
 
 
@@ -131,6 +134,7 @@ class Progress:
     ) -> None:
         self.total = stats.get("total", 0)
         self.waiting = Counter({rule: n for rule, n in stats.items() if rule != "total"})
+        self.rules = frozenset(self.waiting)
         self.start = now
         self.done = 0
         self.seconds: dict[str, list[float]] = {}
@@ -205,7 +209,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         self.exceptions: list[str] = []
         self.stopped = False
         self.width = 8
-        self.edition, self.failed = "", 0
+        self.edition, self.failed, self.folder = "", 0, Path()
 
     def emit(self, record: LogRecord) -> None:
         """Handle one record; a fault in here never stops the workflow."""
@@ -221,6 +225,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         self._flush_exceptions()
         if self.progress is not None:
             self._note_state(ENDED if self.progress.done >= self.progress.total else STOPPED)
+            self.progress = None  # logging closes handlers once more at the end of the process
         super().close()
 
     def _handle(self, record: LogRecord) -> None:
@@ -244,19 +249,22 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
                 self._note_state(RUNNING)
 
     def _note_state(self, state: str) -> None:
-        """How far the run is, for ``watch``; not of a Snakemake that a job started."""
+        """How far the run is, for ``watch``.
+
+        Not of a Snakemake that a job started, and of none that only shows something.
+        """
         progress, now = self.progress, time.time()
-        if progress is None or "--mode" in sys.argv:
+        if progress is None or "--mode" in sys.argv or progress.rules <= ONLY_SHOWN:
             return
         waiting = Counter({rule: n for rule, n in progress.waiting.items() if n > 0})
         write_state(
-            Path.cwd(),
+            self.folder,
             DagState(
                 edition=self.edition,
                 host=socket.gethostname(),
                 pid=os.getpid(),
+                born=psutil.Process().create_time(),
                 time=now,
-                started=progress.start,
                 done=progress.done,
                 total=progress.total,
                 waiting=dict(waiting.most_common()),
@@ -302,22 +310,25 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
 
     def _run_info(self, record: LogRecord) -> None:
         stats: Mapping[str, int] = getattr(record, "stats", {})
-        self.edition = edition = edition_of(sys.argv[1:], Path.cwd())
+        self.folder = Path.cwd()  # which Snakemake leaves before it closes its handlers
+        self.edition = edition = edition_of(sys.argv[1:], self.folder)
         known = earlier_means(Path(BENCHMARKS.format(edition=edition)))
         self.progress = Progress(stats, record.created, known)
         self.width = max((len(rule) for rule in stats), default=8)
         self._write(header(stats, edition), GREEN)
 
     def _job_started(self, record: LogRecord) -> None:
-        started: Sequence[int] = getattr(record, "jobs", ())
+        started: Sequence[int | str] = getattr(record, "jobs", ())
         for jobid in started:
-            self.jobs.setdefault(jobid, Job()).start = record.created
+            if isinstance(jobid, int):  # a group has a name, and no end of its own
+                self.jobs.setdefault(jobid, Job()).start = record.created
 
     def _job_info(self, record: LogRecord) -> None:
         values = record.__dict__
         job = self.jobs.setdefault(values["jobid"], Job())
         job.rule, job.wildcards = values["rule_name"], dict(values["wildcards"] or {})
         job.outputs = [str(path) for path in values.get("output") or ()]
+        job.start = job.start or record.created
         if values.get("rule_msg"):
             self._write(f"{job.rule}: {values['rule_msg']}", DIM)
 
@@ -353,7 +364,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
     def _job_error(self, record: LogRecord) -> None:
         values = record.__dict__
         job = self.jobs.get(values["jobid"], Job())
-        job.start, self.failed = None, self.failed + 1
+        job.start = None
         name = f"{values['rule_name']}  {describe(job.wildcards)}".rstrip()
         reasons = [text for text in self.exceptions if not ASKED_TO_STOP.search(text)]
         self.stopped |= len(reasons) < len(self.exceptions)
@@ -361,6 +372,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         if self.stopped and not reasons:
             self._write(f"Stopped: {name}")
             return
+        self.failed += 1
         lines = [f"Failed: {name}"]
         lines += [f"    {name} = {value}" for name, value in job.wildcards.items()]
         if values.get("shellcmd"):

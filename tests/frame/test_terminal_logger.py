@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -86,7 +87,11 @@ rule all:
     input:
         expand("{n}.txt", n=[1, 2])
 
+def before(wildcards):
+    return ["1.txt"] if wildcards.n == "2" else []
+
 rule look:
+    input: before
     output: "{n}.txt"
     shell: "sleep 1; COLUMNS=160 {PYTHON} -m georecon.watch --once > {output}; {TEST}"
 """
@@ -114,17 +119,68 @@ def test_a_run_says_how_far_it_is(test: str, state: str, tmp_path: Path) -> None
     assert ("stopped" in shown.getvalue()) == (state == "stopped")
 
 
+def state_of(pid: int, born: float) -> DagState:
+    return DagState(
+        edition="laptop", host=socket.gethostname(), pid=pid, born=born, time=5.0, done=1, total=3,
+        waiting={"finetune": 2}, at_work=[("finetune homo seed 1", 2.0)], failed=0,
+        seconds_left=60.0, state="running",
+    )  # fmt: skip
+
+
+def own_state() -> DagState:
+    return state_of(os.getpid(), psutil.Process().create_time())
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("rule", ["plan", "web", "look"])
+def test_a_run_that_makes_nothing_or_comes_second_leaves_the_state(
+    rule: str, tmp_path: Path
+) -> None:
+    outputs = "    output: touch('1.txt')\n" if rule == "look" else "    shell: 'true'\n"
+    (tmp_path / "Snakefile").write_text(f"rule {rule}:\n{outputs}")
+    write_state(tmp_path, own_state())
+    assert snakemake(tmp_path, "--nolock").returncode == 0
+    (left,) = read_states(tmp_path)
+    assert (left.pid, left.done, left.state) == (os.getpid(), 1, "running")
+    write_state(tmp_path, replace(own_state(), state="stopped"))
+    (tmp_path / "1.txt").unlink(missing_ok=True)
+    assert snakemake(tmp_path, "--nolock").returncode == 0
+    (left,) = read_states(tmp_path)
+    assert left.state == ("ended" if rule == "look" else "stopped")
+
+
+@pytest.mark.workflow
+def test_a_run_in_another_folder_leaves_nothing_here(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "here/Snakefile").write_text("rule look:\n    output: touch('1.txt')\n")
+    assert snakemake(tmp_path / "here", "--directory", str(tmp_path / "there")).returncode == 0
+    assert [state.state for state in read_states(tmp_path / "there")] == ["ended"]
+    assert read_states(tmp_path / "here") == []
+
+
+@pytest.mark.workflow
+def test_a_state_that_cannot_be_written_is_no_fault(folder: Path) -> None:
+    (folder / "logs").mkdir()
+    (folder / "logs/laptop").touch()
+    done = snakemake(folder)
+    assert "Traceback" not in done.stdout
+    assert done.stdout.count("\n[") == 5
+
+
 def test_a_killed_run_is_said_to_be(tmp_path: Path) -> None:
     process = subprocess.Popen(["true"])
     process.wait()
-    state = DagState(
-        edition="laptop", host=socket.gethostname(), pid=process.pid, time=5.0, started=0.0, done=1,
-        total=3, waiting={"finetune": 2}, at_work=[("finetune homo seed 1", 2.0)], failed=0,
-        seconds_left=60.0, state="running",
-    )  # fmt: skip
-    write_state(tmp_path, state)
+    write_state(tmp_path, state := state_of(process.pid, 0.0))
     assert [state_words(one, 10.0) for one in read_states(tmp_path)] == ["killed"]
-    assert state_words(replace(state, pid=os.getpid()), 10.0) == "running"
+    shown = io.StringIO()
+    watch(tmp_path / "results", once=True, console=Console(file=shown, width=160))
+    (row,) = (line for line in shown.getvalue().splitlines() if "killed" in line)
+    assert "60 s" not in row
+    assert "homo" not in row
+    assert state_words(own_state(), 10.0) == "running"
+    again = replace(own_state(), born=1.0)  # its number is now another process's
+    assert state_words(again, 10.0) == "killed"
     assert state_words(replace(state, host="login3"), 10.0) == "on login3, last word 5 s ago"
     (tmp_path / "logs/laptop/dag.json").write_text("{}")
     assert read_states(tmp_path) == []

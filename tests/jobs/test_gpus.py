@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -51,26 +53,70 @@ def test_no_two_jobs_hold_a_gpu_at_a_time() -> None:
     assert sorted(len(mine) for mine, *_ in found) == [1, 1, 1, 2, 3]
 
 
-def most_at_a_time(found: list[list[Any]]) -> dict[str, int]:
-    """Jobs that held a GPU at the same time, at most, by GPU."""
-    return {
-        name: max(
-            sum(name in mine and begin <= at < end for mine, _, begin, end in found)
-            for _, _, at, _ in found
-        )
-        for name in "012"
-    }
+HOLDS = """
+import sys
+from georecon.jobs.gpus import own_gpus
+with own_gpus(1, print) as mine:
+    print(mine[0], flush=True)
+    sys.stdin.read()
+"""
 
 
-@pytest.mark.parametrize(("share", "most"), [("1", 1), ("2", 2), ("8", 3)])
-def test_as_many_jobs_hold_a_gpu_as_may(
-    share: str, most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def holders(count: int) -> Iterator[tuple[list[str], list[subprocess.Popen[str]]]]:
+    """Jobs that hold a GPU each until they are killed; the GPUs, in no order, and the jobs."""
+    command = [sys.executable, "-c", HOLDS]
+    pipe = subprocess.PIPE
+    jobs = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(count)]
+    try:
+        yield [str(job.stdout and job.stdout.readline().strip()) for job in jobs], jobs
+    finally:
+        for job in jobs:
+            job.kill()
+            job.communicate()
+
+
+@pytest.mark.parametrize("share", ["1", "2", "3"])
+def test_as_many_jobs_hold_a_gpu_as_may(share: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEORECON_GPU_SHARE", share)
-    monkeypatch.setattr("tests.jobs.test_gpus.JOB", JOB.replace("sleep(0.4)", "sleep(3)"))
-    jobs = [start(1) for _ in range(3 * most)]
-    found = [json.loads(job.communicate(timeout=60)[0].splitlines()[-1]) for job in jobs]
-    assert most_at_a_time(found) == dict.fromkeys("012", most)  # the emptiest first
+    with holders(3 * int(share)) as (mine, _):
+        assert Counter(mine) == dict.fromkeys("012", int(share))
+        said: list[str] = []
+        with pytest.raises(InterruptedError), own_gpus(1, lambda line: stop(said, line)):
+            pass
+        assert said == ["waits for 1 of 3 GPUs"]
+
+
+def stop(said: list[str], line: str) -> None:
+    """Note a line and leave."""
+    said.append(line)
+    raise InterruptedError
+
+
+def test_the_card_that_fewest_hold_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after others have given theirs back."""
+    monkeypatch.setenv("GEORECON_GPU_SHARE", "2")
+    with holders(6) as (mine, jobs):
+        for name, left in (("0", 1), ("1", 2), ("2", 1)):
+            for job in [job for own, job in zip(mine, jobs, strict=True) if own == name][:left]:
+                job.kill()
+                job.wait()
+        with own_gpus(1, pytest.fail) as found:
+            assert found == ["1"]
+
+
+def test_cards_of_two_allocations_that_are_both_called_0_are_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("GEORECON_GPU_SHARE", "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr(gpus, "_listed", lambda: ["GPU-1a"])
+    with own_gpus(1, pytest.fail):
+        monkeypatch.setattr(gpus, "_listed", lambda: ["GPU-2b"])
+        monkeypatch.setenv("SLURM_JOB_ID", "8")
+        with own_gpus(1, pytest.fail) as other:
+            assert other == ["0"]
 
 
 def test_two_shares_of_a_job_are_of_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

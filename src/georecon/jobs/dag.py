@@ -6,11 +6,13 @@ a job, :mod:`georecon.jobs.watch` shows it.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
 
 from georecon.files import json_text, read_json, temporary_path
 
@@ -25,7 +27,8 @@ class DagState:
     Attributes:
         edition: that it makes.
         host, pid: of its Snakemake.
-        time: of this moment, ``started`` that of the first line [s, clock].
+        born: when that process began [s, clock]; numbers of processes are used again.
+        time: of this moment [s, clock].
         done, total: jobs.
         waiting: jobs by rule that are not done, the most first.
         at_work: jobs that have begun (on a cluster, been submitted), and when.
@@ -37,8 +40,8 @@ class DagState:
     edition: str
     host: str
     pid: int
+    born: float
     time: float
-    started: float
     done: int
     total: int
     waiting: Mapping[str, int]
@@ -52,26 +55,31 @@ class DagState:
         if self.host != socket.gethostname():
             return None
         try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
+            return abs(psutil.Process(self.pid).create_time() - self.born) < 1.0
+        except psutil.NoSuchProcess:
             return False
-        except PermissionError:
-            pass
-        return True
 
 
 def write_state(folder: Path, state: DagState) -> None:
     """Replace the edition's file, whole but without waiting for the disk: it is soon replaced.
+
+    Nothing is written where another Snakemake that runs has said how far it is, or the disk is
+    full: no run depends on it.
 
     Args:
         folder: working folder of the run.
         state: of the run.
     """
     path = folder / DAG_FILE.format(edition=state.edition)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    there = _read(path)
+    other = there is not None and there.pid != state.pid and there.state == RUNNING
+    if there is not None and other and there.alive() is not False:
+        return
     temporary = temporary_path(path)
-    temporary.write_text(json_text(asdict(state)), encoding="utf-8")
-    temporary.replace(path)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json_text(asdict(state)), encoding="utf-8")
+        temporary.replace(path)
 
 
 def read_states(folder: Path) -> list[DagState]:
@@ -80,10 +88,12 @@ def read_states(folder: Path) -> list[DagState]:
     Args:
         folder: working folder.
     """
-    found = []
-    for path in sorted(folder.glob(DAG_FILE.format(edition="*"))):
-        try:
-            found.append(DagState(**read_json(path)))
-        except (OSError, ValueError, TypeError):
-            continue
-    return found
+    found = [_read(path) for path in sorted(folder.glob(DAG_FILE.format(edition="*")))]
+    return [state for state in found if state is not None]
+
+
+def _read(path: Path) -> DagState | None:
+    try:
+        return DagState(**read_json(path))
+    except (OSError, ValueError, TypeError):
+        return None

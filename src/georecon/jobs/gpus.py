@@ -6,7 +6,8 @@ each GPU of this machine, and shows CUDA only these. A job that finds none free 
 with the process that holds it, however that ends.
 
 A training of small systems is bound by the host, and leaves most of a card to others: eight on one
-take little longer than one (docs/training.md). A GPU of which no share is taken comes first.
+take little longer than one (docs/performance.md). A job takes the GPUs that fewest others hold; all
+jobs of a machine need the same value.
 
 A job that asks for GPUs never computes on the CPU unless ``GEORECON_DEVICE=cpu`` allows it.
 """
@@ -41,6 +42,11 @@ def visible_gpus() -> list[str]:
     given = os.environ.get(VISIBLE)
     if given is not None:
         return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
+    return _listed()
+
+
+def _listed() -> list[str]:
+    """UUIDs of the GPUs that the driver shows; none where it is not there."""
     try:
         command = ["nvidia-smi", "--list-gpus"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -162,7 +168,7 @@ def own_gpus(count: int, say: Callable[[str], None]) -> Iterator[list[str]]:
         raise ConfigError(f"gpu is {count}; this machine shows {len(names)}: {', '.join(names)}")
     folder = Path(tempfile.gettempdir()) / f"georecon-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    held = _wait_for(folder, names, count, share or 1, say)
+    held = _wait_for(folder, _cards(names), count, share or 1, say)
     before = os.environ.get(VISIBLE)
     os.environ[VISIBLE] = ",".join(held)
     try:
@@ -176,29 +182,54 @@ def own_gpus(count: int, say: Callable[[str], None]) -> Iterator[list[str]]:
             lock.release()
 
 
+def _cards(names: list[str]) -> dict[str, str]:
+    """What locks are named after, by GPU: its UUID where that can be known.
+
+    Every allocation of a cluster may call its first card 0.
+    """
+    known = _listed()
+    return {
+        name: known[int(name)] if name.isdigit() and int(name) < len(known) else name
+        for name in names
+    }
+
+
 def _wait_for(
-    folder: Path, names: list[str], count: int, share: int, say: Callable[[str], None]
+    folder: Path, cards: dict[str, str], count: int, share: int, say: Callable[[str], None]
 ) -> dict[str, FileLock]:
     """Locks of ``count`` GPUs: all or none, so that two jobs never wait for each other."""
     waiting = False
-    places = [(name, place) for place in range(share) for name in names]
     while True:
-        held: dict[str, FileLock] = {}
-        for name, place in places:
-            if name in held:
-                continue
-            file = re.sub(r"[^A-Za-z0-9-]", "_", name) + (f".{place}" if place else "")
-            lock = FileLock(folder / f"{file}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            held[name] = lock
-            if len(held) == count:
-                return held
-        for lock in held.values():
-            lock.release()
+        with FileLock(folder / "choice"):  # one chooses at a time
+            held = _choose(folder, cards, count, share)
+        if held:
+            return held
         if not waiting:
-            say(f"waits for {count} of {len(names)} GPUs")
+            say(f"waits for {count} of {len(cards)} GPUs")
             waiting = True
         time.sleep(_PAUSE)
+
+
+def _choose(folder: Path, cards: dict[str, str], count: int, share: int) -> dict[str, FileLock]:
+    """A share of each of the ``count`` GPUs of which most are free; empty if fewer have any."""
+    free: dict[str, list[FileLock]] = {}
+    for name, card in cards.items():
+        file = re.sub(r"[^A-Za-z0-9-]", "_", card)
+        locks = [FileLock(folder / f"{file}.{place}.lock") for place in range(share)]
+        free[name] = [lock for lock in locks if _taken(lock)]
+    best = sorted((name for name in free if free[name]), key=lambda name: -len(free[name]))
+    chosen = best[:count] if len(best) >= count else []
+    held = {name: free[name].pop(0) for name in chosen}
+    for locks in free.values():
+        for lock in locks:
+            lock.release()
+    return held
+
+
+def _taken(lock: FileLock) -> bool:
+    """Whether this process could take it, and has."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True

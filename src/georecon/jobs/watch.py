@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from georecon.duration import readable_time
-from georecon.jobs.dag import ENDED, RUNNING, DagState, read_states
+from georecon.jobs.dag import ENDED, RUNNING, STOPPED, DagState, read_states
 from georecon.jobs.progress import COLUMNS, PROGRESS_FILE
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
+KILLED = "killed"
 SILENT_SECONDS = 60.0
 """Time without a row after which a run that has not said that it stopped counts as silent."""
 
@@ -85,7 +86,7 @@ def state_words(state: DagState, now: float) -> str:
         return state.state
     if (alive := state.alive()) is None:
         return f"on {state.host}, last word {readable_time(now - state.time)} ago"
-    return RUNNING if alive else "killed"
+    return RUNNING if alive else KILLED
 
 
 def dag_table(states: list[DagState], now: float) -> Table:
@@ -99,15 +100,19 @@ def dag_table(states: list[DagState], now: float) -> Table:
             name, justify="right" if name in ("done", "failed", "time left") else "left"
         )
     for state in left:
-        known = state.seconds_left is not None and state.state == RUNNING
-        since = 0.0 if state.seconds_left is None else now - state.time
+        words = state_words(state, now)
+        here = words not in (STOPPED, KILLED)
+        known = here and state.seconds_left is not None
+        since = now - state.time
         shown.add_row(
             state.edition,
-            state_words(state, now),
+            words,
             f"{state.done}/{state.total}",
             str(state.failed),
             readable_time(max(0.0, (state.seconds_left or 0.0) - since)) if known else "?",
-            "\n".join(f"{name} ({readable_time(now - begun)})" for name, begun in state.at_work),
+            "\n".join(
+                f"{name} ({readable_time(now - begun)})" for name, begun in state.at_work if here
+            ),
             ", ".join(f"{count} {rule}" for rule, count in state.waiting.items() if rule != "all"),
         )
     return shown

@@ -106,7 +106,7 @@ def train(
         endpoint=f"{socket.gethostname()}:{_free_port()}" if nodes > 1 else "127.0.0.1:0",
         log=log.handle.name,
     )
-    with own_gpus(gpus, log.say):
+    with own_gpus(0 if nodes > 1 else gpus, log.say):  # of several nodes Slurm gives whole ones
         if processes == 1:
             return _call(stage, arguments, World(prepare_torch(threads, gpus)), log.say)
         check_gpus(order.gpus)  # before any process starts
