@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=4)
     parser.add_argument("--gpus", type=int, default=1)
     given = parser.parse_args()
+    if not (given.write and given.editions) and not (given.jobs and given.out):
+        parser.error("either --write FILE and editions, or --jobs FILE and --out FOLDER")
     if given.write:
         write_json(given.write, [job.as_json() for job in kinds(given.editions)])
         return

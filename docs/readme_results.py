@@ -89,6 +89,8 @@ def verdicts(claims: dict[str, Any]) -> str:
     for outcome in (SUPPORTED, CONTRARY, UNDECIDED):
         own = [one for one in found if one.verdict == outcome and one.effect is not None]
         texts = [f"{one.compared}: {one.interval()} ({one.table})" for one in own]
+        if outcome == UNDECIDED and (absent := sum(one.effect is None for one in found)):
+            texts.append(f"without numbers there: {absent}")
         lines.append(f"| **{outcome}** | {markdown_escape('; '.join(texts)) or 'none'} |")
     return "\n\n".join([FIRST, "\n".join(lines), LAST])
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -170,6 +171,9 @@ def make_project(folder: Path) -> Project:
     return Project(folder)
 
 
+_KEPT_SECONDS = 86_400
+
+
 def finished_project(place: Path) -> Project:
     """The tiny edition's tables, as an earlier run of the suite made them of the same files.
 
@@ -178,12 +182,16 @@ def finished_project(place: Path) -> Project:
     Args:
         place: folder to keep it in.
     """
-    project, seal = Project(place / "project"), place / "seal"
     sources = [file for part in PARTS if (ROOT / part).exists() for file in _files(ROOT / part)]
     versions = sorted(f"{found.name} {found.version}" for found in metadata.distributions())
-    of = _digest(sources, [sys.version, str(project.folder), *versions])
-    place.mkdir(parents=True, exist_ok=True)
+    of = _digest(sources, [sys.version, str(place), *versions])
+    here = place / of[:16]  # another suite may be using what was made of other sources
+    project, seal = Project(here / "project"), here / "seal"
+    here.mkdir(parents=True, exist_ok=True)
     with FileLock(place / "lock"):
+        for old in place.glob(f"*/{seal.name}"):
+            if old != seal and time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+                shutil.rmtree(old.parent)
         if not seal.exists() or seal.read_text() != _seal(of, project):
             seal.unlink(missing_ok=True)
             shutil.rmtree(project.folder, ignore_errors=True)
@@ -195,7 +203,8 @@ def finished_project(place: Path) -> Project:
 
 def _seal(of: str, project: Project) -> str:
     """What it was made of and what it holds."""
-    return _digest(_files(project.folder / "results"), [of])
+    held = [file for part in ("results", "resources") for file in _files(project.folder / part)]
+    return _digest(held, [of])
 
 
 def _files(path: Path) -> list[Path]:

@@ -52,6 +52,10 @@ GPU = (
 )
 
 
+def fail(words: str) -> None:
+    raise RuntimeError(words)
+
+
 @pytest.mark.parametrize(
     ("full", "words"),
     [
@@ -60,12 +64,16 @@ GPU = (
             lambda: torch.empty(1 << 50),
             "machine's memory is full (it was to allocate 4503599627370",
         ),
-        (lambda: bytearray(1 << 62), "this machine's memory is full: take batches"),
-        (lambda: mmap.mmap(-1, 1 << 56), "this machine's memory is full: take batches"),
+        (lambda: bytearray(1 << 62), "this machine's memory is full: run fewer"),
+        (lambda: mmap.mmap(-1, 1 << 56), "this machine's memory is full: run fewer"),
+        (
+            lambda: fail("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x"),
+            "the GPU's memory is",
+        ),
         (
             lambda: (_ for _ in ()).throw(torch.OutOfMemoryError(GPU)).__next__(),
             "the GPU's memory is full (Tried to allocate 20.00 GiB, has a total capacity of 79.10 "
-            "GiB of which 3.25 GiB is free): take batches in smaller parts (train.part_atoms), or",
+            "GiB of which 3.25 GiB is free): in a training take batches in smaller parts",
         ),
     ],
 )

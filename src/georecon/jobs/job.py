@@ -70,20 +70,21 @@ def job(log_path: str | Path) -> Iterator[Log]:
 def full_memory(error: BaseException) -> str | None:
     """A sentence for an error that says that memory, a GPU's or the machine's, is full; or None."""
     text = str(error)
-    if type(error).__name__ == "OutOfMemoryError" or "out of memory" in text:  # torch's
+    full = "CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED"
+    if type(error).__name__ == "OutOfMemoryError" or re.search(full, text):
         said = re.findall(r"(?i)tried to allocate [\d.]+ \w+|has a total .*? is free", text)
         facts = f" ({', '.join(said)})" if said else ""
         return (
-            f"the GPU's memory is full{facts}: take batches in smaller parts (train.part_atoms), "
-            "or let fewer jobs share a GPU (GEORECON_GPU_SHARE)"
+            f"the GPU's memory is full{facts}: in a training take batches in smaller parts "
+            "(train.part_atoms, evaluation_batch); let fewer jobs share a GPU (GEORECON_GPU_SHARE)"
         )
     asked = re.search("can't allocate memory|Cannot allocate memory", text)  # torch's, the system's
     if isinstance(error, MemoryError) or asked:
         said = re.findall(r"allocate (?:[\d.]+ [KMGTPE]iB|\d+ bytes)", text)
         facts = f" (it was to {said[0]})" if said else ""
         return (
-            f"this machine's memory is full{facts}: take batches in smaller parts "
-            "(train.part_atoms), fewer jobs at a time (--cores), or ask for more (mem_mb)"
+            f"this machine's memory is full{facts}: run fewer jobs at a time (--cores) or, where a "
+            "scheduler gives memory, ask for more (--set-resources <rule>:mem_mb=…)"
         )
     return None
 
