@@ -3,7 +3,8 @@
 A training of 8 molecules with forces is bound by the host, which launches kernels one by one, so
 the card waits. ``--jobs FILE`` (``benchmarks/trial_device.py --write``) gives the kinds; each of
 them trains ``--steps`` steps alone and in ``--shares`` processes at once, in the same run. Steps
-are those between the last process's first and the first process's last. ``--json FILE`` writes it.
+are those between the last process's first and the first process's last: raise ``--steps`` where
+that is short. ``--json FILE`` writes it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +29,9 @@ from georecon.records.record import compute_device
 from georecon.stages import measure
 
 
+THREADS = 2  # of a training's process
+
+
 class Ends(NamedTuple):
     """When a process's steps ended [s, of one clock for all], and its memory of the GPU [bytes]."""
 
@@ -34,8 +39,18 @@ class Ends(NamedTuple):
     memory: int
 
 
-def train(job: TrialJob, steps: int, folder: str, results: multiprocessing.Queue[Ends]) -> None:
-    """One training; in a process of its own."""
+def train(
+    job: TrialJob, steps: int, folder: str, results: multiprocessing.Queue[Ends | str]
+) -> None:
+    """One training, or why there was none; in a process of its own."""
+    try:
+        results.put(ends_of(job, steps, folder))
+    except Exception:
+        results.put(traceback.format_exc())
+
+
+def ends_of(job: TrialJob, steps: int, folder: str) -> Ends:
+    """Train, and note when each step ended."""
     measure.STEPS = steps
     ends: list[float] = []
     clock = measure.Clock.any
@@ -49,26 +64,31 @@ def train(job: TrialJob, steps: int, folder: str, results: multiprocessing.Queue
     os.environ[SHARE] = "99"
     started = time.perf_counter()
     measure.measure(
-        job.as_json(), Path(folder), started=started, threads=2, gpus=1, say=lambda line: None
+        job.as_json(), Path(folder), started=started, threads=THREADS, gpus=1, say=lambda line: None
     )
-    results.put(Ends(ends, torch.cuda.max_memory_reserved()))
+    return Ends(ends, torch.cuda.max_memory_reserved())
 
 
 def together(job: TrialJob, share: int, steps: int) -> dict[str, float]:
     """Steps a second of all processes while all of them train, and memory."""
     context = multiprocessing.get_context("fork")  # torch is imported, CUDA not yet begun
-    results: multiprocessing.Queue[Ends] = context.Queue()
+    results: multiprocessing.Queue[Ends | str] = context.Queue()
     with tempfile.TemporaryDirectory() as folder:
         children = [
             context.Process(target=train, args=(job, steps, folder, results)) for _ in range(share)
         ]
         for child in children:
             child.start()
-        found = [results.get(timeout=240) for _ in children]
+        given = [results.get(timeout=600) for _ in children]
         for child in children:
             child.join()
+    if faults := [one for one in given if isinstance(one, str)]:
+        raise SystemExit(faults[0])
+    found = [one for one in given if isinstance(one, Ends)]
     begin = max(one.steps[4] for one in found)  # the first compile kernels
     end = min(one.steps[-1] for one in found)
+    if end - begin < 1.0:
+        raise SystemExit(f"{share} trained together for {end - begin:.1f} s only: more --steps")
     done = sum(sum(begin < t <= end for t in one.steps) for one in found)
     return {
         "share": share,
@@ -100,7 +120,8 @@ def main() -> None:
                 f"{row['steps_per_second'] / alone:.2f} × one; {row['gigabytes']:.1f} GB",
                 flush=True,
             )
-    publish({"compute": compute_device(), "kinds": table}, given.json)
+    sizes = {"steps": given.steps, "threads": THREADS, "torch": torch.__version__}
+    publish({"compute": compute_device(), **sizes, "kinds": table}, given.json)
 
 
 if __name__ == "__main__":
