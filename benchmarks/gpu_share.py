@@ -28,7 +28,6 @@ from georecon.keys import from_json
 from georecon.records.record import compute_device
 from georecon.stages import measure
 
-
 THREADS = 2  # of a training's process
 
 
