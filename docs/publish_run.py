@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from readme_results import commit_of
+from readme_results import versions
 
 from georecon.files import atomic_path, read_json, write_text
 from georecon.reporting.claims import Verdict, claims_markdown
@@ -36,7 +36,7 @@ def page(edition: str, results: Path, notes: str) -> str:
     decided = [one for one in claims if one.effect is not None]
     parts = [
         f"# Edition `{edition}`",
-        f"Made by `make EDITION={edition}` at commit {commit_of(results)} and written by "
+        f"Made by `make EDITION={edition}` at commit {_made_at(results)} and written by "
         f"`python docs/publish_run.py {edition}`. Tables as JSON and CSV, verdicts, figures and "
         f"the records of all jobs are in [{edition}/]({edition}).",
         NOTES_BEGIN + notes + NOTES_END,
@@ -52,6 +52,22 @@ def page(edition: str, results: Path, notes: str) -> str:
             parts += [f"## {markdown_escape(table['title'])}", body.strip()]
             parts += list(_pictures(edition, results, name))
     return "\n\n".join(parts) + "\n"
+
+
+def _made_at(results: Path) -> str:
+    """Commits of the trainings; several where a run went on after a change of its tables.
+
+    Raises:
+        SystemExit: trainings of the same kind were made by different sources.
+    """
+    codes: dict[str, set[str]] = {}
+    for path in sorted(results.glob("finetune/*/*/*/*/run.json")):
+        settings = read_json(path).get("settings", {})
+        kind = str(settings.get("encoder", {}).get("kind"))
+        codes.setdefault(kind, set()).add(str(settings.get("code")))
+    if any(len(own) > 1 for own in codes.values()):
+        raise SystemExit(f"{results}: trainings of different sources: {codes}")
+    return " and ".join(sorted(name[:7] for name in versions(results)))
 
 
 def _pictures(edition: str, results: Path, table: str) -> Iterator[str]:
@@ -79,7 +95,7 @@ def publish(edition: str, results: Path, docs: Path) -> None:
     """Write the page and its folder.
 
     Raises:
-        SystemExit: they would take up more than ``LIMIT``, or runs of several commits.
+        SystemExit: they would take up more than ``LIMIT``, or runs of different sources.
     """
     path, folder = docs / f"{edition}.md", docs / edition
     notes = "\n"

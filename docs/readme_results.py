@@ -54,11 +54,24 @@ def commit_of(results: Path) -> str:
     Raises:
         SystemExit: they were made by several versions, or by code that was not committed.
     """
+    found = versions(results)
+    if len(found) != 1:
+        raise SystemExit(f"{results}: trainings of {sorted(found)}; one commit is wanted")
+    return found.copy().pop()[:7]
+
+
+def versions(results: Path) -> set[str]:
+    """Commits that made the run's trainings.
+
+    Raises:
+        SystemExit: some were made by code that was not committed.
+    """
     runs = [read_json(path) for path in sorted(results.glob("finetune/*/*/*/*/run.json"))]
-    found = {(run["code"]["commit"], run["code"]["dirty"]) for run in runs}
-    if len(found) != 1 or found.copy().pop()[1]:
-        raise SystemExit(f"{results}: trainings of {sorted(map(str, found))}; one commit is wanted")
-    return str(found.pop()[0])[:7]
+    if any(run["code"]["dirty"] for run in runs):
+        raise SystemExit(
+            f"{results}: trainings of code that was not committed; one commit is wanted"
+        )
+    return {str(run["code"]["commit"]) for run in runs}
 
 
 def section(results: Path) -> str:

@@ -75,6 +75,7 @@ def test_the_readme_has_the_part_once(script: ModuleType) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.count(script.BEGIN) == text.count(script.END) == 1
     assert text.index(script.BEGIN) < text.index(script.END)
+    assert script.verdicts(read_json(script.EVIDENCE)) in text
 
 
 # ---- docs/publish_run.py ------------------------------------------------------------------------
@@ -116,6 +117,32 @@ def test_a_published_edition_has_all_tables_records_and_notes(
     assert made <= set(names)
     publisher.main(["tiny", "--results", str(results), "--docs", str(docs)])
     assert (docs / "tiny/records.tar.xz").read_bytes() == first
+
+
+def test_trainings_of_different_sources_are_refused(
+    publisher: ModuleType, results: Path, tmp_path: Path
+) -> None:
+    paths = sorted(results.glob("finetune/*/*/*/*/run.json"))
+    for k, path in enumerate(paths):
+        code = {"commit": "abcdefgh" if k else "12345678", "dirty": False}
+        write_json(path, {"code": code, "settings": {"code": "same"}})
+    publisher.main(["tiny", "--results", str(results), "--docs", str(tmp_path)])
+    assert "at commit 1234567 and abcdefg and" in (tmp_path / "tiny.md").read_text()
+    write_json(paths[0], {"code": code, "settings": {"code": "another"}})
+    with pytest.raises(SystemExit, match="trainings of different sources"):
+        publisher.main(["tiny", "--results", str(results), "--docs", str(tmp_path)])
+
+
+def test_verdicts_are_by_outcome_and_none_is_lost(script: ModuleType, results: Path) -> None:
+    claims = read_json(results / "report/claims.json")
+    text = script.verdicts(claims)
+    assert text.startswith(script.FIRST)
+    assert text.endswith(script.LAST)
+    shown = [one for one in claims["verdicts"] if one["effect"] is not None]
+    assert sum(text.count(f"({name})") for name in {one["table"] for one in shown}) == len(shown)
+    absent = len(claims["verdicts"]) - len(shown)
+    assert (f"without numbers there: {absent}" in text) == (absent > 0)
+    assert script.replaced("a <b> c <d> e", "<b>", "<d>", "new") == "a new e"
 
 
 def test_an_edition_too_large_for_the_repository_is_refused(
