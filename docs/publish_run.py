@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from readme_results import versions
+from readme_results import trainings, versions
 
 from georecon.files import atomic_path, read_json, write_text
 from georecon.reporting.claims import Verdict, claims_markdown
@@ -61,13 +61,14 @@ def _made_at(results: Path) -> str:
         SystemExit: trainings of the same kind were made by different sources.
     """
     codes: dict[str, set[str]] = {}
-    for path in sorted(results.glob("finetune/*/*/*/*/run.json")):
-        settings = read_json(path).get("settings", {})
+    runs = trainings(results)
+    for run in runs:
+        settings = run.get("settings", {})
         kind = str(settings.get("encoder", {}).get("kind"))
         codes.setdefault(kind, set()).add(str(settings.get("code")))
     if any(len(own) > 1 for own in codes.values()):
         raise SystemExit(f"{results}: trainings of different sources: {codes}")
-    return " and ".join(sorted(name[:7] for name in versions(results)))
+    return " and ".join(sorted(name[:7] for name in versions(results, runs)))
 
 
 def _pictures(edition: str, results: Path, table: str) -> Iterator[str]:

@@ -54,19 +54,23 @@ def commit_of(results: Path) -> str:
     Raises:
         SystemExit: they were made by several versions, or by code that was not committed.
     """
-    found = versions(results)
+    found = versions(results, trainings(results))
     if len(found) != 1:
         raise SystemExit(f"{results}: trainings of {sorted(found)}; one commit is wanted")
     return found.copy().pop()[:7]
 
 
-def versions(results: Path) -> set[str]:
-    """Commits that made the run's trainings.
+def trainings(results: Path) -> list[dict[str, Any]]:
+    """Records of the run's fine-tunings."""
+    return [read_json(path) for path in sorted(results.glob("finetune/*/*/*/*/run.json"))]
+
+
+def versions(results: Path, runs: list[dict[str, Any]]) -> set[str]:
+    """Commits that made the trainings of a folder.
 
     Raises:
         SystemExit: some were made by code that was not committed.
     """
-    runs = [read_json(path) for path in sorted(results.glob("finetune/*/*/*/*/run.json"))]
     if any(run["code"]["dirty"] for run in runs):
         raise SystemExit(
             f"{results}: trainings of code that was not committed; one commit is wanted"

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 from filelock import FileLock
 
+from georecon.files import sha256_file
 from georecon.jobs.launch import OPTIONS, THREADS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -218,5 +219,5 @@ def _digest(files: list[Path], words: list[str]) -> str:
     total = hashlib.sha256("\n".join(words).encode())
     for file in files:
         total.update(f"\n{file.relative_to(ROOT)} ".encode())
-        total.update(hashlib.sha256(file.read_bytes()).digest())
+        total.update(sha256_file(file).encode())
     return total.hexdigest()

@@ -134,7 +134,6 @@ class Progress:
     ) -> None:
         self.total = stats.get("total", 0)
         self.waiting = Counter({rule: n for rule, n in stats.items() if rule != "total"})
-        self.rules = frozenset(self.waiting)
         self.start = now
         self.done = 0
         self.seconds: dict[str, list[float]] = {}
@@ -254,9 +253,8 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
         Not of a Snakemake that a job started, and of none that only shows something.
         """
         progress, now = self.progress, time.time()
-        if progress is None or "--mode" in sys.argv or progress.rules <= ONLY_SHOWN:
+        if progress is None or "--mode" in sys.argv or set(progress.waiting) <= ONLY_SHOWN:
             return
-        waiting = Counter({rule: n for rule, n in progress.waiting.items() if n > 0})
         write_state(
             self.folder,
             DagState(
@@ -267,7 +265,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # its package has no st
                 time=now,
                 done=progress.done,
                 total=progress.total,
-                waiting=dict(waiting.most_common()),
+                waiting={rule: n for rule, n in progress.waiting.most_common() if n > 0},
                 at_work=[
                     (f"{job.rule} {describe(job.wildcards)}".rstrip(), job.start)
                     for job in self.jobs.values()

@@ -111,7 +111,7 @@ def test_a_run_says_how_far_it_is(test: str, state: str, tmp_path: Path) -> None
         (row,) = (line for line in text.splitlines() if "running" in line)
         assert re.search(r"laptop .* [01]/3 .* look n [12] \([0-9]+ s\) .* [12] look", row), row
     (found,) = read_states(tmp_path)
-    assert (found.state, found.total, found.alive()) == (state, 3, False)
+    assert (found.state, found.total, found.runs()) == (state, 3, False)
     assert (found.done, found.failed) == ((3, 0) if state == "ended" else (1, 1))
     assert found.at_work == []
     shown = io.StringIO()

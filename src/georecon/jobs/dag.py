@@ -50,8 +50,10 @@ class DagState:
     seconds_left: float | None
     state: str
 
-    def alive(self) -> bool | None:
-        """Whether its Snakemake runs; None if that is another machine's to know."""
+    def runs(self) -> bool | None:
+        """Whether its Snakemake is still at it; None if that is another machine's to know."""
+        if self.state != RUNNING:
+            return False
         if self.host != socket.gethostname():
             return None
         try:
@@ -72,8 +74,7 @@ def write_state(folder: Path, state: DagState) -> None:
     """
     path = folder / DAG_FILE.format(edition=state.edition)
     there = _read(path)
-    other = there is not None and there.pid != state.pid and there.state == RUNNING
-    if there is not None and other and there.alive() is not False:
+    if there is not None and there.pid != state.pid and there.runs() is not False:
         return
     temporary = temporary_path(path)
     with suppress(OSError):

@@ -187,7 +187,7 @@ def _cards(names: list[str]) -> dict[str, str]:
 
     Every allocation of a cluster may call its first card 0.
     """
-    known = _listed()
+    known = _listed() if any(name.isdigit() for name in names) else []  # others are UUIDs
     return {
         name: known[int(name)] if name.isdigit() and int(name) < len(known) else name
         for name in names

@@ -84,9 +84,9 @@ def state_words(state: DagState, now: float) -> str:
     """How a run is, as far as this machine can know."""
     if state.state != RUNNING:
         return state.state
-    if (alive := state.alive()) is None:
+    if (runs := state.runs()) is None:
         return f"on {state.host}, last word {readable_time(now - state.time)} ago"
-    return RUNNING if alive else KILLED
+    return RUNNING if runs else KILLED
 
 
 def dag_table(states: list[DagState], now: float) -> Table:
