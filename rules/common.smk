@@ -4,7 +4,7 @@ from functools import partial
 
 from georecon import paths
 from georecon.jobs.job_limits import JobLimits
-from georecon.jobs.rule_values import READING, SIMULATION, RuleValues, of
+from georecon.jobs.rule_values import FIRST_RUN, READING, SIMULATION, RuleValues, of
 from georecon.records.code import code_digest
 from georecon.reporting.figures.inputs import figure_names, figure_spec, notebook_digest
 from georecon.reporting.expected import load_expected

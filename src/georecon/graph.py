@@ -194,8 +194,7 @@ def radius_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> Edges:
 def measure_edges(graph: MolGraph, found: FoundEdges) -> Edges:
     """Lengths and unit vectors of pairs; gradients flow through ``graph.pos``."""
     vector = graph.pos[found.second] - graph.pos[found.first]  # (P, 3)
-    real = torch.ones_like(found.first, dtype=vector.dtype)
-    real[found.pairs[:-1]] = 0.0
+    real = torch.ones_like(found.first, dtype=vector.dtype).index_fill_(0, found.pairs[:-1], 0.0)
     length = vector.square().sum(-1).clamp(min=MIN_DISTANCE**2).sqrt()  # (P,)
     # A self loop's unit vector is cut off before the division: its derivatives of ±1e6 would cancel
     # on paper and drown all others in float32.
@@ -242,11 +241,8 @@ def _dense_pairs(pos: Tensor, ptr: Tensor, cutoff: float, max_neighbors: int) ->
     atom = (ptr[:-1, None] + slots).clamp(max=pos.shape[0] - 1)  # (B, A)
     padded = pos[atom]  # (B, A, 3)
     squared = (padded[:, :, None] - padded[:, None]).square().sum(-1)  # (B, A, A)
-    near = (squared < cutoff**2) & filled[:, :, None] & filled[:, None, :]
-    if size > max_neighbors:
-        masked = squared.masked_fill(~near, torch.inf)
-        farthest = masked.topk(max_neighbors, dim=-1, largest=False).values.amax(-1)
-        near &= squared <= farthest[..., None]
+    both = filled[:, :, None] & filled[:, None, :]
+    near = nearest(squared.masked_fill(~both, torch.inf), cutoff, max_neighbors)
     used = (near | near.mT).triu(1)
     used[:, 0, 0] = True  # the pair of all self loops
     number = used.view(-1).cumsum(0) - 1
@@ -265,6 +261,22 @@ def _dense_pairs(pos: Tensor, ptr: Tensor, cutoff: float, max_neighbors: int) ->
     return _Block(
         start + j, start + i, place[pair], atoms + first, atoms + second, ways, used.sum((1, 2))
     )
+
+
+def nearest(squared: Tensor, cutoff: float, max_neighbors: int) -> Tensor:
+    """Which atoms of a molecule have an edge to which, (B, A, A) bool: target, then source.
+
+    Args:
+        squared: squares of their distances [Å²], (B, A, A); infinite where there is no atom.
+        cutoff: largest distance [Å].
+        max_neighbors: most edges of a target, self loop included.
+    """
+    near = squared < cutoff**2
+    if squared.shape[-1] <= max_neighbors:
+        return near
+    masked = squared.masked_fill(~near, torch.inf)
+    farthest = masked.topk(max_neighbors, dim=-1, largest=False).values.amax(-1)
+    return near & (squared <= farthest[..., None])
 
 
 def scatter_sum(values: Tensor, index: Tensor, size: int) -> Tensor:

@@ -67,10 +67,7 @@ class NoiseSource(NamedTuple):
             graph: batch; only ids and the index of each atom in its molecule enter.
             stream: name of the use ("denoise", "reconstruct", …): different names are independent.
         """
-        first = self._per_atom(graph, stream, 3)
-        second = mix(first)
-        radius = (-2.0 * _uniform(first).log()).sqrt()
-        return (radius * (2.0 * math.pi * _uniform(second)).cos()).to(graph.pos.dtype)
+        return _normal(graph, self.keys(graph, stream))
 
     def uniform(self, graph: MolGraph, stream: str) -> Tensor:
         """A number in (0, 1) for every molecule, (B,) float64.
@@ -79,7 +76,7 @@ class NoiseSource(NamedTuple):
             graph: batch; only ids enter.
             stream: name of the use, as of :meth:`normal`.
         """
-        return _uniform(self._per_molecule(graph, stream))
+        return _uniform(self.keys(graph, stream))
 
     def uniform_of_atoms(self, graph: MolGraph, stream: str, numbers: int) -> Tensor:
         """Numbers in (0, 1) for every atom, (N, numbers) float64.
@@ -89,16 +86,15 @@ class NoiseSource(NamedTuple):
             stream: name of the use, as of :meth:`normal`.
             numbers: of each atom.
         """
-        return _uniform(self._per_atom(graph, stream, numbers))
+        return _uniform(_per_atom(graph, self.keys(graph, stream), numbers))
 
-    def _per_atom(self, graph: MolGraph, stream: str, numbers: int) -> Tensor:
-        """Keys of each atom, (N, numbers) int64."""
-        per_molecule = self._per_molecule(graph, stream)
-        per_atom = mix(per_molecule[graph.batch] ^ graph.atom_index)  # (N,)
-        return mix(per_atom[:, None] ^ torch.arange(numbers, device=graph.pos.device))
+    def keys(self, graph: MolGraph, stream: str) -> Tensor:
+        """Key of each molecule, (B,) int64: all that its noise follows from.
 
-    def _per_molecule(self, graph: MolGraph, stream: str) -> Tensor:
-        """Key of each molecule, (B,) int64."""
+        Args:
+            graph: batch; only ids enter.
+            stream: name of the use, as of :meth:`normal`.
+        """
         key = _mix_number(self.seed)
         for part in (self.step, zlib.crc32(stream.encode())):
             key = _mix_number(key ^ part)
@@ -114,5 +110,26 @@ class NoiseSource(NamedTuple):
             stream: name of the use.
             sigma: of all atoms, or of each, (N, 1).
         """
-        epsilon = self.normal(graph, stream)
-        return graph._replace(pos=graph.pos + sigma * epsilon), epsilon
+        return displaced(graph, self.keys(graph, stream), sigma)
+
+
+def displaced(
+    graph: MolGraph, keys: Tensor, sigma: float | Tensor
+) -> tuple[MolGraph, Tensor]:
+    """:meth:`NoiseSource.displace` for keys that are there already, (B,) int64."""
+    epsilon = _normal(graph, keys)
+    return graph._replace(pos=graph.pos + sigma * epsilon), epsilon
+
+
+def _normal(graph: MolGraph, keys: Tensor) -> Tensor:
+    """Standard normal numbers for every atom and axis, (N, 3), dtype of ``graph.pos``."""
+    first = _per_atom(graph, keys, 3)
+    second = mix(first)
+    radius = (-2.0 * _uniform(first).log()).sqrt()
+    return (radius * (2.0 * math.pi * _uniform(second)).cos()).to(graph.pos.dtype)
+
+
+def _per_atom(graph: MolGraph, keys: Tensor, numbers: int) -> Tensor:
+    """Keys of each atom, (N, numbers) int64."""
+    per_atom = mix(keys[graph.batch] ^ graph.atom_index)  # (N,)
+    return mix(per_atom[:, None] ^ torch.arange(numbers, device=graph.pos.device))

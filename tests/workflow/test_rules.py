@@ -45,6 +45,8 @@ def test_data_are_read_before_anything_is_trained() -> None:
     assert first == {"fetch", "preprocess", "split"}
     long = {name for name, text in rules() if "    priority: SIMULATION\n" in text}
     assert long == {"xtb"}  # after the first table, before what needs it is all that is left
+    early = {name for name, text in rules() if "    priority: FIRST_RUN\n" in text}
+    assert early == {"leak"}  # the first table waits for its own
     assert FIRST_RUN > SIMULATION > ENCODER
     assert max(FIRST_ENCODER, FIRST_RUN, ENCODER) < READING
 

@@ -97,9 +97,10 @@ def embed_neighbors(x: Tensor, filters: Filters, neighbors: Neighbors) -> Tensor
     if native.kernel(x.device.type) == "native":
         summed: Tensor = attention_cpu.call(x, None, filters, None, None, neighbors, None)[0]
         return summed
-    source, target = neighbors.source, neighbors.target
-    real = (source != target).to(x.dtype)[:, None]
-    factors = filters.of_pairs().to(x.dtype)[neighbors.pair] * real
+    source, target, pair = neighbors.source, neighbors.target, neighbors.pair
+    way = 1 + (target > source).long()  # towards the pair's first atom, or its second
+    real = (source != target) & ((neighbors.ways[pair] & way) > 0)
+    factors = filters.of_pairs().to(x.dtype)[pair] * real.to(x.dtype)[:, None]
     return scatter_sum(x.index_select(0, source) * factors, target, x.shape[0])
 
 

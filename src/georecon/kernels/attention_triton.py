@@ -48,8 +48,9 @@ class Links(NamedTuple):
 
     Attributes:
         table: first and second atom, pair and roles of each link, (4, P + N). Roles: 1 if there is
-            the edge second → first, 2 if first → second, 3 for both, 0 for neither; 1 for self
-            loops.
+            the edge second → first, 2 if first → second, 3 for both; 1 for self loops; 0 for the
+            pair of self loops, whose row they read; 4 for a pair without edges (see
+            :mod:`georecon.kernels.fixed_edges`), whose gradient is zero.
         rows: first end of each atom, (N + 1,).
         ends: other atom, pair and roles of each end, (3, 2P + N): 1 if there is the edge to this
             atom, 2 if there is that from it, so 3 for self loops.

@@ -285,7 +285,7 @@ def backward_pairs(
     high = tl.load(links + LINKS + e, mask=held, other=0)
     p = tl.load(links + 2 * LINKS + e, mask=held, other=0)
     role = tl.load(links + 3 * LINKS + e, mask=held, other=0)
-    live, written = role != 0, held & ((role != 0) | (e >= PAIRS))
+    live, written = (role & 3) != 0, held & ((role != 0) | (e >= PAIRS))
     near = tl.zeros((TILE,), tl.float32)
     ux, uy, uz = near, near, near
     for block in range(0, (F // D + BH - 1) // BH):

@@ -19,6 +19,7 @@ from georecon.graph import MolGraph, check_graph
 from georecon.kernels import native
 from georecon.kernels.attention import edge_attention, embed_neighbors, prepare
 from georecon.kernels.filters import Filters, Places
+from georecon.kernels.fixed_edges import fixed_edges
 from georecon.kernels.neighbors import radius_edges
 from georecon.kernels.reference import AttentionForm, Neighbors
 from georecon.kernels.update import layer_update
@@ -170,12 +171,17 @@ class EquivariantTransformer(nn.Module):
         """Radius graph of ``graph.pos`` with its radial features.
 
         Raises:
-            DataError: a molecule with positions that are not finite or with an unknown element.
+            DataError: a molecule with positions that are not finite or with an unknown element;
+                edges of fixed shapes are not checked.
         """
         settings = self.settings
-        check_graph(graph, settings.max_z)
-        edges = radius_edges(graph, settings.cutoff, settings.max_neighbors)
-        neighbors = prepare(Neighbors.of(edges, graph.ptr), edges.length.shape[0])
+        found = fixed_edges(graph, settings.cutoff, settings.max_neighbors)
+        if found is None:
+            check_graph(graph, settings.max_z)
+            edges = radius_edges(graph, settings.cutoff, settings.max_neighbors)
+            neighbors = prepare(Neighbors.of(edges, graph.ptr), edges.length.shape[0])
+        else:
+            edges, neighbors = found
         cutoff = cosine_cutoff(edges.length, settings.cutoff)
         basis = self.distance_expansion
         gridded = native.kernel(graph.pos.device.type) == "native"

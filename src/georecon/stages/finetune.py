@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +20,20 @@ from georecon.data.naive import fit_composition
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import ConfigError
-from georecon.experiments.settings import FinetuneSettings, Recipe
+from georecon.experiments.settings import EncoderSettings, FinetuneSettings, Recipe
 from georecon.files import atomic_path, sha256_file, sha256_json
-from georecon.graph import MolGraph
+from georecon.graph import MolGraph, check_graph
+from georecon.kernels.fixed_edges import MOST_ATOMS, available, equal_molecules
 from georecon.keys import Json, as_json, from_json
 from georecon.models.encoder_file import load_encoder
 from georecon.models.encoders import noise_head
 from georecon.models.model_file import ModelCard, save_model
 from georecon.models.potential import PropertyModel
-from georecon.noise import NoiseSource
+from georecon.noise import NoiseSource, displaced
 from georecon.training.batches import Batch, Share, ShuffledBatches, in_order, one_by_one
 from georecon.training.loop import FitResult, fit
 from georecon.training.precision import check_precision
+from georecon.training.replay import Recurring
 from georecon.training.unlearned import (
     atomref_array,
     isolated_atoms,
@@ -61,6 +65,20 @@ class FinetuneModel(nn.Module):
         return functional.mse_loss(self.noise_head(x, vec, graph), epsilon)
 
 
+class Part(NamedTuple):
+    """What the losses of one part of a step are a function of.
+
+    Attributes:
+        batch: its molecules.
+        keys: of their noise, (B,) int64.
+        share: what part of the whole batch it is.
+    """
+
+    batch: Batch
+    keys: Tensor
+    share: Share
+
+
 class FinetuneTask:
     """Loss and validation of one fine-tuning run (the loop's ``Task``)."""
 
@@ -86,48 +104,70 @@ class FinetuneTask:
 
     def loss(self, step: int, part: int = 0) -> dict[str, Tensor]:
         """Property loss, force loss where there are forces, Noisy Nodes loss of one part."""
-        batch, share = self.batches.at(step, part), self.batches.share(step, part)
-        noise = NoiseSource(self.seed, step)
-        loss = self._force_loss if self.recipe.forces else self._property_loss
-        return loss(batch, share, noise)
+        return self._losses(self._at(step, part))
 
-    def _property_loss(self, batch: Batch, share: Share, noise: NoiseSource) -> dict[str, Tensor]:
+    def recurring(self, step: int, part: int) -> Recurring | None:
+        """The losses, for edges of fixed shapes, where all molecules of a part are of one size.
+
+        Raises:
+            DataError: as of the encoder, whose own check would wait for the device.
+        """
+        settings, device = self.model.property_model.encoder.settings, self.batches.world.device
+        atoms = self.batches.equal_atoms(step, part)
+        fitting = 0 < atoms <= MOST_ATOMS and isinstance(settings, EncoderSettings)
+        if not fitting or not available(device):
+            return None
+        inputs = self._at(step, part)
+        check_graph(inputs.batch.graph, settings.max_z)
+        return Recurring(functools.partial(self._losses, atoms=atoms), inputs)
+
+    def _at(self, step: int, part: int) -> Part:
+        batch, share = self.batches.at(step, part), self.batches.share(step, part)
+        keys = NoiseSource(self.seed, step).keys(batch.graph, "noisy_nodes")
+        return Part(batch, keys, share)
+
+    def _losses(self, part: Part, atoms: int = 0) -> dict[str, Tensor]:
+        """Of molecules that all have so many atoms, if it is not 0."""
+        with equal_molecules(atoms):
+            return self._force_loss(part) if self.recipe.forces else self._property_loss(part)
+
+    def _property_loss(self, part: Part) -> dict[str, Tensor]:
         """One pass: the property and the noise are both read off the noisy molecule (PVD)."""
-        recipe, model = self.recipe, self.model.property_model
-        graph, epsilon = noise.displace(batch.graph, "noisy_nodes", recipe.noise_sigma)
+        recipe, model, (batch, keys, share) = self.recipe, self.model.property_model, part
+        graph, epsilon = displaced(batch.graph, keys, recipe.noise_sigma)
         x, vec = model.encoder(graph)
         target = model.normalise(batch.label, graph)
         property_loss = LOSSES[recipe.loss](model.head(x, vec, graph), target)
         loss = share.of("molecules", property_loss)
-        parts = {"property": loss}
+        terms = {"property": loss}
         if recipe.noise_sigma:
-            parts["noise"] = share.of("atoms", self.model.noise_loss(x, vec, graph, epsilon))
-            loss = loss + recipe.noise_weight * parts["noise"]
-        return {"loss": loss, **parts}
+            terms["noise"] = share.of("atoms", self.model.noise_loss(x, vec, graph, epsilon))
+            loss = loss + recipe.noise_weight * terms["noise"]
+        return {"loss": loss, **terms}
 
-    def _force_loss(self, batch: Batch, share: Share, noise: NoiseSource) -> dict[str, Tensor]:
+    def _force_loss(self, part: Part) -> dict[str, Tensor]:
         """Energies and forces of the clean molecule; the noise in a pass of its own (SliDe).
 
         DEVIATION: both losses are on labels divided by the training standard deviation, where the
         lineage has raw units: the weight of the noise then means the same for every molecule.
         """
-        recipe, model = self.recipe, self.model.property_model
+        recipe, model, (batch, keys, share) = self.recipe, self.model.property_model, part
         energy, forces = model.energy_and_forces(batch.graph, training=True)
         target = (batch.forces / model.scale).to(forces.dtype)
         measure = LOSSES[recipe.loss]
-        parts = {
+        terms = {
             "energy": share.of(
                 "molecules", measure(energy, model.normalise(batch.label, batch.graph))
             ),
             "force": share.of("atoms", measure(forces, target)),
         }
-        loss = recipe.energy_weight * parts["energy"] + recipe.force_weight * parts["force"]
+        loss = recipe.energy_weight * terms["energy"] + recipe.force_weight * terms["force"]
         if recipe.noise_sigma:
-            graph, epsilon = noise.displace(batch.graph, "noisy_nodes", recipe.noise_sigma)
+            graph, epsilon = displaced(batch.graph, keys, recipe.noise_sigma)
             noise_loss = self.model.noise_loss(*model.encoder(graph), graph, epsilon)
-            parts["noise"] = share.of("atoms", noise_loss)
-            loss = loss + recipe.noise_weight * parts["noise"]
-        return {"loss": loss, **parts}
+            terms["noise"] = share.of("atoms", noise_loss)
+            loss = loss + recipe.noise_weight * terms["noise"]
+        return {"loss": loss, **terms}
 
     def validate(self) -> dict[str, float]:
         """Mean absolute errors on validation molecules [label unit]; the score is minimised."""

@@ -58,6 +58,9 @@ class PretrainTask:
         losses = self.model(self.batches.at(step, part).graph, NoiseSource(self.seed, step))
         return {name: share.of(self.model.mean_over, value) for name, value in losses.items()}
 
+    def recurring(self, step: int, part: int) -> None:
+        """None: molecules of all sizes are in a batch."""
+
     def molecules(self, step: int) -> list[int]:
         """Molecule ids of this step's batch."""
         return self.batches.ids_at(step)

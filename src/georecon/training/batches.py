@@ -197,6 +197,11 @@ class ShuffledBatches:
         rows = self.rows_at(step)[self.world.rank :: self.world.size]
         return _pieces(self.store, rows, len(rows), self.part_atoms)
 
+    def equal_atoms(self, step: int, part: int) -> int:
+        """Atoms of each molecule of a part, if all have the same number, else 0."""
+        counts = self.store.n_atoms(self.parts(step)[part])
+        return int(counts[0]) if (counts == counts[0]).all() else 0
+
     def at(self, step: int, part: int = 0) -> Batch:
         """A part of this process's share of a step's batch, on the device."""
         rows = self.parts(step)[part]

@@ -6,6 +6,7 @@ the step, so a run that is killed and continued gives the numbers of one that wa
 
 from __future__ import annotations
 
+import functools
 import math
 import shutil
 import signal
@@ -29,6 +30,7 @@ from georecon.training import checkpoint
 from georecon.training.curve import Curve
 from georecon.training.optimizer import FlatAdamW
 from georecon.training.precision import products
+from georecon.training.replay import Recurring, Replay, Terms
 from georecon.training.schedule import Plateau, warmup_cosine
 from georecon.training.world import World
 
@@ -53,6 +55,9 @@ class Task(Protocol):
 
         Each is a summand: over all parts and processes they add up to the mean over the batch.
         """
+
+    def recurring(self, step: int, part: int) -> Recurring | None:
+        """The same losses as a function of tensors, if their shapes recur; asked for on GPUs."""
 
     def molecules(self, step: int) -> list[int]:
         """Molecule ids of the whole batch of this step, for error messages."""
@@ -100,6 +105,7 @@ class Trainer:
         self.world = world or World()
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
         self.optimizer = FlatAdamW(self.parameters, settings.weight_decay)
+        self.replay = Replay(self._differentiate) if self.world.device == "cuda" else None
         self.lr = 0.0  # of the last step
         self.plateau = Plateau()
         self.step = 0
@@ -120,14 +126,13 @@ class Trainer:
     def train_step(self) -> float:
         """Forward and backward by parts, check, clip, step; returns the loss."""
         self.lr = self.settings.lr * self.factor()
-        self.optimizer.zero_grad()
         parts = [self._part(part) for part in range(self.task.parts(self.step))]
-        sums = torch.stack([torch.stack([*part.values()]) for part in parts]).sum(0).cpu()
-        values = dict(zip(parts[0], self.world.sum(sums).tolist(), strict=True))
+        sums = torch.stack([part.values for part in parts]).sum(0).cpu()
+        values = dict(zip(parts[0].names, self.world.sum(sums).tolist(), strict=True))
         loss = values["loss"]
         if not math.isfinite(loss):
             self._refuse(f"loss is {loss}")
-        gradient = self.world.sum(self.optimizer.gradient())
+        gradient = self.world.sum(functools.reduce(Tensor.add_, [p.gradient for p in parts]))
         norm = float(gradient.norm())
         if not math.isfinite(norm):
             self._refuse(f"gradient norm is {norm}")
@@ -140,13 +145,21 @@ class Trainer:
         self._since += 1
         return float(loss)
 
-    def _part(self, part: int) -> dict[str, Tensor]:
-        """Terms of one part of the batch in float64, its gradient added to what is there."""
+    def _part(self, part: int) -> Terms:
+        """Losses and gradient of one part of the batch."""
+        recurring = self.task.recurring(self.step, part) if self.replay else None
+        if self.replay and recurring:
+            return self.replay(recurring)
+        return self._differentiate(lambda: self.task.loss(self.step, part))
+
+    def _differentiate(self, compute: Callable[[], dict[str, Tensor]]) -> Terms:
+        self.optimizer.zero_grad()
         with products(self.settings.precision):
-            losses = self.task.loss(self.step, part)
+            losses = compute()
         with only("weights"):
             losses["loss"].backward(inputs=self.parameters)
-        return {name: value.detach().double() for name, value in losses.items()}
+        values = torch.stack([value.detach().double() for value in losses.values()])
+        return Terms(tuple(losses), values, self.optimizer.gradient())
 
     def _refuse(self, what: str) -> None:
         ids = self.task.molecules(self.step)

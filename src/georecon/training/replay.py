@@ -1,0 +1,146 @@
+"""CUDA graphs: a part of a step whose shapes recur is recorded once and replayed from then on.
+
+A step of small molecules is thousands of kernels of a few microseconds each, which the host
+launches one by one, forward, backward and backward again. Replayed, they follow each other on the
+device, and the numbers are those of the same operations launched one by one, to the bit.
+``GEORECON_GRAPHS=0`` launches them so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from georecon.errors import ConfigError
+
+SWITCH = "GEORECON_GRAPHS"
+MOST = 8
+"""Shapes that are recorded, each with memory of its own; those that come later are launched."""
+_WARM = 3  # runs before a recording: libraries choose kernels and take their memory then
+
+
+class Terms(NamedTuple):
+    """What a part of a step gives.
+
+    Attributes:
+        names: of the losses.
+        values: the losses, (k,) float64.
+        gradient: of ``"loss"`` with respect to all parameters, flat.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+    gradient: Tensor
+
+
+class Recurring(NamedTuple):
+    """A part of a step as a function of tensors.
+
+    Attributes:
+        loss: losses by name, from ``inputs`` alone and without waiting for the device.
+        inputs: tensors, and what never changes with a step, in tuples.
+    """
+
+    loss: Callable[[Any], dict[str, Tensor]]
+    inputs: Any
+
+
+Differentiate = Callable[[Callable[[], dict[str, Tensor]]], Terms]
+"""From the losses of a part of a step to its terms."""
+Record = Callable[[Callable[[], Terms]], tuple[Callable[[], None], Terms]]
+"""From a function without arguments to its replay, and the place where that leaves the result."""
+
+
+def recorded(function: Callable[[], Terms]) -> tuple[Callable[[], None], Terms]:
+    """A CUDA graph of a function (``Record``)."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(_WARM):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        terms = function()
+    return graph.replay, terms
+
+
+def switched_on() -> bool:
+    """Value of ``GEORECON_GRAPHS``; on unless it says otherwise.
+
+    Raises:
+        ConfigError: it is neither 0 nor 1.
+    """
+    given = os.environ.get(SWITCH, "1")
+    if given not in ("0", "1"):
+        raise ConfigError(f"{SWITCH} is {given!r}; allowed: 0, 1")
+    return given == "1"
+
+
+class Replay:
+    """Parts of steps, recorded by their shapes.
+
+    Args:
+        differentiate: what is done with the losses.
+        record: :func:`recorded`.
+    """
+
+    def __init__(self, differentiate: Differentiate, record: Record = recorded) -> None:
+        self.differentiate, self.record = differentiate, record
+        self._recordings: dict[Hashable, _Recording] = {}
+
+    def __call__(self, part: Recurring) -> Terms:
+        """Terms of a part of a step; arrays of their own."""
+        shapes = tuple(_shapes(part.inputs))
+        if shapes not in self._recordings:
+            if len(self._recordings) == MOST or not switched_on():
+                return self.differentiate(lambda: part.loss(part.inputs))
+            self._recordings[shapes] = self._recording(part)
+        recording = self._recordings[shapes]
+        for place, tensor in zip(recording.inputs, _tensors(part.inputs), strict=True):
+            place.copy_(tensor)
+        recording.replay()
+        names, values, gradient = recording.terms
+        return Terms(names, values.clone(), gradient.clone())
+
+    def _recording(self, part: Recurring) -> _Recording:
+        inputs = _copied(part.inputs)
+        replay, terms = self.record(lambda: self.differentiate(lambda: part.loss(inputs)))
+        return _Recording(list(_tensors(inputs)), replay, terms)
+
+
+class _Recording(NamedTuple):
+    inputs: list[Tensor]
+    replay: Callable[[], None]
+    terms: Terms
+
+
+def _tensors(inputs: Any) -> Iterator[Tensor]:
+    if isinstance(inputs, Tensor):
+        yield inputs
+    elif isinstance(inputs, tuple):
+        for part in inputs:
+            yield from _tensors(part)
+
+
+def _shapes(inputs: Any) -> Iterator[Hashable]:
+    if isinstance(inputs, Tensor):
+        yield inputs.shape, inputs.dtype
+    elif isinstance(inputs, tuple):
+        for part in inputs:
+            yield from _shapes(part)
+    else:
+        yield inputs
+
+
+def _copied(inputs: Any) -> Any:
+    if isinstance(inputs, Tensor):
+        return inputs.clone()
+    if isinstance(inputs, tuple):
+        parts = [_copied(part) for part in inputs]
+        return type(inputs)(*parts) if hasattr(inputs, "_fields") else tuple(parts)
+    return inputs

@@ -1,0 +1,307 @@
+"""Edges of fixed shapes, and steps that are recorded: on a GPU if there is one, else interpreted."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from georecon.data.store import Store
+from georecon.errors import ConfigError, DataError
+from georecon.experiments.settings import EncoderSettings
+from georecon.graph import MolGraph, radius_edges
+from georecon.kernels import fixed_edges, native
+from georecon.kernels.fixed_edges import DEAD, equal_molecules
+from georecon.kernels.reference import Neighbors
+from georecon.models.encoder import EquivariantTransformer
+from georecon.models.potential import PropertyModel
+from georecon.stages.finetune import FinetuneModel, FinetuneTask
+from georecon.training.batches import ShuffledBatches
+from georecon.training.loop import Trainer
+from georecon.training.replay import MOST, Recurring, Replay, Terms, recorded
+from georecon.training.world import World
+from tests.kernels.attention_cases import compare
+from tests.toy_graphs import random_batch, write_store
+from tests.training.toy_run import settings
+from tests.training.toy_world import RECIPE
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip(
+        "needs triton, which torch's CUDA builds bring: pip install triton==3.7.1",
+        allow_module_level=True,
+    )
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+INTERPRET = "TRITON_INTERPRET"
+with pytest.MonkeyPatch.context() as patch:
+    if DEVICE == "cpu":
+        patch.setenv(INTERPRET, "1")  # when kernels are defined
+    from georecon.kernels import attention_triton
+
+ATOMS, CUTOFF = 5, 2.0
+SIZES = EncoderSettings(channels=8, layers=2, heads=1, rbf=5, max_z=20, cutoff=CUTOFF)
+
+
+@pytest.fixture(autouse=True)
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if DEVICE == "cpu":
+        monkeypatch.setenv(INTERPRET, "1")
+        monkeypatch.setenv("GEORECON_KERNEL", "triton")
+    native.kernel.cache_clear()
+    yield
+    native.kernel.cache_clear()
+
+
+def molecules(seed: int = 4) -> MolGraph:
+    return random_batch(seed, torch.float32, sizes=(ATOMS,) * 2).to(DEVICE)
+
+
+def edges_of(neighbors: Neighbors, pairs: int) -> tuple[list[Any], list[Any]]:
+    """Edges that links hold, as atoms, by link and by end."""
+    assert neighbors.links is not None
+    table, rows, ends = neighbors.links
+    by_link, by_end = [], []
+    for low, high, pair, roles in table.mT.tolist():
+        assert 0 <= pair < pairs
+        by_link += [(high, low)] * (roles & 1) + [(low, high)] * (roles >> 1 & 1)
+    for atom, (first, last) in enumerate(zip(rows.tolist(), rows.tolist()[1:], strict=False)):
+        for other, _, roles in ends[:, first:last].mT.tolist():
+            by_end += [(other, atom)] * (roles & 1) + [(atom, other)] * (roles >> 1 & 1)
+    return sorted(by_link), sorted(by_end)
+
+
+@pytest.mark.parametrize("most", [32, 2])
+def test_they_are_the_edges_of_the_radius_graph(most: int) -> None:
+    """With a cap some pairs have one edge; most pairs beyond the cutoff have none."""
+    graph = molecules()
+    right = radius_edges(graph, CUTOFF, most)
+    wanted = sorted(zip(right.source.tolist(), right.target.tolist(), strict=True))
+    assert fixed_edges.fixed_edges(graph, CUTOFF, most) is None
+    with equal_molecules(ATOMS):
+        edges, neighbors = fixed_edges.fixed_edges(graph, CUTOFF, most)  # type: ignore[misc]
+    by_link, by_end = edges_of(neighbors, len(edges.length))
+    assert by_link == wanted
+    assert by_end == sorted(2 * wanted)  # where it ends and where it begins
+    dead = int((neighbors.links.table[3] == DEAD).sum())
+    assert dead == int((edges.ways == 0).sum()) > 0
+
+
+def outputs(encoder: EquivariantTransformer, graph: MolGraph, atoms: int) -> dict[str, Tensor]:
+    """Features, forces, and gradient of a loss of forces."""
+    pos = graph.pos.detach().requires_grad_(True)
+    with equal_molecules(atoms):
+        x, vec = encoder(graph._replace(pos=pos))
+    energy = x.sin().sum() + vec.square().sum()
+    (force,) = torch.autograd.grad(energy, pos, create_graph=True)
+    weights = [p for p in encoder.parameters() if p.requires_grad]
+    found = torch.autograd.grad(force.square().sum(), weights, allow_unused=True)
+    named = {str(k): g for k, g in enumerate(found) if g is not None and g.any()}
+    return {"x": x, "vec": vec, "force": force, **named}
+
+
+def both(most: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """With fixed shapes by the kernels, and the equations."""
+    torch.manual_seed(0)
+    encoder = EquivariantTransformer(replace(SIZES, max_neighbors=most)).to(DEVICE)
+    for name, weights in encoder.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weights, std=0.3)
+    found = outputs(encoder, molecules(), ATOMS)
+    with native.forced("reference"):
+        return found, outputs(encoder, molecules(), 0)
+
+
+@pytest.mark.parametrize("most", [32, 2])
+def test_an_encoder_gives_the_same_numbers(most: int) -> None:
+    compare(*both(most), 1e-5)
+
+
+def gradients_of_pairs_without_edges(patch: pytest.MonkeyPatch) -> None:
+    """Their rows then hold the filters themselves."""
+    patch.setattr(fixed_edges, "DEAD", 0)
+
+
+def edges_of_all_pairs(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fixed_edges, "nearest", lambda squared, *rest: torch.ones_like(squared).bool())
+
+
+def ends_not_turned(patch: pytest.MonkeyPatch) -> None:
+    frame = fixed_edges._frame
+    patch.setattr(
+        fixed_edges,
+        "_frame",
+        lambda *given: (f := frame(*given))._replace(low=torch.ones_like(f.low)),
+    )
+
+
+@pytest.mark.parametrize(
+    "twin", [gradients_of_pairs_without_edges, edges_of_all_pairs, ends_not_turned]
+)
+def test_a_broken_twin_is_noticed(
+    twin: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin(monkeypatch)
+    with pytest.raises(AssertionError):
+        compare(*both(most=2), 1e-5)
+
+
+# ---- steps --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return write_store(tmp_path / "store", 12, (ATOMS, ATOMS))
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the interpreter, where a step takes many seconds, another function of what is attended."""
+    if DEVICE == "cpu":
+        monkeypatch.setattr(attention_triton, "edge_attention", without_kernels)
+
+
+def without_kernels(qkv: Tensor, vec: Tensor | None, filters: Any, unit: Tensor, *_: Any) -> Any:
+    message = qkv.chunk(5, dim=1)[0] * filters.of_pairs().sum()
+    vector = message[:, None] * unit.square().sum(0)[:, None]
+    return message, vector if vec is None else vector + vec
+
+
+def force_task(store: Store, part_atoms: int = 0) -> FinetuneTask:
+    torch.manual_seed(1)
+    batches = ShuffledBatches(
+        store,
+        store.ids,
+        batch_size=3,
+        seed=1,
+        label="energy",
+        world=World(DEVICE),
+        part_atoms=part_atoms,
+    )
+    model = PropertyModel(SIZES, "scalar", scale=1.0, shift=0.0, atomref=torch.zeros(20))
+    return FinetuneTask(FinetuneModel(model), RECIPE, batches, [], seed=1)
+
+
+def rehearsed(function: Callable[[], Terms]) -> tuple[Callable[[], None], Terms]:
+    """A recording for CPUs: the function again, its result in the same place."""
+    terms = function()
+
+    def replay() -> None:
+        again = function()
+        terms.values.copy_(again.values)
+        terms.gradient.copy_(again.gradient)
+
+    return replay, terms
+
+
+RECORD = recorded if DEVICE == "cuda" else rehearsed
+
+
+def trained(store: Store, folder: Path, record: Any, steps: int = 4, **sizes: int) -> Any:
+    task = force_task(store, **sizes)
+    trainer = Trainer(task, settings(steps=steps, evaluations=1, batch_size=3), folder, "x")
+    if record is not None:
+        trainer.replay = Replay(trainer._differentiate, record)
+    losses = [trainer.train_step() for _ in range(steps)]
+    return losses, trainer.optimizer.flat.detach().cpu(), trainer.replay
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("part_atoms", [0, 2 * ATOMS])
+def test_a_recorded_training_has_the_bits_of_one_that_is_launched(
+    part_atoms: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, weights, replay = trained(store, tmp_path / "a", RECORD, part_atoms=part_atoms)
+    assert len(replay._recordings) == (2 if part_atoms else 1)
+    monkeypatch.setenv("GEORECON_GRAPHS", "0")
+    launched, right, replay = trained(store, tmp_path / "b", RECORD, part_atoms=part_atoms)
+    assert not replay._recordings
+    assert losses == launched
+    assert torch.equal(weights, right)
+    assert len(set(losses)) == len(losses)
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_recording_of_one_batch_alone_is_noticed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The twin: what a step depends on is not copied into the recording."""
+    right = trained(store, tmp_path / "a", RECORD)[0]
+    monkeypatch.setattr("georecon.training.replay._copied", lambda inputs: inputs)
+    monkeypatch.setattr("georecon.training.replay._tensors", lambda inputs: iter(()))
+    assert trained(store, tmp_path / "b", RECORD)[0][1:] != right[1:]
+
+
+class Waits(TorchDispatchMode):
+    """Refuses operations whose result the host, or the size of an array, depends on."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "nonzero", "item", "masked_select", "unique")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.skipif(DEVICE != "cpu", reason="a recording refuses them itself")
+def test_the_host_waits_for_nothing_in_what_is_recorded(store: Store) -> None:
+    task = force_task(store)
+    part = task.recurring(0, 0)
+    assert part is not None
+    part.loss(part.inputs)  # frames are made once
+    with Waits():
+        part.loss(part.inputs)["loss"].backward()
+    with Waits(), pytest.raises(AssertionError):
+        task._losses(part.inputs)["loss"].backward()
+
+
+def test_shapes_beyond_the_most_are_launched() -> None:
+    seen: list[int] = []
+
+    def differentiate(compute: Callable[[], dict[str, Tensor]]) -> Terms:
+        loss = compute()["loss"]
+        return Terms(("loss",), loss[None].double(), loss[None])
+
+    def record(function: Callable[[], Terms]) -> Any:
+        seen.append(1)
+        return rehearsed(function)
+
+    replay = Replay(differentiate, record)
+    for _ in range(2):
+        for size in range(1, MOST + 3):
+            inputs = (torch.full((size,), float(size)), 1.5)
+            terms = replay(Recurring(lambda x: {"loss": x[0].sum() * x[1]}, inputs))
+            assert terms.values.tolist() == [1.5 * size**2]
+    assert len(seen) == MOST
+
+
+def test_bad_positions_and_switches_are_named(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = force_task(store)
+    at = task.batches.at
+
+    def spoilt(step: int, part: int = 0) -> Any:
+        batch = at(step, part)
+        pos = batch.graph.pos.clone()
+        pos[ATOMS] = float("nan")
+        return batch._replace(graph=batch.graph._replace(pos=pos))
+
+    monkeypatch.setattr(task.batches, "at", spoilt)
+    with pytest.raises(DataError, match=f"record {task.molecules(0)[1]}: .*NaN"):
+        task.recurring(0, 0)
+    monkeypatch.setenv("GEORECON_GRAPHS", "yes")
+    with pytest.raises(ConfigError, match="GEORECON_GRAPHS is 'yes'; allowed: 0, 1"):
+        trained(store, tmp_path, RECORD)
+
+
+def test_molecules_of_several_sizes_do_not_recur(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "store", 12, (ATOMS, ATOMS + 2))
+    task = force_task(store)
+    assert {task.recurring(step, 0) is None for step in range(4)} == {True}
+
+
