@@ -113,9 +113,7 @@ class NoiseSource(NamedTuple):
         return displaced(graph, self.keys(graph, stream), sigma)
 
 
-def displaced(
-    graph: MolGraph, keys: Tensor, sigma: float | Tensor
-) -> tuple[MolGraph, Tensor]:
+def displaced(graph: MolGraph, keys: Tensor, sigma: float | Tensor) -> tuple[MolGraph, Tensor]:
     """:meth:`NoiseSource.displace` for keys that are there already, (B,) int64."""
     epsilon = _normal(graph, keys)
     return graph._replace(pos=graph.pos + sigma * epsilon), epsilon

@@ -17,12 +17,14 @@ from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError
 from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph, radius_edges
+from georecon.jobs.job import prepare_torch
 from georecon.kernels import fixed_edges, native
 from georecon.kernels.fixed_edges import DEAD, equal_molecules
 from georecon.kernels.reference import Neighbors
 from georecon.models.encoder import EquivariantTransformer
 from georecon.models.potential import PropertyModel
 from georecon.stages.finetune import FinetuneModel, FinetuneTask
+from georecon.training import replay
 from georecon.training.batches import ShuffledBatches
 from georecon.training.loop import Trainer
 from georecon.training.replay import MOST, Recurring, Replay, Terms, recorded
@@ -54,6 +56,8 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(INTERPRET, "1")
         monkeypatch.setenv("GEORECON_KERNEL", "triton")
     native.kernel.cache_clear()
+    if DEVICE == "cuda":
+        prepare_torch(1)  # sums in a fixed order
     yield
     native.kernel.cache_clear()
 
@@ -191,12 +195,12 @@ def rehearsed(function: Callable[[], Terms]) -> tuple[Callable[[], None], Terms]
     """A recording for CPUs: the function again, its result in the same place."""
     terms = function()
 
-    def replay() -> None:
-        again = function()
-        terms.values.copy_(again.values)
-        terms.gradient.copy_(again.gradient)
+    def again() -> None:
+        found = function()
+        terms.values.copy_(found.values)
+        terms.gradient.copy_(found.gradient)
 
-    return replay, terms
+    return again, terms
 
 
 RECORD = recorded if DEVICE == "cuda" else rehearsed
@@ -216,11 +220,11 @@ def trained(store: Store, folder: Path, record: Any, steps: int = 4, **sizes: in
 def test_a_recorded_training_has_the_bits_of_one_that_is_launched(
     part_atoms: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, weights, replay = trained(store, tmp_path / "a", RECORD, part_atoms=part_atoms)
-    assert len(replay._recordings) == (2 if part_atoms else 1)
+    losses, weights, found = trained(store, tmp_path / "a", RECORD, part_atoms=part_atoms)
+    assert len(found._recordings) == (2 if part_atoms else 1)
     monkeypatch.setenv("GEORECON_GRAPHS", "0")
-    launched, right, replay = trained(store, tmp_path / "b", RECORD, part_atoms=part_atoms)
-    assert not replay._recordings
+    launched, right, found = trained(store, tmp_path / "b", RECORD, part_atoms=part_atoms)
+    assert not found._recordings
     assert losses == launched
     assert torch.equal(weights, right)
     assert len(set(losses)) == len(losses)
@@ -232,8 +236,9 @@ def test_a_recording_of_one_batch_alone_is_noticed(
 ) -> None:
     """The twin: what a step depends on is not copied into the recording."""
     right = trained(store, tmp_path / "a", RECORD)[0]
-    monkeypatch.setattr("georecon.training.replay._copied", lambda inputs: inputs)
-    monkeypatch.setattr("georecon.training.replay._tensors", lambda inputs: iter(()))
+    copied, kept = replay._copied, []
+    monkeypatch.setattr(replay, "_copied", lambda inputs: kept.append(copied(inputs)) or kept[-1])
+    monkeypatch.setattr(replay, "_tensors", lambda inputs: iter(()))
     assert trained(store, tmp_path / "b", RECORD)[0][1:] != right[1:]
 
 
@@ -270,11 +275,11 @@ def test_shapes_beyond_the_most_are_launched() -> None:
         seen.append(1)
         return rehearsed(function)
 
-    replay = Replay(differentiate, record)
+    recording = Replay(differentiate, record)
     for _ in range(2):
         for size in range(1, MOST + 3):
             inputs = (torch.full((size,), float(size)), 1.5)
-            terms = replay(Recurring(lambda x: {"loss": x[0].sum() * x[1]}, inputs))
+            terms = recording(Recurring(lambda x: {"loss": x[0].sum() * x[1]}, inputs))
             assert terms.values.tolist() == [1.5 * size**2]
     assert len(seen) == MOST
 
@@ -303,5 +308,3 @@ def test_molecules_of_several_sizes_do_not_recur(tmp_path: Path) -> None:
     store = write_store(tmp_path / "store", 12, (ATOMS, ATOMS + 2))
     task = force_task(store)
     assert {task.recurring(step, 0) is None for step in range(4)} == {True}
-
-

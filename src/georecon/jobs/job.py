@@ -143,6 +143,10 @@ def _same_bits_again() -> None:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
     torch.use_deterministic_algorithms(True)
+    # Gradients of one array are added in the order in which their operations were made, which torch
+    # counts in each thread by itself: a backward pass in a thread of its own makes that order
+    # depend on what the process did before.
+    torch.autograd.set_multithreading_enabled(False)
     # every array is written in full; torch sets this one up in a way that mypy does not see
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

@@ -91,7 +91,7 @@ def fixed_edges(
     return edges, Neighbors.of(edges, graph.ptr)._replace(links=_links(frame, ways))
 
 
-@functools.lru_cache(maxsize=8)
+@functools.cache  # a recorded CUDA graph reads it for as long as it lives
 def _frame(molecules: int, atoms: int, device: torch.device) -> Frame:
     """Made on the host, from molecules whose atoms are all neighbours."""
     from georecon.kernels.attention_triton import make_links

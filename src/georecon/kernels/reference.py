@@ -118,7 +118,8 @@ def polar_factor(lower: Float[Tensor, "N 3 3"]) -> Float[Tensor, "N 3 3"]:
     one, two, three = lower.unbind(-2)
     cross = torch.linalg.cross
     cofactors = torch.stack([cross(two, three), cross(three, one), cross(one, two)], dim=-2)
-    i3 = lower.diagonal(dim1=-2, dim2=-1).prod(-1)
+    first, second, third = lower.diagonal(dim1=-2, dim2=-1).unbind(-1)
+    i3 = first * second * third  # the gradient of ``prod`` makes the host wait for a GPU
     i1, i2 = _root_invariants(lower.square().sum((-2, -1)), cofactors.square().sum((-2, -1)), i3)
     numerator = i1[:, None, None] * cofactors + (i1**2 - i2)[:, None, None] * lower
     numerator = numerator - lower @ lower.mT @ lower
