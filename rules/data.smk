@@ -109,10 +109,10 @@ rule leak:
     output:
         report=here(paths.LEAK),
         record=f"{RECORDS}/leak/{{dataset}}/{{split}}.json",
-    # a second each, and the first table waits for its own
-    priority: FIRST_RUN
     log:
         f"{LOGS}/leak/{{dataset}}/{{split}}.log",
+    # a second each, and the first table waits for its own
+    priority: FIRST_RUN
     conda:
         ENVIRONMENT
     resources:

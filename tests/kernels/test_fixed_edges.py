@@ -1,4 +1,4 @@
-"""Edges of fixed shapes, and steps that are recorded: on a GPU if there is one, else interpreted."""
+"""Edges of fixed shapes and recorded steps: on a GPU if there is one, else in the interpreter."""
 
 from __future__ import annotations
 

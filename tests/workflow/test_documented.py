@@ -48,8 +48,8 @@ NOT_HERE = {
     "sbatch --partition=long --time=7-0 slurm/controller.sh --profile slurm all": _SLURM,
     "sbatch --job-name=…": _SLURM,
     "sbatch --gres=gpu:1 --cpus-per-task=16 --mem=100G --time=3-0 slurm/controller.sh --profile "
-    "local --resources gpu=8 --config edition=paper -- table_3bpa": _SLURM,
-    "export GEORECON_GPU_SHARE=8": "of a shell; tests/jobs/test_gpus.py sets it",
+    "local --resources gpu=4 --config edition=paper -- table_3bpa": _SLURM,
+    "export GEORECON_GPU_SHARE=4": "of a shell; tests/jobs/test_gpus.py sets it",
     "sbatch": _SLURM,
     "srun": _SLURM,
     "scancel": _SLURM,

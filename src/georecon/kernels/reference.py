@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from georecon.graph import Edges, scatter_sum
+from georecon.graph import Edges, FoundEdges, scatter_sum
 from georecon.kernels.filters import Filters
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Neighbors(NamedTuple):
     links: Any = None
 
     @classmethod
-    def of(cls, edges: Edges, atoms: Tensor) -> Neighbors:
+    def of(cls, edges: Edges | FoundEdges, atoms: Tensor) -> Neighbors:
         """Edges of molecules with these first atoms, (B + 1,)."""
         named = {name: getattr(edges, name) for name in cls._fields if hasattr(edges, name)}
         return cls(**named, atoms=atoms)
