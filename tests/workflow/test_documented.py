@@ -29,6 +29,7 @@ from tests.projects import ROOT, Project, make_project
 
 pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
+_PBS = "it needs PBS; tests/workflow/test_pbs.py runs the profile with stand-ins"
 _SLURM = "of Slurm; tests/slurm has a cluster of its own"
 _KEYS = "it needs a bundle and a key; tests/audit/test_bundle.py makes both"
 _SETS_UP = "of the environment that `make setup` makes"
@@ -52,6 +53,10 @@ NOT_HERE = {
     "export GEORECON_GPU_SHARE=4": "of a shell; tests/jobs/test_gpus.py sets it",
     "sbatch": _SLURM,
     "srun": _SLURM,
+    "snakemake --profile pbs all": _PBS,
+    "pip install snakemake-executor-plugin-cluster-generic": _PBS,
+    "qsub": _PBS,
+    "qstat": _PBS,
     "scancel": _SLURM,
     "export SBATCH_ACCOUNT=…": _SLURM,
     "generate-slurm-partition-config -o slurm/site.yaml": _SLURM,
