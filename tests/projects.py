@@ -21,7 +21,18 @@ from georecon.files import sha256_file
 from georecon.jobs.launch import OPTIONS, THREADS
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("Snakefile", "rules", "workflow", "src", "config", "reports", "envs", "slurm", "local", "pbs")
+PARTS = (
+    "Snakefile",
+    "rules",
+    "workflow",
+    "src",
+    "config",
+    "reports",
+    "envs",
+    "slurm",
+    "local",
+    "pbs",
+)
 TRIGGERS = OPTIONS[OPTIONS.index("--rerun-triggers") : OPTIONS.index("--rerun-incomplete")]
 # Loaded by every Python of a process tree: whoever opens a connection is stopped.
 NO_NETWORK = """

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from georecon.data.store import Store
-from georecon.errors import ConfigError, DataError
+from georecon.errors import ConfigError, DataError, TrainingError
 from georecon.experiments.settings import EncoderSettings
 from georecon.graph import MolGraph, radius_edges
 from georecon.jobs.job import prepare_torch
@@ -302,6 +302,15 @@ def test_bad_positions_and_switches_are_named(
     monkeypatch.setenv("GEORECON_GRAPHS", "yes")
     with pytest.raises(ConfigError, match="GEORECON_GRAPHS is 'yes'; allowed: 0, 1"):
         trained(store, tmp_path, RECORD)
+
+
+def test_a_step_that_cannot_be_recorded_says_what_helps(store: Store, tmp_path: Path) -> None:
+    def record(function: Callable[[], Terms]) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing\nSearch for …")
+
+    text = r"\(operation not permitted when stream is capturing\); GEORECON_GRAPHS=0 launches"
+    with pytest.raises(TrainingError, match=text):
+        trained(store, tmp_path, record)
 
 
 def test_molecules_of_several_sizes_do_not_recur(tmp_path: Path) -> None:

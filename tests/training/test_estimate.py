@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.projects import ROOT
 
 H100 = GPUS[-1]  # an H200 has the same processors
 MEASURED = read_json(ROOT / "benchmarks/results/gpu_step-nvidia-h200.json")["cases"]
+REPLAYED = read_json(ROOT / "benchmarks/results/replay-nvidia-h200.json")["replayed"]
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +57,25 @@ def test_measured_steps_lie_between_the_bounds(
     paper: Experiments, case: str, method: str | None, batch: int
 ) -> None:
     run = pretraining(paper, method, batch) if method else forces(paper)
-    load = training_step(run, 18.0 if method else 21.0)
+    load = replace(training_step(run, 18.0 if method else 21.0), recorded=False)
     seconds = load.seconds(H100)
     assert seconds.low < MEASURED[case]["seconds_per_step"]["triton"] < seconds.high
     assert seconds.high < 10 * seconds.low  # a bracket that says something
     peak = MEASURED[case]["peak_memory_mb"]["triton"] / 1e3
+    assert 0.9 * load.gigabytes().low < peak < load.gigabytes().high
+
+
+@pytest.mark.parametrize("made", REPLAYED, ids=lambda made: made["name"])
+def test_recorded_steps_do_so_too(paper: Experiments, made: dict[str, Any]) -> None:
+    _, what, _ = made["name"].split(maxsplit=2)
+    run = paper.runs.finetune_settings(*what.split("/"), "scratch", 1)
+    load = training_step(run, made["atoms"])
+    seconds = load.seconds(H100)
+    assert seconds.low < made["rate"]["seconds_per_step"] < seconds.high
+    assert seconds.high < 10 * seconds.low
+    if made["atoms"] < 30:  # a broken twin
+        assert replace(load, recorded=False).seconds(H100).low > made["rate"]["seconds_per_step"]
+    peak = made["rate"]["device_bytes"] / 1e9
     assert 0.9 * load.gigabytes().low < peak < load.gigabytes().high
 
 

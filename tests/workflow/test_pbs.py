@@ -13,65 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.projects import Project
+from tests.projects import ROOT, Project
 
-STATUS = Path(__file__).resolve().parents[2] / "pbs/status.py"
-
-# A server in a folder, $PBS_STAND_IN: a file of each job with how it was asked for and how it ended.
-SERVER = '''#!{python}
-import json, os, re, subprocess, sys
-from pathlib import Path
-
-place = Path(os.environ["PBS_STAND_IN"])
-words = sys.argv[1:]
-
-def note(job, **facts):
-    path = place / f"{{job}}.json"
-    path.write_text(json.dumps({{**(json.loads(path.read_text()) if path.exists() else {{}}), **facts}}))
-
-def qsub():
-    script = words.pop()
-    limits, name = {{}}, ""
-    while words:
-        option = words.pop(0)
-        if option == "-l":
-            value = words.pop(0)
-            parts = [value] if value.startswith("walltime=") else value.split(":")
-            limits |= dict(part.split("=", 1) for part in parts)
-        elif option in ("-N", "-j", "-o"):
-            value = words.pop(0)
-            name = value if option == "-N" else name
-        elif option != "-V":
-            sys.exit(f"qsub: illegal option {{option}}")
-    job = f"{{len(list(place.glob('*.json'))) + 1}}.stand-in"
-    note(job, name=name, **limits)
-    refused = (place / "killed").exists() and limits["mem"] == (place / "killed").read_text()
-    order = [sys.executable, __file__, "--run", job, "kill" if refused else script]
-    subprocess.Popen(order, start_new_session=True, stdin=subprocess.DEVNULL,
-                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    print(job)
-
-def run(job, script):
-    code = 271 if script == "kill" else subprocess.run(["sh", script]).returncode
-    note(job, code=code)
-
-def qstat():
-    if words[:-1] != ["-x", "-f", "-F", "json"]:
-        sys.exit(f"qstat: {{words}}")
-    path = place / f"{{words[-1]}}.json"
-    if (place / "silent").exists():
-        sys.exit("cannot connect to server")
-    if not path.exists():
-        sys.exit(153)
-    facts = json.loads(path.read_text())
-    state = {{"job_state": "F", "Exit_status": facts["code"]}} if "code" in facts else {{"job_state": "R"}}
-    print(json.dumps({{"Jobs": {{words[-1]: state}}}}))
-
-if words[0] == "--run":
-    run(*words[1:])
-else:
-    {{"qsub": qsub, "qstat": qstat}}[Path(sys.argv[0]).name]()
-'''
+STATUS = ROOT / "pbs/status.py"
+STAND_IN = Path(__file__).with_name("pbs_stand_in.py")
 
 
 @pytest.fixture
@@ -82,7 +27,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     commands.mkdir()
     for name in ("qsub", "qstat"):
         path = commands / name
-        path.write_text(SERVER.format(python=sys.executable))
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" {name} "$@"\n')
         path.chmod(0o755)
     monkeypatch.setenv("PBS_STAND_IN", str(place))
     here = os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -29,6 +29,7 @@ from georecon.experiments.settings import (
     UnimolSettings,
 )
 from georecon.graph import MolGraph, make_graph
+from georecon.kernels.fixed_edges import MOST_ATOMS
 from georecon.models.encoder import AttentionLayer
 from georecon.models.encoders import build_encoder
 from georecon.noise import NoiseSource
@@ -37,6 +38,8 @@ FASTEST, SLOWEST = 0.6, 0.12
 """Parts of a device's peak that products reach."""
 LAUNCH = (10e-6, 45e-6)
 """Least and most time of a launch from Python [s]."""
+REPLAYED = (2e-6, 8e-6)
+"""The same of a kernel in a recorded step (:mod:`georecon.training.replay`)."""
 PASSES = {"forward": 1, "training": 3, "forces": 3, "force training": 9}
 """Forward passes that cost as much: a gradient costs two, and so does the gradient of that."""
 LAUNCHES = {"forward": 47, "training": 142, "forces": 142, "force training": 426}
@@ -45,6 +48,7 @@ _STEPS = 4  # over which an objective that does not do the same at every step is
 _KEPT = {"training": 35, "force training": 77}
 """Floats that a layer keeps for the backward pass, by channel and atom (benchmarks/memory.py)."""
 _PEAK = (0.9, 1.6)  # the most that is allocated over what is kept
+_PEAK_RECORDED = (0.9, 2.0)  # pairs without edges have their rows too
 _CONTEXT = 1.0  # GB: CUDA's own
 
 
@@ -106,6 +110,7 @@ class Load:
         applied: layers that an atom goes through, over the encoder's ``layers``; the noise pass of
             a force training not counted.
         noisy: the same of that pass.
+        recorded: whether a card replays the step.
     """
 
     kind: str
@@ -114,6 +119,7 @@ class Load:
     neighbours: float
     applied: float
     noisy: float = 0.0
+    recorded: bool = False
 
     def seconds(self, device: Device) -> Bounds:
         """Time on a device, shared by the trainings that run there side by side [s]."""
@@ -126,8 +132,9 @@ class Load:
         least = passes * self.atoms * flops(self.encoder, self.neighbours if device.card else 0.0)
         launches = sum(LAUNCHES[kind] * count for kind, count in calls.items()) + 100
         peak = 1e12 * device.tflops
-        low = max(least / (FASTEST * peak), launches * LAUNCH[0])
-        bounds = Bounds(low, work / (SLOWEST * peak) + launches * LAUNCH[1])
+        fast, slow = REPLAYED if self.recorded and device.card else LAUNCH
+        low = max(least / (FASTEST * peak), launches * fast)
+        bounds = Bounds(low, work / (SLOWEST * peak) + launches * slow)
         return bounds.times(1 / device.at_once)
 
     def gigabytes(self) -> Bounds:
@@ -136,7 +143,8 @@ class Load:
         own = 4e-9 * kept * self.atoms * self.encoder.channels
         if isinstance(self.encoder, UnimolSettings):  # logits, weights and their gradient of pairs
             own += 4e-9 * 4 * self.applied * self.atoms * self.neighbours * self.encoder.heads
-        return Bounds(own * _PEAK[0], own * _PEAK[1] + _CONTEXT)
+        least, most = _PEAK_RECORDED if self.recorded else _PEAK
+        return Bounds(own * least, own * most + _CONTEXT)
 
 
 def flops(encoder: AnyEncoder, neighbours: float) -> float:
@@ -174,7 +182,8 @@ def training_step(settings: PretrainSettings | FinetuneSettings, atoms: float) -
     noisy = encoder.layers if settings.recipe.noise_sigma else 0
     if train.part_atoms:
         batch = min(batch, train.part_atoms)
-    return Load("force training", encoder, batch, near, encoder.layers, noisy)
+    recorded = atoms <= MOST_ATOMS and isinstance(encoder, EncoderSettings)
+    return Load("force training", encoder, batch, near, encoder.layers, noisy, recorded)
 
 
 def steps_per_batch(settings: PretrainSettings | FinetuneSettings, atoms: float) -> float:

@@ -6,7 +6,6 @@ the step, so a run that is killed and continued gives the numbers of one that wa
 
 from __future__ import annotations
 
-import functools
 import math
 import shutil
 import signal
@@ -126,13 +125,12 @@ class Trainer:
     def train_step(self) -> float:
         """Forward and backward by parts, check, clip, step; returns the loss."""
         self.lr = self.settings.lr * self.factor()
-        parts = [self._part(part) for part in range(self.task.parts(self.step))]
-        sums = torch.stack([part.values for part in parts]).sum(0).cpu()
-        values = dict(zip(parts[0].names, self.world.sum(sums).tolist(), strict=True))
+        names, sums, gradient = self._terms()
+        values = dict(zip(names, self.world.sum(sums.cpu()).tolist(), strict=True))
         loss = values["loss"]
         if not math.isfinite(loss):
             self._refuse(f"loss is {loss}")
-        gradient = self.world.sum(functools.reduce(Tensor.add_, [p.gradient for p in parts]))
+        gradient = self.world.sum(gradient)
         norm = float(gradient.norm())
         if not math.isfinite(norm):
             self._refuse(f"gradient norm is {norm}")
@@ -144,6 +142,15 @@ class Trainer:
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._since += 1
         return float(loss)
+
+    def _terms(self) -> Terms:
+        """Losses and gradient of this process's share of the batch, its parts added up."""
+        first, *rest = range(self.task.parts(self.step))
+        names, values, gradient = self._part(first)
+        for part in rest:
+            more = self._part(part)
+            values, gradient = values + more.values, gradient.add_(more.gradient)
+        return Terms(names, values, gradient)
 
     def _part(self, part: int) -> Terms:
         """Losses and gradient of one part of the batch."""

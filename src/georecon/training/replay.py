@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from georecon.errors import ConfigError
+from georecon.errors import ConfigError, TrainingError
 
 SWITCH = "GEORECON_GRAPHS"
 MOST = 8
@@ -94,7 +94,11 @@ class Replay:
         self._recordings: dict[Hashable, _Recording] = {}
 
     def __call__(self, part: Recurring) -> Terms:
-        """Terms of a part of a step; arrays of their own."""
+        """Terms of a part of a step; arrays of their own.
+
+        Raises:
+            TrainingError: it cannot be recorded; says what helps.
+        """
         shapes = tuple(_shapes(part.inputs))
         if shapes not in self._recordings:
             if len(self._recordings) == MOST or not switched_on():
@@ -109,7 +113,16 @@ class Replay:
 
     def _recording(self, part: Recurring) -> _Recording:
         inputs = _copied(part.inputs)
-        replay, terms = self.record(lambda: self.differentiate(lambda: part.loss(inputs)))
+        try:
+            replay, terms = self.record(lambda: self.differentiate(lambda: part.loss(inputs)))
+        except torch.OutOfMemoryError:
+            raise  # the job says what helps
+        except RuntimeError as error:
+            cause = str(error).splitlines()[0]
+            raise TrainingError(
+                f"a step cannot be recorded as a CUDA graph here ({cause}); {SWITCH}=0 launches "
+                "its kernels one by one: the same numbers, slower"
+            ) from error
         return _Recording(list(_tensors(inputs)), replay, terms)
 
 
