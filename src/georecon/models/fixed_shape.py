@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from georecon.errors import ConfigError
 from georecon.experiments.settings import EncoderSettings
-from georecon.graph import MIN_DISTANCE, MolGraph
+from georecon.graph import MIN_DISTANCE, MolGraph, nearest
 from georecon.kernels import native
 from georecon.kernels.reference import Neighbors
 from georecon.models.encoder import EdgeFeatures, EquivariantTransformer
@@ -105,10 +105,10 @@ class FixedShapeModel(nn.Module):
             source=j,
             target=torch.where(near.reshape(-1), i, places),
             pair=number,
-            rows=empty,  # this and what follows is for kernels alone
+            rows=empty,  # this and all that is empty is for kernels alone
             first=first,
             second=second,
-            ways=empty,
+            ways=torch.full_like(number, 3),
             atoms=empty,
             pairs=empty,
         )
@@ -121,12 +121,9 @@ def _near(z: Tensor, pos: Tensor, settings: EncoderSettings) -> Tensor:
     """Which places are neighbours, each its own too, as ``graph.radius_edges`` says: (B, A, A)."""
     filled = z > 0
     squared = (pos[:, :, None] - pos[:, None]).square().sum(-1)
-    near = (squared < settings.cutoff**2) & filled[:, :, None] & filled[:, None, :]
-    if z.shape[1] > settings.max_neighbors:
-        masked = squared.masked_fill(~near, torch.inf)
-        farthest = masked.topk(settings.max_neighbors, dim=-1, largest=False).values.amax(-1)
-        near = near & (squared <= farthest[..., None])
-    return near
+    both = filled[:, :, None] & filled[:, None, :]
+    among = squared.masked_fill(~both, torch.inf)
+    return nearest(among, settings.cutoff, settings.max_neighbors)
 
 
 def export(model: PropertyModel, molecules: int, atoms: int) -> torch.export.ExportedProgram:
