@@ -12,11 +12,12 @@ from georecon.experiments.trainings import trainings_left
 from georecon.jobs.gpus import why_no_gpus
 from georecon.jobs.job import job
 from georecon.jobs.planned_jobs import attempts, job_lines, limit_lines, planned_jobs
-from georecon.training.bracket import bracket_lines
 
 with job(snakemake.log[0]) as log, ThreadPoolExecutor(1) as pool:
     params, root, folder = snakemake.params, Path(snakemake.scriptdir).parents[1], Path.cwd()
     dry_run = pool.submit(planned_jobs, root, folder, snakemake.config)  # takes longest
+    from georecon.training.bracket import bracket_lines  # torch: seconds, beside the dry run
+
     experiments = Experiments.from_json(params.config)
     rates = read_rates(Path(paths.TRIAL).parent)
     for line in plan(experiments, folder, rates):
