@@ -55,8 +55,6 @@ NOT_HERE = {
     "srun": _SLURM,
     "snakemake --profile pbs all": _PBS,
     "pip install snakemake-executor-plugin-cluster-generic": _PBS,
-    "qsub": _PBS,
-    "qstat": _PBS,
     "scancel": _SLURM,
     "export SBATCH_ACCOUNT=…": _SLURM,
     "generate-slurm-partition-config -o slurm/site.yaml": _SLURM,
