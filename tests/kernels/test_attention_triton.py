@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,35 +22,21 @@ from georecon.kernels import native
 from georecon.kernels.reference import Neighbors, reference_attention
 from georecon.models.encoder import EquivariantTransformer
 from tests.kernels.attention_cases import case, compare, copied, derivatives
+from tests.kernels.triton_kernels import (
+    DEVICE,
+    INTERPRET,
+    attention_triton,
+    held_edges,
+    kernel_code,
+    tl,
+    triton,
+    triton_numbers,
+)
 from tests.toy_graphs import random_batch
 
-if importlib.util.find_spec("triton") is None:
-    pytest.skip(
-        "needs triton, which torch's CUDA builds bring: pip install triton==3.7.1",
-        allow_module_level=True,
-    )
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-INTERPRET = "TRITON_INTERPRET"
-with pytest.MonkeyPatch.context() as patch:
-    if DEVICE == "cpu":
-        patch.setenv(INTERPRET, "1")  # when triton is imported (tests/conftest.py), kernels defined
-    import triton
-    import triton.language as tl
-
-    from georecon.kernels import attention_triton, triton_numbers
-    from georecon.kernels import attention_triton_kernels as kernel_code
-
+pytestmark = pytest.mark.usefixtures("interpreter")
 interpreted = pytest.mark.skipif(DEVICE != "cpu", reason="compiled kernels cannot be exchanged")
 SMALL = {"sizes": (6, 1, 2), "cap": 4}  # some edges have no reverse; molecules of one, two atoms
-
-
-@pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if DEVICE == "cpu":
-        monkeypatch.setenv(INTERPRET, "1")
-    native.kernel.cache_clear()
-    yield
-    native.kernel.cache_clear()
 
 
 def small(**changes: Any) -> list[Any]:
@@ -261,18 +245,10 @@ def test_links_hold_each_edge_once() -> None:
     neighbors = Neighbors.of(edges, graph.ptr)
     wanted = set(zip(*(x.tolist() for x in neighbors[:3]), strict=True))
     assert any((t, s, p) not in wanted for s, t, p in wanted), "some edges have no reverse"
-    table, rows, ends = attention_triton.make_links(neighbors, len(edges.length))
-    found = []
-    for low, high, pair, roles in table.mT.tolist():
-        assert roles == 0 or low <= high
-        found += [(high, low, pair)] * (roles & 1) + [(low, high, pair)] * (roles >> 1)
-    assert sorted(found) == sorted(wanted)
-    into, out = [], []
-    for atom, (first, last) in enumerate(zip(rows.tolist(), rows.tolist()[1:], strict=False)):
-        for other, pair, roles in ends[:, first:last].mT.tolist():
-            into += [(other, atom, pair)] * (roles & 1)
-            out += [(atom, other, pair)] * (roles >> 1)
-    assert sorted(into) == sorted(out) == sorted(wanted)
+    links = attention_triton.make_links(neighbors, len(edges.length))
+    assert int(links.table[3].max()) <= 3
+    by_link, into, out = held_edges(links)
+    assert by_link == into == out == sorted(wanted)
 
 
 class Wide(TorchDispatchMode):

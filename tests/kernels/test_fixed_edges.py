@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from georecon.graph import MolGraph, radius_edges
 from georecon.jobs.job import prepare_torch
 from georecon.kernels import fixed_edges, native
 from georecon.kernels.fixed_edges import DEAD, equal_molecules
-from georecon.kernels.reference import Neighbors
 from georecon.models.encoder import EquivariantTransformer
 from georecon.models.potential import PropertyModel
 from georecon.stages.finetune import FinetuneModel, FinetuneTask
@@ -30,54 +28,25 @@ from georecon.training.loop import Trainer
 from georecon.training.replay import MOST, Recurring, Replay, Terms, recorded
 from georecon.training.world import World
 from tests.kernels.attention_cases import compare
+from tests.kernels.triton_kernels import DEVICE, attention_triton, held_edges
 from tests.toy_graphs import random_batch, write_store
 from tests.training.toy_run import settings
 from tests.training.toy_world import RECIPE
-
-if importlib.util.find_spec("triton") is None:
-    pytest.skip(
-        "needs triton, which torch's CUDA builds bring: pip install triton==3.7.1",
-        allow_module_level=True,
-    )
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-INTERPRET = "TRITON_INTERPRET"
-with pytest.MonkeyPatch.context() as patch:
-    if DEVICE == "cpu":
-        patch.setenv(INTERPRET, "1")  # when kernels are defined
-    from georecon.kernels import attention_triton
 
 ATOMS, CUTOFF = 5, 2.0
 SIZES = EncoderSettings(channels=8, layers=2, heads=1, rbf=5, max_z=20, cutoff=CUTOFF)
 
 
 @pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if DEVICE == "cpu":
-        monkeypatch.setenv(INTERPRET, "1")
-        monkeypatch.setenv("GEORECON_KERNEL", "triton")
-    native.kernel.cache_clear()
+def kernels(interpreter: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton's kernels, on CPUs too; on GPUs sums in a fixed order."""
+    monkeypatch.setenv("GEORECON_KERNEL", "triton")
     if DEVICE == "cuda":
-        prepare_torch(1)  # sums in a fixed order
-    yield
-    native.kernel.cache_clear()
+        prepare_torch(1)
 
 
 def molecules(seed: int = 4) -> MolGraph:
     return random_batch(seed, torch.float32, sizes=(ATOMS,) * 2).to(DEVICE)
-
-
-def edges_of(neighbors: Neighbors, pairs: int) -> tuple[list[Any], list[Any]]:
-    """Edges that links hold, as atoms, by link and by end."""
-    assert neighbors.links is not None
-    table, rows, ends = neighbors.links
-    by_link, by_end = [], []
-    for low, high, pair, roles in table.mT.tolist():
-        assert 0 <= pair < pairs
-        by_link += [(high, low)] * (roles & 1) + [(low, high)] * (roles >> 1 & 1)
-    for atom, (first, last) in enumerate(zip(rows.tolist(), rows.tolist()[1:], strict=False)):
-        for other, _, roles in ends[:, first:last].mT.tolist():
-            by_end += [(other, atom)] * (roles & 1) + [(atom, other)] * (roles >> 1 & 1)
-    return sorted(by_link), sorted(by_end)
 
 
 @pytest.mark.parametrize("most", [32, 2])
@@ -89,9 +58,10 @@ def test_they_are_the_edges_of_the_radius_graph(most: int) -> None:
     assert fixed_edges.fixed_edges(graph, CUTOFF, most) is None
     with equal_molecules(ATOMS):
         edges, neighbors = fixed_edges.fixed_edges(graph, CUTOFF, most)  # type: ignore[misc]
-    by_link, by_end = edges_of(neighbors, len(edges.length))
-    assert by_link == wanted
-    assert by_end == sorted(2 * wanted)  # where it ends and where it begins
+    by_link, into, out = held_edges(neighbors.links)
+    assert by_link == into == out
+    assert {pair for *_, pair in by_link} <= set(range(len(edges.length)))
+    assert sorted((source, target) for source, target, _ in by_link) == wanted
     dead = int((neighbors.links.table[3] == DEAD).sum())
     assert dead == int((edges.ways == 0).sum()) > 0
 

@@ -20,10 +20,10 @@ from georecon.data.naive import fit_composition
 from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.errors import ConfigError
-from georecon.experiments.settings import EncoderSettings, FinetuneSettings, Recipe
+from georecon.experiments.settings import FinetuneSettings, Recipe
 from georecon.files import atomic_path, sha256_file, sha256_json
 from georecon.graph import MolGraph, check_graph
-from georecon.kernels.fixed_edges import MOST_ATOMS, available, equal_molecules
+from georecon.kernels.fixed_edges import available, equal_molecules
 from georecon.keys import Json, as_json, from_json
 from georecon.models.encoder_file import load_encoder
 from georecon.models.encoders import noise_head
@@ -33,7 +33,7 @@ from georecon.noise import NoiseSource, displaced
 from georecon.training.batches import Batch, Share, ShuffledBatches, in_order, one_by_one
 from georecon.training.loop import FitResult, fit
 from georecon.training.precision import check_precision
-from georecon.training.replay import Recurring
+from georecon.training.replay import Recurring, recordable
 from georecon.training.unlearned import (
     atomref_array,
     isolated_atoms,
@@ -114,8 +114,7 @@ class FinetuneTask:
         """
         settings, device = self.model.property_model.encoder.settings, self.batches.world.device
         atoms = self.batches.equal_atoms(step, part)
-        fitting = 0 < atoms <= MOST_ATOMS and isinstance(settings, EncoderSettings)
-        if not fitting or not available(device):
+        if not recordable(settings, atoms) or not available(device):
             return None
         inputs = self._at(step, part)
         check_graph(inputs.batch.graph, settings.max_z)

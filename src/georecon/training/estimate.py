@@ -29,10 +29,10 @@ from georecon.experiments.settings import (
     UnimolSettings,
 )
 from georecon.graph import MolGraph, make_graph
-from georecon.kernels.fixed_edges import MOST_ATOMS
 from georecon.models.encoder import AttentionLayer
 from georecon.models.encoders import build_encoder
 from georecon.noise import NoiseSource
+from georecon.training.replay import recordable
 
 FASTEST, SLOWEST = 0.6, 0.12
 """Parts of a device's peak that products reach."""
@@ -182,7 +182,7 @@ def training_step(settings: PretrainSettings | FinetuneSettings, atoms: float) -
     noisy = encoder.layers if settings.recipe.noise_sigma else 0
     if train.part_atoms:
         batch = min(batch, train.part_atoms)
-    recorded = atoms <= MOST_ATOMS and isinstance(encoder, EncoderSettings)
+    recorded = recordable(encoder, atoms)
     return Load("force training", encoder, batch, near, encoder.layers, noisy, recorded)
 
 

@@ -154,8 +154,7 @@ class Trainer:
 
     def _part(self, part: int) -> Terms:
         """Losses and gradient of one part of the batch."""
-        recurring = self.task.recurring(self.step, part) if self.replay else None
-        if self.replay and recurring:
+        if self.replay and (recurring := self.task.recurring(self.step, part)):
             return self.replay(recurring)
         return self._differentiate(lambda: self.task.loss(self.step, part))
 

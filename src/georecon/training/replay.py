@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from georecon.errors import ConfigError, TrainingError
+from georecon.experiments.settings import AnyEncoder, EncoderSettings
+from georecon.kernels.fixed_edges import MOST_ATOMS
 
 SWITCH = "GEORECON_GRAPHS"
 MOST = 8
@@ -67,6 +69,11 @@ def recorded(function: Callable[[], Terms]) -> tuple[Callable[[], None], Terms]:
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         terms = function()
     return graph.replay, terms
+
+
+def recordable(encoder: AnyEncoder, atoms: float) -> bool:
+    """Whether steps on molecules that all have so many atoms are recorded on GPUs."""
+    return 0 < atoms <= MOST_ATOMS and isinstance(encoder, EncoderSettings)
 
 
 def switched_on() -> bool:
