@@ -12,11 +12,12 @@ TorchMD-NET. Edges are sorted by target, then source.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from georecon.errors import DataError
 
@@ -39,6 +40,7 @@ class MolGraph(NamedTuple):
         batch: molecule of each atom, (N,) int64, non-decreasing.
         ptr: first atom of each molecule and N at the end, (B + 1,) int64.
         ids: molecule ids, (B,) int64: with seed and step, the whole identity of random noise.
+        fillers: how many molecules at the end are none (:mod:`georecon.padding`).
     """
 
     z: Tensor
@@ -46,6 +48,7 @@ class MolGraph(NamedTuple):
     batch: Tensor
     ptr: Tensor
     ids: Tensor
+    fillers: int = 0
 
     @property
     def num_graphs(self) -> int:
@@ -57,9 +60,14 @@ class MolGraph(NamedTuple):
         """Position of each atom within its molecule, (N,) int64."""
         return torch.arange(self.z.shape[0], device=self.z.device) - self.ptr[self.batch]
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> MolGraph:
+        """With each tensor changed."""
+        z, pos, batch, ptr, ids = map(change, self[:5])
+        return MolGraph(z, pos, batch, ptr, ids, self.fillers)
+
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> MolGraph:
         """Copy to a device; ``dtype`` applies to positions only."""
-        moved = MolGraph(*(field.to(device, non_blocking=True) for field in self))
+        moved = self.each(lambda field: field.to(device, non_blocking=True))
         return moved if dtype is None else moved._replace(pos=moved.pos.to(dtype))
 
 
@@ -212,7 +220,7 @@ def find_edges(graph: MolGraph, cutoff: float, max_neighbors: int) -> FoundEdges
 
 def _starts(counts: Tensor) -> Tensor:
     """First index of each of consecutive groups, and the total at the end."""
-    return torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    return functional.pad(counts.cumsum(0), (1, 0))
 
 
 @torch.no_grad()
@@ -293,6 +301,23 @@ def composition_keys(graph: MolGraph) -> Tensor:
     of_element = torch.randint(1 << 62, (_ELEMENTS,), generator=source).to(graph.z.device)
     keys = torch.zeros(graph.num_graphs, dtype=torch.int64, device=graph.z.device)
     return keys.index_add_(0, graph.batch, of_element[graph.z.long()])
+
+
+def mean_of_atoms(values: Float[Tensor, "N ..."], graph: MolGraph) -> Float[Tensor, ""]:
+    """Mean over atoms and whatever each has, fillers left out: (N, ...) → ()."""
+    if not graph.fillers:
+        return values.mean()
+    real = (graph.batch < graph.num_graphs - graph.fillers).to(values.dtype)  # (N,)
+    return (values.flatten(1).mean(1) if values.dim() > 1 else values).dot(real) / real.sum()
+
+
+def mse_of_atoms(
+    found: Float[Tensor, "N 3"], wanted: Float[Tensor, "N 3"], graph: MolGraph
+) -> Float[Tensor, ""]:
+    """Mean squared error over atoms and axes, fillers left out."""
+    if not graph.fillers:
+        return functional.mse_loss(found, wanted)
+    return mean_of_atoms((found - wanted).square(), graph)
 
 
 def pool_mean(values: Float[Tensor, "N F"], graph: MolGraph) -> Float[Tensor, "B F"]:

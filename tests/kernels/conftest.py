@@ -18,3 +18,13 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     native.kernel.cache_clear()
     yield
     native.kernel.cache_clear()
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the interpreter, where a step takes many seconds, another function of what is attended."""
+    from tests.kernels.recorded import without_kernels
+    from tests.kernels.triton_kernels import DEVICE, attention_triton
+
+    if DEVICE == "cpu":
+        monkeypatch.setattr(attention_triton, "edge_attention", without_kernels)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from georecon.data.store import Store
 from georecon.errors import ConfigError, DataError, TrainingError
@@ -25,10 +24,11 @@ from georecon.stages.finetune import FinetuneModel, FinetuneTask
 from georecon.training import replay
 from georecon.training.batches import ShuffledBatches
 from georecon.training.loop import Trainer
-from georecon.training.replay import MOST, Recurring, Replay, Terms, recorded
+from georecon.training.replay import MOST, Recurring, Replay, Terms
 from georecon.training.world import World
 from tests.kernels.attention_cases import compare
-from tests.kernels.triton_kernels import DEVICE, attention_triton, held_edges
+from tests.kernels.recorded import RECORD, Waits, rehearsed
+from tests.kernels.triton_kernels import DEVICE, held_edges
 from tests.toy_graphs import random_batch, write_store
 from tests.training.toy_run import settings
 from tests.training.toy_world import RECIPE
@@ -133,19 +133,6 @@ def store(tmp_path: Path) -> Store:
     return write_store(tmp_path / "store", 12, (ATOMS, ATOMS))
 
 
-@pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the interpreter, where a step takes many seconds, another function of what is attended."""
-    if DEVICE == "cpu":
-        monkeypatch.setattr(attention_triton, "edge_attention", without_kernels)
-
-
-def without_kernels(qkv: Tensor, vec: Tensor | None, filters: Any, unit: Tensor, *_: Any) -> Any:
-    message = qkv.chunk(5, dim=1)[0] * filters.of_pairs().sum()
-    vector = message[:, None] * unit.square().sum(0)[:, None]
-    return message, vector if vec is None else vector + vec
-
-
 def force_task(store: Store, part_atoms: int = 0) -> FinetuneTask:
     torch.manual_seed(1)
     batches = ShuffledBatches(
@@ -159,21 +146,6 @@ def force_task(store: Store, part_atoms: int = 0) -> FinetuneTask:
     )
     model = PropertyModel(SIZES, "scalar", scale=1.0, shift=0.0, atomref=torch.zeros(20))
     return FinetuneTask(FinetuneModel(model), RECIPE, batches, [], seed=1)
-
-
-def rehearsed(function: Callable[[], Terms]) -> tuple[Callable[[], None], Terms]:
-    """A recording for CPUs: the function again, its result in the same place."""
-    terms = function()
-
-    def again() -> None:
-        found = function()
-        terms.values.copy_(found.values)
-        terms.gradient.copy_(found.gradient)
-
-    return again, terms
-
-
-RECORD = recorded if DEVICE == "cuda" else rehearsed
 
 
 def trained(store: Store, folder: Path, record: Any, steps: int = 4, **sizes: int) -> Any:
@@ -212,13 +184,25 @@ def test_a_recording_of_one_batch_alone_is_noticed(
     assert trained(store, tmp_path / "b", RECORD)[0][1:] != right[1:]
 
 
-class Waits(TorchDispatchMode):
-    """Refuses operations whose result the host, or the size of an array, depends on."""
+@pytest.mark.usefixtures("plain")
+@pytest.mark.skipif(DEVICE != "cpu", reason="counts operations of the CPU")
+def test_the_host_waits_for_nothing_in_a_step(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are read every few steps, molecules are checked once."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        assert name not in ("_local_scalar_dense", "nonzero", "item", "masked_select", "unique")
-        return func(*args, **(kwargs or {}))
+    def refused(_: Tensor) -> None:
+        raise AssertionError("the host waits for numbers")
+
+    trainer = Trainer(force_task(store), settings(clip=1e-3), tmp_path, "x")
+    trainer.replay = Replay(trainer._differentiate, rehearsed)
+    trainer.read_every = 3
+    trainer.train_step()
+    monkeypatch.setattr(Tensor, "tolist", refused)
+    with Waits():
+        trainer.train_step()
+        with pytest.raises(AssertionError):
+            trainer.train_step()
 
 
 @pytest.mark.usefixtures("plain")
@@ -257,18 +241,12 @@ def test_shapes_beyond_the_most_are_launched() -> None:
 def test_bad_positions_and_switches_are_named(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = force_task(store)
-    at = task.batches.at
-
-    def spoilt(step: int, part: int = 0) -> Any:
-        batch = at(step, part)
-        pos = batch.graph.pos.clone()
-        pos[ATOMS] = float("nan")
-        return batch._replace(graph=batch.graph._replace(pos=pos))
-
-    monkeypatch.setattr(task.batches, "at", spoilt)
-    with pytest.raises(DataError, match=f"record {task.molecules(0)[1]}: .*NaN"):
-        task.recurring(0, 0)
+    sound, spoilt = store.pos, store.pos.copy()
+    spoilt[3 * ATOMS] = float("nan")
+    store.pos = spoilt
+    with pytest.raises(DataError, match=f"record {store.ids[3]}: .*NaN"):
+        force_task(store).recurring(0, 0)
+    store.pos = sound
     monkeypatch.setenv("GEORECON_GRAPHS", "yes")
     with pytest.raises(ConfigError, match="GEORECON_GRAPHS is 'yes'; allowed: 0, 1"):
         trained(store, tmp_path, RECORD)

@@ -84,15 +84,16 @@ def losses(objective: torch.nn.Module, store: Store) -> dict[str, Tensor]:
     found: dict[str, list[Tensor]] = {"right": [], "other": [], "none": []}
     for batch in in_order(store, partition(store)[1], 64, None):
         graph = batch.graph
-        passes = objective._passes(graph, NoiseSource(0, -1))
+        inputs = objective.inputs(graph, NoiseSource(0, -1))
+        passes = objective._passes(inputs)
         codes = {
             "right": passes.code,
             "other": passes.code.roll(1, dims=0),
             "none": torch.zeros_like(passes.code),
         }
         for name, code in codes.items():
-            noise = objective.decoder(code, passes.x, passes.vec, passes.noisy, passes.edges)
-            squared = (noise - passes.epsilon).square().mean(dim=1, keepdim=True)
+            noise = objective._predict(passes, code)
+            squared = (noise - inputs.epsilon).square().mean(dim=1, keepdim=True)
             found[name].append(pool_mean(squared, graph)[:, 0])
     return {name: torch.cat(values) for name, values in found.items()}
 

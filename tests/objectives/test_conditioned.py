@@ -61,7 +61,7 @@ def gradient_of_code(**changes: Any) -> bool:
     """Whether the reconstruction reaches the encoder through the code: an encoder of its own reads
     the noisy side, so that there is no other way."""
     objective = make("conditioned", **{**OWN, **changes})
-    losses, _ = objective._losses(eight(), NoiseSource(1, 0), reconstructs=True)
+    losses = step(objective, 0)
     losses["reconstruct"].backward()
     return any(p.grad is not None and bool(p.grad.any()) for p in objective.encoder.parameters())
 
@@ -128,7 +128,8 @@ def test_reconstruction_turns_with_the_molecule(changes: dict[str, Any]) -> None
 
 
 def _sides(objective: torch.nn.Module, graph: MolGraph) -> Any:
-    return objective._losses(graph, NoiseSource(0, 0), reconstructs=True)[1]._replace(noisy=graph)
+    side = objective.inputs(graph, NoiseSource(0, 0)).side
+    return side._replace(noisy=graph, edges=objective.encoder.edges(graph))
 
 
 def test_isomers_are_other_molecules_of_the_same_atoms() -> None:

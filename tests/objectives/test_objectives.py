@@ -153,7 +153,7 @@ def code_gradient(**changes: Any) -> bool:
     """Whether the encoder gets a gradient through the code: every other way carries none, since
     the noisy features are cut off before the decoder."""
     objective = make("reconstruct", **changes)
-    passes = objective._passes(eight(), NoiseSource(1, 0))
+    passes = objective._passes(objective.inputs(eight(), NoiseSource(1, 0)))
     cut = passes._replace(x=passes.x.detach(), vec=passes.vec.detach())
     loss = objective._reconstruct(cut, passes.code)
     loss.backward()
@@ -178,7 +178,7 @@ def test_hidden_types_are_hidden_in_the_reconstruction_pass_alone() -> None:
     for hidden in (True, False):
         objective = make("reconstruct", hide_types=hidden)
         with torch.no_grad():
-            one, two = objective._passes(graph, noise), objective._passes(other, noise)
+            one, two = (objective._passes(objective.inputs(g, noise)) for g in (graph, other))
         assert torch.equal(one.x, two.x) == hidden
         assert not torch.equal(one.code, two.code)
 
@@ -205,10 +205,12 @@ def test_passes_of_one_batch_are_those_of_three(
     objective, graph, noise = make("reconstruct"), random_batch(1, dtype), NoiseSource(1, 0)
     objective.to(dtype)
     with torch.no_grad():
-        passes = objective._passes(graph, noise)
-        edges = objective.encoder.edges(passes.noisy)
-        x, vec = objective.encoder(passes.noisy, edges)
-        alone = passes._replace(x=x, vec=vec, edges=edges)
+        passes = objective._passes(objective.inputs(graph, noise))
+        noisy = passes.inputs.noisy
+        edges = objective.encoder.edges(noisy)
+        x, vec = objective.encoder(noisy, edges)
+        own = passes.inputs._replace(noisy_edges=edges)
+        alone = passes._replace(x=x, vec=vec, inputs=own)
         clean = objective.encoder(graph)[0]
         noisy, epsilon = noise.displace(graph, "denoise", RECONSTRUCT["sigma"])
         denoised = objective.denoise_head(*objective.encoder(noisy), noisy)
@@ -224,7 +226,8 @@ def test_passes_of_one_batch_are_those_of_three(
         assert torch.allclose(
             objective._reconstruct(passes, passes.code), objective._reconstruct(alone, passes.code)
         )
-        wrong = passes._replace(edges=objective.encoder.edges(graph))
+        others = passes.inputs._replace(noisy_edges=objective.encoder.edges(graph))
+        wrong = passes._replace(inputs=others)
         assert not torch.allclose(
             objective._reconstruct(wrong, passes.code), objective._reconstruct(alone, passes.code)
         ), "a twin with the edges of another pass"

@@ -79,6 +79,43 @@ def test_fit_stops_there_and_keeps_no_damaged_state(kind: str, tmp_path: Path) -
     assert sorted(p.name for p in tmp_path.glob("step-*"))[-1] == "step-000000012"
 
 
+@pytest.mark.parametrize("every", [2, 7, 100])
+def test_losses_that_are_read_later_are_the_same(
+    every: int, toy_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, curve and saved states to the bit, as a GPU's host reads them (``READ_EVERY``)."""
+    right = run(make_task(toy_store), tmp_path / "each", clip=0.5)
+    read_later(every, monkeypatch)
+    task = make_task(toy_store)
+    found = run(task, tmp_path / "later", clip=0.5)
+    assert (found.best_score, found.final) == (right.best_score, right.final)
+    for name in ("curve.csv", "step-000000040/state.safetensors"):
+        each, later = (tmp_path / part / name for part in ("each", "later"))
+        assert later.read_bytes() == each.read_bytes(), name
+
+
+def read_later(every: int, patch: pytest.MonkeyPatch) -> None:
+    """Trainers that read losses every so many steps."""
+    prepare = Trainer.__init__
+
+    def changed(trainer: Trainer, *given: object) -> None:
+        prepare(trainer, *given)  # type: ignore[arg-type]
+        trainer.read_every = every
+
+    patch.setattr(Trainer, "__init__", changed)
+
+
+@pytest.mark.parametrize("kind", ["nan", "gradient"])
+@pytest.mark.parametrize("every", [2, 7, 100])
+def test_a_step_that_is_read_later_is_named_and_not_saved(
+    every: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_later(every, monkeypatch)
+    with pytest.raises(TrainingError, match=r"^step 12: .*molecules of the batch: \[1012, 7\]"):
+        run(Scripted([1.0] * 10, kind, bad_step=12), tmp_path, checkpoint_seconds=1e-9)
+    assert sorted(p.name for p in tmp_path.glob("step-*"))[-1] == "step-000000012"
+
+
 def test_non_finite_score_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"step 10.*nan"):
         run(Scripted([1.0, math.nan, 1.0]), tmp_path)

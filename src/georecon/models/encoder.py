@@ -21,6 +21,7 @@ from georecon.kernels.attention import edge_attention, embed_neighbors, prepare
 from georecon.kernels.filters import Filters, Places
 from georecon.kernels.fixed_edges import fixed_edges
 from georecon.kernels.neighbors import radius_edges
+from georecon.kernels.padded_edges import padded, padded_neighbors
 from georecon.kernels.reference import AttentionForm, Neighbors
 from georecon.kernels.update import layer_update
 from georecon.models.norms import LayerNorm, WhitenedVectorNorm
@@ -59,6 +60,13 @@ class EdgeFeatures(NamedTuple):
             return EdgeFeatures(neighbors, unit, cutoff, self.rbf[:pairs], self.near[:pairs], None)
         places = Places(*(part[:pairs] for part in self.places))
         return EdgeFeatures(neighbors, unit, cutoff, self.rbf, self.near, places)
+
+    def padded(self) -> EdgeFeatures:
+        """In arrays of a few sizes, of a batch that ends with fillers; on no grid."""
+        assert self.places is None
+        neighbors = padded_neighbors(self.neighbors)
+        unit, cutoff, rbf, near = map(padded, (self.unit, self.cutoff, self.rbf, self.near))
+        return EdgeFeatures(neighbors, unit, cutoff, rbf, near, None)
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:

@@ -11,7 +11,7 @@ against ``Parameters`` before any job.
 from __future__ import annotations
 
 import importlib
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -33,11 +33,14 @@ class PretrainingObjective(nn.Module):
     Attributes:
         mean_over: "atoms" or "molecules": what the losses of ``forward`` are means over. Several
             processes that share a batch weight their losses by it (tested for every objective).
+        separable: whether ``forward`` is ``losses(inputs(...))``, so that steps on GPUs can be
+            recorded (:mod:`georecon.training.replay`).
     """
 
     mean_over: ClassVar[str] = "atoms"
 
     encoder: Encoder
+    separable: bool = False
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -45,6 +48,18 @@ class PretrainingObjective(nn.Module):
 
     def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """``"loss"`` (to minimise) and named parts of it, on one batch."""
+        return self.losses(self.inputs(graph, noise))
+
+    def inputs(self, graph: MolGraph, noise: NoiseSource) -> Any:
+        """What the losses of a batch are a function of beside weights: molecules, noise, edges.
+
+        Returns:
+            A tuple of tensors, numbers and such tuples.
+        """
+        raise NotImplementedError
+
+    def losses(self, inputs: Any) -> dict[str, Tensor]:
+        """Losses of ``forward``, without waiting for the device; means leave fillers out."""
         raise NotImplementedError
 
     def validate(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:

@@ -20,10 +20,10 @@ from typing import Annotated, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
-from georecon.graph import MolGraph
+from georecon.graph import MolGraph, mse_of_atoms
 from georecon.kernels.gates import modulate
 from georecon.keys import Key
-from georecon.models.encoder import EquivariantTransformer, Modulate, linear
+from georecon.models.encoder import EdgeFeatures, EquivariantTransformer, Modulate, linear
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
@@ -62,12 +62,29 @@ class Parameters:
     ]
 
 
-class _Sides(NamedTuple):
-    """Code of the clean side (B, F), and the noisy side with its noise (N, 3)."""
+class _Side(NamedTuple):
+    """What a reconstruction is a function of.
 
-    code: Tensor
+    Attributes:
+        source: molecules whose pass gives the code, and their edges; None: the denoising pass does.
+        noisy: the noisy side, with its noise ``epsilon`` (N, 3) and its ``edges``.
+        kept: 0 for molecules whose code is dropped, else 1, (B, 1); None: all keep it.
+    """
+
+    source: tuple[MolGraph, EdgeFeatures] | None
     noisy: MolGraph
     epsilon: Tensor
+    edges: EdgeFeatures
+    kept: Tensor | None
+
+
+class _Inputs(NamedTuple):
+    """Molecules of the denoising pass with their noise ``xi`` (N, 3), and the reconstruction."""
+
+    clean: MolGraph
+    xi: Tensor
+    edges: EdgeFeatures
+    side: _Side | None
 
 
 class Objective(PretrainingObjective):
@@ -93,44 +110,60 @@ class Objective(PretrainingObjective):
         self.denoise_head = VectorHead(settings.channels)
         self.reconstruct_head = VectorHead(settings.channels)
         self.noisy_encoder = EquivariantTransformer(settings) if parameters.own_encoder else None
+        self.separable = parameters.code != "shuffled"  # else a filler's code is one of them
 
-    def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
+    def inputs(self, graph: MolGraph, noise: NoiseSource) -> _Inputs:
+        """Molecules of all passes; without a noisy side at steps that do not reconstruct."""
+        return self._inputs(graph, noise, reconstructs=noise.step % self.params.every == 0)
+
+    def losses(self, inputs: _Inputs) -> dict[str, Tensor]:
         """Loss and its parts on one batch; ``reconstruct`` is 0 at steps without it."""
-        reconstructs = noise.step % self.params.every == 0
-        return self._losses(graph, noise, reconstructs=reconstructs)[0]
+        return self._losses(inputs)[0]
 
     def validate(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """Losses with the reconstruction, and how much it uses the code (:func:`usage`)."""
-        losses, sides = self._losses(graph, noise, reconstructs=True)
-        assert sides is not None
-        used = usage(lambda code: self._predict(sides, code), sides.code, sides.epsilon, graph)
-        return losses | used
+        inputs = self._inputs(graph, noise, reconstructs=True)
+        losses, code = self._losses(inputs)
+        side = inputs.side
+        assert side is not None
+        assert code is not None
+        return losses | usage(lambda other: self._predict(side, other), code, side.epsilon, graph)
 
-    def _losses(
-        self, graph: MolGraph, noise: NoiseSource, *, reconstructs: bool
-    ) -> tuple[dict[str, Tensor], _Sides | None]:
-        clean, xi = noise.displace(graph, "denoise", self.params.sigma)
-        sides, reconstruct = None, graph.pos.new_zeros(())
-        x, vec = self.encoder(clean)
-        denoise = functional.mse_loss(self.denoise_head(x, vec, clean), xi)
-        if reconstructs:
-            if not self.params.clean_noise:
-                clean, x = graph, self.encoder(graph)[0]
-            noisy, epsilon = noise.displace(clean, "reconstruct", self.params.sigma_rec)
-            sides = _Sides(self.graph_code(x, clean), noisy, epsilon)
-            code = SOURCES[self.params.code](sides.code)
-            if self.training and self.params.dropout:
-                kept = noise.uniform(graph, "dropout") >= self.params.dropout
-                code = code * kept[:, None].to(code.dtype)
-            reconstruct = functional.mse_loss(self._predict(sides, code), epsilon)
+    def _inputs(self, graph: MolGraph, noise: NoiseSource, *, reconstructs: bool) -> _Inputs:
+        params, edges_of = self.params, self.encoder.edges
+        clean, xi = noise.displace(graph, "denoise", params.sigma)
+        edges = edges_of(clean)
+        if not reconstructs:
+            return _Inputs(clean, xi, edges, None)
+        source = None if params.clean_noise else (graph, edges_of(graph))
+        under = clean if params.clean_noise else graph
+        noisy, epsilon = noise.displace(under, "reconstruct", params.sigma_rec)
+        kept = None
+        if self.training and params.dropout:
+            kept = (noise.uniform(graph, "dropout") >= params.dropout)[:, None].to(xi.dtype)
+        return _Inputs(clean, xi, edges, _Side(source, noisy, epsilon, edges_of(noisy), kept))
+
+    def _losses(self, inputs: _Inputs) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Losses, and the code of each molecule (B, F) where there is a reconstruction."""
+        clean, xi, edges, side = inputs
+        x, vec = self.encoder(clean, edges)
+        denoise = mse_of_atoms(self.denoise_head(x, vec, clean), xi, clean)
+        own, reconstruct = None, xi.new_zeros(())
+        if side is not None:
+            if side.source is not None:
+                x = self.encoder(*side.source)[0]
+            own = self.graph_code(x, clean)
+            code = SOURCES[self.params.code](own)
+            code = code if side.kept is None else code * side.kept
+            reconstruct = mse_of_atoms(self._predict(side, code), side.epsilon, side.noisy)
         loss = denoise + self.params.weight * reconstruct
-        return {"loss": loss, "denoise": denoise, "reconstruct": reconstruct}, sides
+        return {"loss": loss, "denoise": denoise, "reconstruct": reconstruct}, own
 
-    def _predict(self, sides: _Sides, code: Tensor) -> Tensor:
+    def _predict(self, side: _Side, code: Tensor) -> Tensor:
         """Noise of the noisy side in units of σ_rec, (N, 3)."""
         encoder = self.noisy_encoder or self.encoder
-        x, vec = encoder(sides.noisy, None, self.condition(code, sides.noisy))
-        predicted: Tensor = self.reconstruct_head(x, vec, sides.noisy)
+        x, vec = encoder(side.noisy, side.edges, self.condition(code, side.noisy))
+        predicted: Tensor = self.reconstruct_head(x, vec, side.noisy)
         return predicted
 
     def condition(self, code: Tensor, graph: MolGraph) -> Modulate:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from torch import Tensor
-from torch.nn import functional
 
-from georecon.graph import MolGraph
+from georecon.graph import MolGraph, mse_of_atoms
 from georecon.keys import Key
-from georecon.models.encoder import EquivariantTransformer
+from georecon.models.encoder import EdgeFeatures, EquivariantTransformer
 from georecon.models.heads import VectorHead
 from georecon.noise import NoiseSource
 from georecon.objectives import PretrainingObjective
@@ -31,6 +30,14 @@ class Parameters:
     ] = None
 
 
+class _Inputs(NamedTuple):
+    """Noisy molecules, their noise (N, 3) and their edges."""
+
+    noisy: MolGraph
+    epsilon: Tensor
+    edges: EdgeFeatures
+
+
 class Objective(PretrainingObjective):
     """Predict, for each atom, the Gaussian noise added to its position.
 
@@ -43,19 +50,26 @@ class Objective(PretrainingObjective):
         parameters: of the noise.
     """
 
+    encoder: EquivariantTransformer
+    separable = True
+
     def __init__(self, encoder: EquivariantTransformer, parameters: Parameters) -> None:
         super().__init__(encoder)
         self.params = parameters
         self.head = VectorHead(encoder.settings.channels)
 
-    def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
-        """Loss on one batch."""
+    def inputs(self, graph: MolGraph, noise: NoiseSource) -> _Inputs:
+        """Noisy molecules."""
         sigma: float | Tensor = self.params.sigma
         if self.params.sigma_strong is not None:
             strong = noise.uniform(graph, "strength")[graph.batch, None] < 0.5
             both = graph.pos.new_tensor([self.params.sigma, self.params.sigma_strong])
             sigma = both[strong.long()]
         noisy, epsilon = noise.displace(graph, "denoise", sigma)
-        predicted = self.head(*self.encoder(noisy), noisy)
-        loss = functional.mse_loss(predicted, epsilon)
+        return _Inputs(noisy, epsilon, self.encoder.edges(noisy))
+
+    def losses(self, inputs: _Inputs) -> dict[str, Tensor]:
+        """Loss on one batch."""
+        predicted = self.head(*self.encoder(inputs.noisy, inputs.edges), inputs.noisy)
+        loss = mse_of_atoms(predicted, inputs.epsilon, inputs.noisy)
         return {"loss": loss, "denoise": loss}

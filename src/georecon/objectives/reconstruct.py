@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from georecon.graph import MolGraph, join_graphs
+from georecon.graph import MolGraph, join_graphs, mean_of_atoms, mse_of_atoms
 from georecon.keys import Key
 from georecon.models.encoder import EdgeFeatures, EquivariantTransformer, linear
 from georecon.models.heads import VectorHead
@@ -88,6 +88,29 @@ class Parameters:
     weights: Annotated[Weights, Key("of the losses")]
 
 
+class _Inputs(NamedTuple):
+    """Molecules of all passes.
+
+    Attributes:
+        graph: clean, (a).
+        noisy: strongly noised, (c), and its noise ``epsilon`` (N, 3).
+        lightly: noised a little, (b), and its noise ``small`` (N, 3); those of (c) if there is
+            no (b).
+        whole: (c), (a) and, if there is one, (b) as one batch.
+        edges: of ``whole``.
+        noisy_edges: of (c) alone, for the decoder.
+    """
+
+    graph: MolGraph
+    noisy: MolGraph
+    epsilon: Tensor
+    lightly: MolGraph
+    small: Tensor
+    whole: MolGraph
+    edges: EdgeFeatures
+    noisy_edges: EdgeFeatures
+
+
 class _Passes(NamedTuple):
     """What the passes leave for the losses; ``denoise`` is the loss on (b)."""
 
@@ -96,9 +119,7 @@ class _Passes(NamedTuple):
     denoise: Tensor
     x: Tensor
     vec: Tensor
-    noisy: MolGraph
-    edges: EdgeFeatures
-    epsilon: Tensor
+    inputs: _Inputs
 
 
 class Objective(PretrainingObjective):
@@ -121,10 +142,7 @@ class Objective(PretrainingObjective):
         target = parameters.clean_target
         self.type_head = linear(settings.channels, settings.max_z) if target == "types" else None
         self.clean_head = VectorHead(settings.channels) if target == "zero" else None
-
-    def forward(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
-        """Loss and its three parts on one batch."""
-        return self._losses(self._passes(graph, noise))
+        self.separable = parameters.code != "shuffled"  # else a filler's code is one of them
 
     def validate(self, graph: MolGraph, noise: NoiseSource) -> dict[str, Tensor]:
         """Training loss and **code usage**: how much worse the reconstruction is with the code of
@@ -133,11 +151,16 @@ class Objective(PretrainingObjective):
         Returns:
             Beside the losses those of :func:`usage`. The target has variance one.
         """
-        passes = self._passes(graph, noise)
+        inputs = self.inputs(graph, noise)
+        passes = self._passes(inputs)
         losses = self._losses(passes)
         return losses | usage(
-            lambda code: self._predict(passes, code), passes.code, passes.epsilon, graph
+            lambda code: self._predict(passes, code), passes.code, inputs.epsilon, graph
         )
+
+    def losses(self, inputs: _Inputs) -> dict[str, Tensor]:
+        """Loss and its three parts on one batch."""
+        return self._losses(self._passes(inputs))
 
     def _losses(self, passes: _Passes) -> dict[str, Tensor]:
         parts = {
@@ -150,8 +173,8 @@ class Objective(PretrainingObjective):
         ).sum()
         return {"loss": loss, **parts}
 
-    def _passes(self, graph: MolGraph, noise: NoiseSource) -> _Passes:
-        """All passes, as one batch: strongly noised (c), clean (a) and, if there is one, (b)."""
+    def inputs(self, graph: MolGraph, noise: NoiseSource) -> _Inputs:
+        """Molecules of all passes, and their edges."""
         params = self.params
         noisy, epsilon = noise.displace(graph, "reconstruct", params.sigma_rec)
         if params.hide_types:
@@ -165,30 +188,38 @@ class Objective(PretrainingObjective):
             graphs.append(lightly)
         whole = join_graphs(graphs)
         edges = self.encoder.edges(whole)
-        x, vec = self.encoder(whole, edges)
+        of_noisy = edges.first_molecules(graph.num_graphs)
+        return _Inputs(graph, noisy, epsilon, lightly, small, whole, edges, of_noisy)
+
+    def _passes(self, inputs: _Inputs) -> _Passes:
+        """All passes, as one batch."""
+        params, graph, lightly = self.params, inputs.graph, inputs.lightly
+        x, vec = self.encoder(inputs.whole, inputs.edges)
         xs, vecs = x.split(len(graph.z)), vec.split(len(graph.z))  # the molecules are the same
         last = -1 if params.passes == 3 else 0
+        denoised = self.denoise_head(xs[last], vecs[last], lightly)
         return _Passes(
             code=self.graph_code(xs[1].detach() if params.detach else xs[1], graph),
             clean=self._clean(xs[1], vecs[1], graph),
-            denoise=functional.mse_loss(self.denoise_head(xs[last], vecs[last], lightly), small),
+            denoise=mse_of_atoms(denoised, inputs.small, lightly),
             x=xs[0],
             vec=vecs[0],
-            noisy=noisy,
-            edges=edges.first_molecules(graph.num_graphs),
-            epsilon=epsilon,
+            inputs=inputs,
         )
 
     def _clean(self, x: Tensor, vec: Tensor, graph: MolGraph) -> Tensor:
         """Loss of the clean head on pass (a)."""
         if self.type_head is not None:
-            return functional.cross_entropy(self.type_head(x), graph.z)
+            found = self.type_head(x)
+            return mean_of_atoms(functional.cross_entropy(found, graph.z, reduction="none"), graph)
         predicted: Tensor = (self.clean_head or self.denoise_head)(x, vec, graph)
-        return predicted.square().mean()
+        return mean_of_atoms(predicted.square(), graph)
 
     def _predict(self, passes: _Passes, code: Tensor) -> Tensor:
         """Noise of pass (c) in units of σ_rec, (N, 3)."""
-        return self.decoder(code, passes.x, passes.vec, passes.noisy, passes.edges)
+        inputs = passes.inputs
+        return self.decoder(code, passes.x, passes.vec, inputs.noisy, inputs.noisy_edges)
 
     def _reconstruct(self, passes: _Passes, code: Tensor) -> Tensor:
-        return functional.mse_loss(self._predict(passes, code), passes.epsilon)
+        inputs = passes.inputs
+        return mse_of_atoms(self._predict(passes, code), inputs.epsilon, inputs.noisy)

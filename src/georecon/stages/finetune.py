@@ -22,18 +22,19 @@ from georecon.data.store import Store
 from georecon.errors import ConfigError
 from georecon.experiments.settings import FinetuneSettings, Recipe
 from georecon.files import atomic_path, sha256_file, sha256_json
-from georecon.graph import MolGraph, check_graph
+from georecon.graph import MolGraph, mse_of_atoms
 from georecon.kernels.fixed_edges import available, equal_molecules
 from georecon.keys import Json, as_json, from_json
+from georecon.models.encoder import EdgeFeatures, EquivariantTransformer
 from georecon.models.encoder_file import load_encoder
 from georecon.models.encoders import noise_head
 from georecon.models.model_file import ModelCard, save_model
 from georecon.models.potential import PropertyModel
 from georecon.noise import NoiseSource, displaced
-from georecon.training.batches import Batch, Share, ShuffledBatches, in_order, one_by_one
+from georecon.training.batches import WHOLE, Batch, Share, ShuffledBatches, in_order, one_by_one
 from georecon.training.loop import FitResult, fit
 from georecon.training.precision import check_precision
-from georecon.training.replay import Recurring, recordable
+from georecon.training.replay import Recurring, padded, recordable, recordable_sizes
 from georecon.training.unlearned import (
     atomref_array,
     isolated_atoms,
@@ -62,7 +63,7 @@ class FinetuneModel(nn.Module):
     def noise_loss(self, x: Tensor, vec: Tensor | None, graph: MolGraph, epsilon: Tensor) -> Tensor:
         """Mean squared error of the noise read off features, in units of its σ."""
         assert self.noise_head is not None, "no head for Noisy Nodes"
-        return functional.mse_loss(self.noise_head(x, vec, graph), epsilon)
+        return mse_of_atoms(self.noise_head(x, vec, graph), epsilon, graph)
 
 
 class Part(NamedTuple):
@@ -76,6 +77,24 @@ class Part(NamedTuple):
 
     batch: Batch
     keys: Tensor
+    share: Share
+
+
+class NoisyPart(NamedTuple):
+    """What the loss of a property on one part of a step is a function of.
+
+    Attributes:
+        graph: its molecules, displaced.
+        epsilon: by this noise, (N, 3).
+        edges: of ``graph``; None for encoders that find their own.
+        label: of each molecule, (B,) float64.
+        share: what part of the whole batch it is.
+    """
+
+    graph: MolGraph
+    epsilon: Tensor
+    edges: EdgeFeatures | None
+    label: Tensor
     share: Share
 
 
@@ -107,36 +126,55 @@ class FinetuneTask:
         return self._losses(self._at(step, part))
 
     def recurring(self, step: int, part: int) -> Recurring | None:
-        """The losses, for edges of fixed shapes, where all molecules of a part are of one size.
+        """The losses: for edges of fixed shapes where all molecules of a part are of one size, else
+        of a property's whole batch that is filled up.
 
         Raises:
             DataError: as of the encoder, whose own check would wait for the device.
         """
-        settings, device = self.model.property_model.encoder.settings, self.batches.world.device
-        atoms = self.batches.equal_atoms(step, part)
-        if not recordable(settings, atoms) or not available(device):
+        settings = self.model.property_model.encoder.settings
+        if not available(self.batches.world.device):
             return None
-        inputs = self._at(step, part)
-        check_graph(inputs.batch.graph, settings.max_z)
-        return Recurring(functools.partial(self._losses, atoms=atoms), inputs)
+        atoms = self.batches.equal_atoms(step, part)
+        if recordable(settings, atoms):
+            self.batches.check(settings.max_z)
+            return Recurring(functools.partial(self._losses, atoms=atoms), self._at(step, part))
+        whole = self.batches.share(step, part) == WHOLE
+        if self.recipe.forces or not whole or not recordable_sizes(settings):
+            return None
+        return Recurring(self._loss_of_noisy, padded(self._noisy(self._at(step, part, fill=True))))
 
-    def _at(self, step: int, part: int) -> Part:
+    def _at(self, step: int, part: int, *, fill: bool = False) -> Part:
         batch, share = self.batches.at(step, part), self.batches.share(step, part)
+        batch = batch.filled_up() if fill else batch
         keys = NoiseSource(self.seed, step).keys(batch.graph, "noisy_nodes")
         return Part(batch, keys, share)
 
     def _losses(self, part: Part, atoms: int = 0) -> dict[str, Tensor]:
         """Of molecules that all have so many atoms, if it is not 0."""
         with equal_molecules(atoms):
-            return self._force_loss(part) if self.recipe.forces else self._property_loss(part)
+            if self.recipe.forces:
+                return self._force_loss(part)
+            return self._loss_of_noisy(self._noisy(part))
 
-    def _property_loss(self, part: Part) -> dict[str, Tensor]:
+    def _noisy(self, part: Part) -> NoisyPart:
+        encoder, (batch, keys, share) = self.model.property_model.encoder, part
+        graph, epsilon = displaced(batch.graph, keys, self.recipe.noise_sigma)
+        edges = encoder.edges(graph) if isinstance(encoder, EquivariantTransformer) else None
+        return NoisyPart(graph, epsilon, edges, batch.label, share)
+
+    def _loss_of_noisy(self, part: NoisyPart) -> dict[str, Tensor]:
         """One pass: the property and the noise are both read off the noisy molecule (PVD)."""
-        recipe, model, (batch, keys, share) = self.recipe, self.model.property_model, part
-        graph, epsilon = displaced(batch.graph, keys, recipe.noise_sigma)
-        x, vec = model.encoder(graph)
-        target = model.normalise(batch.label, graph)
-        property_loss = LOSSES[recipe.loss](model.head(x, vec, graph), target)
+        recipe, model = self.recipe, self.model.property_model
+        graph, epsilon, edges, label, share = part
+        encoder = model.encoder
+        if isinstance(encoder, EquivariantTransformer):
+            x, vec = encoder(graph, edges)
+        else:
+            x, vec = encoder(graph)
+        real = graph.num_graphs - graph.fillers
+        output, target = model.head(x, vec, graph)[:real], model.normalise(label, graph)[:real]
+        property_loss = LOSSES[recipe.loss](output, target)
         loss = share.of("molecules", property_loss)
         terms = {"property": loss}
         if recipe.noise_sigma:

@@ -14,6 +14,7 @@ from georecon.data.split import read_split
 from georecon.data.store import Store
 from georecon.experiments.settings import PretrainSettings
 from georecon.files import atomic_path, sha256_file, sha256_json
+from georecon.kernels.fixed_edges import available
 from georecon.keys import Json, from_json
 from georecon.models.encoder_file import (
     load_encoder,
@@ -23,9 +24,11 @@ from georecon.models.encoder_file import (
 )
 from georecon.models.encoders import build_encoder
 from georecon.noise import NoiseSource
-from georecon.training.batches import Batch, ShuffledBatches, in_order
+from georecon.padding import filled_up
+from georecon.training.batches import WHOLE, Batch, ShuffledBatches, in_order
 from georecon.training.loop import FitResult, fit
 from georecon.training.precision import check_precision
+from georecon.training.replay import Recurring, padded, recordable_sizes
 from georecon.training.world import World
 
 ENCODER, OBJECTIVE = "encoder.safetensors", "objective.safetensors"
@@ -58,8 +61,14 @@ class PretrainTask:
         losses = self.model(self.batches.at(step, part).graph, NoiseSource(self.seed, step))
         return {name: share.of(self.model.mean_over, value) for name, value in losses.items()}
 
-    def recurring(self, step: int, part: int) -> None:
-        """None: molecules of all sizes are in a batch."""
+    def recurring(self, step: int, part: int) -> Recurring | None:
+        """The losses of a batch that is filled up, if it is not shared out."""
+        model, whole = self.model, self.batches.share(step, part) == WHOLE
+        wanted = whole and model.separable and recordable_sizes(model.encoder.settings)
+        if not wanted or not available(self.world.device):
+            return None
+        graph = filled_up(self.batches.at(step, part).graph)
+        return Recurring(model.losses, padded(model.inputs(graph, NoiseSource(self.seed, step))))
 
     def molecules(self, step: int) -> list[int]:
         """Molecule ids of this step's batch."""

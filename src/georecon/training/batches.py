@@ -8,14 +8,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from georecon.data.store import Store
 from georecon.errors import ConfigError
-from georecon.graph import MolGraph, make_graph
+from georecon.graph import MolGraph, check_graph, make_graph
+from georecon.padding import filled_up
 from georecon.training.world import World
 
 RESIDENT_FRACTION = 0.4
 """Part of a GPU's free memory that a store may take up to be kept there."""
+
+
+_CHECKED = 1024  # molecules at once
 
 
 class Batch(NamedTuple):
@@ -31,11 +36,17 @@ class Batch(NamedTuple):
     label: Tensor
     forces: Tensor
 
+    def filled_up(self) -> Batch:
+        """With fillers (:mod:`georecon.padding`), whose labels are 0; of energies alone."""
+        graph = filled_up(self.graph)
+        label = functional.pad(self.label, (0, graph.fillers))
+        return Batch(graph, label, self.forces[:0])
+
     def to(self, device: str) -> Batch:
         """Copy to a device; on a GPU by way of pinned memory, without waiting for the copy."""
         batch = self
         if device == "cuda":
-            pinned = MolGraph(*(field.pin_memory() for field in self.graph))
+            pinned = self.graph.each(Tensor.pin_memory)
             batch = Batch(pinned, self.label.pin_memory(), self.forces.pin_memory())
         label, forces = (t.to(device, non_blocking=True) for t in (batch.label, batch.forces))
         return Batch(batch.graph.to(device), label, forces)
@@ -54,6 +65,9 @@ class Share(NamedTuple):
         """Summand of the global mean over ``kind``, "atoms" or "molecules"."""
         part = self.atoms if kind == "atoms" else self.molecules
         return mean if part == 1.0 else mean * part
+
+
+WHOLE = Share(1.0, 1.0)
 
 
 def load_batch(store: Store, rows: np.ndarray, label: str | None = None) -> Batch:
@@ -175,6 +189,7 @@ class ShuffledBatches:
         self.per_epoch = len(self.rows) // self.batch_size
         self._epoch, self._order = -1, self.rows
         self._resident: Resident | None = None
+        self._checked = False
         on_gpu = self.world.device == "cuda"
         if on_gpu and fits(store, label, torch.cuda.mem_get_info()[0]):
             self._resident = Resident(store, label, self.world.device)
@@ -191,6 +206,17 @@ class ShuffledBatches:
     def ids_at(self, step: int) -> list[int]:
         """Molecule ids of the whole batch of a step."""
         return list(map(int, self.store.ids[self.rows_at(step)]))
+
+    def check(self, max_z: int) -> None:
+        """Refuse molecules that no encoder could read, all at once, the first time it is asked.
+
+        Raises:
+            DataError: as of :func:`georecon.graph.check_graph`.
+        """
+        if not self._checked:
+            for batch in one_by_one(self.store, self.store.ids[self.rows], _CHECKED, None):
+                check_graph(batch.graph, max_z)
+        self._checked = True
 
     def parts(self, step: int) -> list[np.ndarray]:
         """Rows of each part that this process takes of a step's batch."""
@@ -213,7 +239,7 @@ class ShuffledBatches:
         """How much of a step's whole batch that part is."""
         mine, rows = self.parts(step)[part], self.rows_at(step)
         if len(mine) == len(rows):
-            return Share(1.0, 1.0)
+            return WHOLE
         atoms = self.store.n_atoms(mine).sum() / self.store.n_atoms(rows).sum()
         return Share(len(mine) / len(rows), float(atoms))
 

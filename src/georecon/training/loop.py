@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from filelock import FileLock, Timeout
@@ -35,6 +35,8 @@ from georecon.training.world import World
 
 EXIT_INTERRUPTED = 75
 """Exit code of a run that was asked to stop, saved its state and can be continued (EX_TEMPFAIL)."""
+READ_EVERY = 16
+"""Steps between two readings of losses on a GPU."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What asks a run to stop; SIGUSR1 is for ``sbatch --signal=USR1@120``, ahead of a time limit."""
 
@@ -89,8 +91,24 @@ def _stop_on_signal() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
+class _Taken(NamedTuple):
+    """Losses (k,) float64 and norm of the gradient () of a step, still on the device."""
+
+    step: int
+    names: tuple[str, ...]
+    losses: Tensor
+    norm: Tensor
+
+
 class Trainer:
-    """State of one run and the steps that change it; :func:`fit` drives it."""
+    """State of one run and the steps that change it; :func:`fit` drives it.
+
+    Losses of a GPU are read every ``READ_EVERY`` steps and before anything is measured or saved, so
+    that the host need not wait for each step.
+
+    Attributes:
+        loss: of the last step that was read, NaN before the first.
+    """
 
     def __init__(
         self,
@@ -113,6 +131,10 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self._sums: dict[str, float] = {}
         self._since = 0
+        self.loss = math.nan
+        ahead = self.world.device == "cuda" and self.world.size == 1
+        self.read_every = READ_EVERY if ahead else 1
+        self._unread: list[_Taken] = []
         self.evaluation_steps = set(settings.evaluation_steps())
 
     def factor(self) -> float:
@@ -123,25 +145,43 @@ class Trainer:
         return min(1.0, (self.step + 1) / max(1, settings.warmup)) * self.plateau.scale
 
     def train_step(self) -> float:
-        """Forward and backward by parts, check, clip, step; returns the loss."""
+        """Forward and backward by parts, check, clip, step; returns :attr:`loss`."""
         self.lr = self.settings.lr * self.factor()
-        names, sums, gradient = self._terms()
-        values = dict(zip(names, self.world.sum(sums.cpu()).tolist(), strict=True))
-        loss = values["loss"]
-        if not math.isfinite(loss):
-            self._refuse(f"loss is {loss}")
+        names, losses, gradient = self._terms()
+        if self.world.size > 1:
+            losses = self.world.sum(losses.cpu())
         gradient = self.world.sum(gradient)
-        norm = float(gradient.norm())
-        if not math.isfinite(norm):
-            self._refuse(f"gradient norm is {norm}")
-        if self.settings.clip and norm > self.settings.clip:
-            gradient *= self.settings.clip / norm
+        norm = gradient.norm()
+        self._unread.append(_Taken(self.step, names, losses, norm))
+        if len(self._unread) >= self.read_every:
+            self.read()
+        if self.settings.clip:
+            factor = (self.settings.clip / norm.double()).clamp(max=1.0)
+            gradient *= factor.to(gradient.dtype)
         self.optimizer.step(gradient, self.lr)
         self.step += 1
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._since += 1
-        return float(loss)
+        return self.loss
+
+    def read(self) -> None:
+        """Losses of the steps since the last reading.
+
+        Raises:
+            TrainingError: one of them, or a gradient, is not finite; names the step.
+        """
+        taken, self._unread = self._unread, []
+        if not taken:
+            return
+        numbers = torch.stack([torch.hstack([t.losses, t.norm.to(t.losses)]) for t in taken])
+        for one, (*losses, norm) in zip(taken, numbers.tolist(), strict=True):
+            values = dict(zip(one.names, losses, strict=True))
+            self.loss = values["loss"]
+            if not math.isfinite(self.loss):
+                self._refuse(f"loss is {self.loss}", one.step)
+            if not math.isfinite(norm):
+                self._refuse(f"gradient norm is {norm}", one.step)
+            for name, value in values.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
+            self._since += 1
 
     def _terms(self) -> Terms:
         """Losses and gradient of this process's share of the batch, its parts added up."""
@@ -167,9 +207,9 @@ class Trainer:
         values = torch.stack([value.detach().double() for value in losses.values()])
         return Terms(tuple(losses), values, self.optimizer.gradient())
 
-    def _refuse(self, what: str) -> None:
-        ids = self.task.molecules(self.step)
-        raise TrainingError(f"step {self.step}: {what}; molecules of the batch: {ids}")
+    def _refuse(self, what: str, step: int) -> None:
+        ids = self.task.molecules(step)
+        raise TrainingError(f"step {step}: {what}; molecules of the batch: {ids}")
 
     def check_agreement(self) -> None:
         """Refuse to go on if the processes' weights or steps have come apart."""
@@ -180,11 +220,12 @@ class Trainer:
 
     def evaluate(self, curve: Curve | None) -> None:
         """Validate, write a row of the curve, keep the best weights."""
+        self.read()
         self.check_agreement()
         measures = self.task.validate()
         score = measures.pop("score")
         if not math.isfinite(score):
-            self._refuse(f"validation score is {score}")
+            self._refuse(f"validation score is {score}", self.step)
         means = {f"train_{name}": total / self._since for name, total in self._sums.items()}
         self._sums, self._since = {}, 0
         row = {"step": self.step, "lr": self.lr, **means, "val_score": score}
@@ -206,6 +247,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of everything the rest of the run depends on (first process only)."""
+        self.read()
         if not self.world.first:
             return
         tensors = {f"model/{n}": t for n, t in self.task.model.state_dict().items()}

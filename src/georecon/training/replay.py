@@ -4,6 +4,11 @@ A step of small molecules is thousands of kernels of a few microseconds each, wh
 launches one by one, forward, backward and backward again. Replayed, they follow each other on the
 device, and the numbers are those of the same operations launched one by one, to the bit.
 ``GEORECON_GRAPHS=0`` launches them so.
+
+Molecules of one size have edges in arrays of one shape (:mod:`georecon.kernels.fixed_edges`). With
+``GEORECON_GRAPHS=all`` batches of several sizes are filled up to a few shapes
+(:mod:`georecon.padding`) and recorded too; edges and noise are found before, one operation at a
+time.
 """
 
 from __future__ import annotations
@@ -18,8 +23,10 @@ from torch import Tensor
 from georecon.errors import ConfigError, TrainingError
 from georecon.experiments.settings import AnyEncoder, EncoderSettings
 from georecon.kernels.fixed_edges import MOST_ATOMS
+from georecon.models.encoder import EdgeFeatures
 
 SWITCH = "GEORECON_GRAPHS"
+NONE, EQUAL, ALL = SWITCHES = ("0", "1", "all")
 MOST = 8
 """Shapes that are recorded, each with memory of its own; those that come later are launched."""
 _WARM = 3  # runs before a recording: libraries choose kernels and take their memory then
@@ -76,16 +83,34 @@ def recordable(encoder: AnyEncoder, atoms: float) -> bool:
     return 0 < atoms <= MOST_ATOMS and isinstance(encoder, EncoderSettings)
 
 
-def switched_on() -> bool:
-    """Value of ``GEORECON_GRAPHS``; on unless it says otherwise.
+def recordable_sizes(encoder: AnyEncoder) -> bool:
+    """Whether steps on molecules of several sizes are recorded on GPUs; errors of :func:`switch`.
+
+    Off unless asked for: no GPU has run it yet.
+    """
+    return switch() == ALL and isinstance(encoder, EncoderSettings)
+
+
+def padded(inputs: Any) -> Any:
+    """Inputs of losses with all edges in arrays of a few sizes."""
+    if isinstance(inputs, EdgeFeatures):
+        return inputs.padded()
+    if isinstance(inputs, tuple):
+        return _like(inputs, [padded(part) for part in inputs])
+    return inputs
+
+
+def switch() -> str:
+    """Value of ``GEORECON_GRAPHS``, one of ``SWITCHES``: steps of molecules of one size are
+    recorded unless it says otherwise.
 
     Raises:
-        ConfigError: it is neither 0 nor 1.
+        ConfigError: another value.
     """
-    given = os.environ.get(SWITCH, "1")
-    if given not in ("0", "1"):
-        raise ConfigError(f"{SWITCH} is {given!r}; allowed: 0, 1")
-    return given == "1"
+    given = os.environ.get(SWITCH, EQUAL)
+    if given not in SWITCHES:
+        raise ConfigError(f"{SWITCH} is {given!r}; allowed: {', '.join(SWITCHES)}")
+    return given
 
 
 class Replay:
@@ -108,7 +133,7 @@ class Replay:
         """
         shapes = tuple(_shapes(part.inputs))
         if shapes not in self._recordings:
-            if len(self._recordings) == MOST or not switched_on():
+            if len(self._recordings) == MOST or switch() == NONE:
                 return self.differentiate(lambda: part.loss(part.inputs))
             self._recordings[shapes] = self._recording(part)
         recording = self._recordings[shapes]
@@ -161,6 +186,9 @@ def _copied(inputs: Any) -> Any:
     if isinstance(inputs, Tensor):
         return inputs.clone()
     if isinstance(inputs, tuple):
-        parts = [_copied(part) for part in inputs]
-        return type(inputs)(*parts) if hasattr(inputs, "_fields") else tuple(parts)
+        return _like(inputs, [_copied(part) for part in inputs])
     return inputs
+
+
+def _like(inputs: Any, parts: list[Any]) -> Any:
+    return type(inputs)(*parts) if hasattr(inputs, "_fields") else tuple(parts)
