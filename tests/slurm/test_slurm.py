@@ -1,4 +1,4 @@
-"""`snakemake --profile slurm` on a real cluster: the whole line, then seven faults, all at once.
+"""`snakemake --profile slurm` on a real cluster: the whole line, then faults, all at once.
 
 One cluster and one finished run serve all tests. Each fault has a copy of that run without some of
 its results; its table must come out byte for byte as in the undisturbed run.
@@ -230,9 +230,19 @@ def controller_in_a_job(whole: Run, folder: Path) -> Run:
     return run
 
 
+def trial(whole: Run, folder: Path) -> Run:
+    """No fault: a job for each kind of training measures what it costs; then the table is made."""
+    run = without(whole, folder)
+    run.start("--set-resources", "measure:constraint=gpu2", "--", "trial")
+    run.finish()
+    run.start(*TABLE)
+    run.finish()
+    return run
+
+
 FAULTS: tuple[Callable[[Run, Path], Run], ...] = (
     node_lost, preempted, never_started, out_of_time, main_killed, recovered, unlocked_too_soon,
-    out_of_memory, cancelled, database_down, two_nodes, controller_in_a_job,
+    out_of_memory, cancelled, database_down, two_nodes, controller_in_a_job, trial,
 )  # fmt: skip
 
 
@@ -383,6 +393,24 @@ def test_controller_in_a_job(faults: dict[str, Future[Run]], whole: Run) -> None
     assert len(asked(run)) == 1
     assert asked(run) == asked(whole)
     assert "1234M" not in str(asked(run))
+
+
+def test_trial(faults: dict[str, Future[Run]], whole: Run) -> None:
+    """Its jobs get what trainings get, nothing is trained again, and the plan has hours from it."""
+    run = faults["trial"].result()
+    same_tables(run, whole)
+    rows = [row for row in run.booked() if row["Comment"].startswith("rule_measure")]
+    asked = {(row["State"], row["Partition"], "gres/gpu=1" in row["AllocTRES"]) for row in rows}
+    assert (len(rows), asked) == (4, {("COMPLETED", "gpu", True)})
+    assert not run.states("pretrain")
+    assert not run.states("finetune")
+    command = ["snakemake", "--cores", "1", "--configfile", "small.yaml", "--", "plan"]
+    done = subprocess.run(
+        command, cwd=run.folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=run.environment, text=True,
+    )  # fmt: skip
+    assert "Measured: 4 of 4 kinds of training" in done.stdout
+    assert "Bounds" not in done.stdout
 
 
 def test_doctor_names_what_no_partition_can_start(whole: Run, tmp_path: Path) -> None:
