@@ -231,11 +231,18 @@ def controller_in_a_job(whole: Run, folder: Path) -> Run:
 
 
 def trial(whole: Run, folder: Path) -> Run:
-    """No fault: a job for each kind of training measures what it costs; then the table is made."""
-    run = without(whole, folder)
+    """No fault: a job for each kind of training measures what it costs, `plan` adds up what is
+    left, and then that is trained.
+    """
+    run = without(whole, folder, FINETUNE)
     run.start("--set-resources", "measure:constraint=gpu2", "--", "trial")
     run.finish()
-    run.start(*TABLE)
+    plan = ["snakemake", "--cores", "1", "--configfile", "small.yaml", "--", "plan"]
+    with open(run.log, "ab") as out:
+        subprocess.run(
+            plan, cwd=run.folder, check=True, stdout=out, stderr=out, env=run.environment
+        )
+    run.start("--set-resources", *ON_GPU2, *TABLE)
     run.finish()
     return run
 
@@ -396,21 +403,17 @@ def test_controller_in_a_job(faults: dict[str, Future[Run]], whole: Run) -> None
 
 
 def test_trial(faults: dict[str, Future[Run]], whole: Run) -> None:
-    """Its jobs get what trainings get, nothing is trained again, and the plan has hours from it."""
+    """Its jobs get what trainings get, and the plan has its hours from them."""
     run = faults["trial"].result()
     same_tables(run, whole)
     rows = [row for row in run.booked() if row["Comment"].startswith("rule_measure")]
     asked = {(row["State"], row["Partition"], "gres/gpu=1" in row["AllocTRES"]) for row in rows}
     assert (len(rows), asked) == (4, {("COMPLETED", "gpu", True)})
     assert not run.states("pretrain")
-    assert not run.states("finetune")
-    command = ["snakemake", "--cores", "1", "--configfile", "small.yaml", "--", "plan"]
-    done = subprocess.run(
-        command, cwd=run.folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=run.environment, text=True,
-    )  # fmt: skip
-    assert "Measured: 4 of 4 kinds of training" in done.stdout
-    assert "Bounds" not in done.stdout
+    assert run.states("finetune") == ["COMPLETED"]
+    assert "Measured: 1 of 1 kinds of training" in run.text()
+    assert re.search(r" all: 0 pre-trainings, 1 fine-tunings: \S+ ± \S+ h, ", run.text())
+    assert "Bounds, from sizes" not in run.text()
 
 
 def test_doctor_names_what_no_partition_can_start(whole: Run, tmp_path: Path) -> None:
