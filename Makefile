@@ -39,9 +39,9 @@ test: setup
 test-long: setup
 	@$(BIN)/python -m pytest -m long -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# on a Slurm cluster of its own on this machine; skipped, with the reason, where there can be none
+# on a Slurm cluster and a Grid Engine of their own on this machine; skipped, with the reason, where there can be none
 test-slurm: setup
-	@$(BIN)/python -m pytest -m slurm -rs tests/slurm $(ARGS)
+	@$(BIN)/python -m pytest -m slurm -rs tests/slurm tests/sge $(ARGS)
 
 # every check runs, also after one that failed
 lint: setup
@@ -91,7 +91,7 @@ help:
 	@echo "make bundle          results as one file that anybody can verify"
 	@echo "make test            the test suite"
 	@echo "make test-long       its long parts: documented commands, new users' tasks, other processors"
-	@echo "make test-slurm      the Slurm profile on a real cluster on this machine (root, Debian packages)"
+	@echo "make test-slurm      the Slurm and Grid Engine profiles for real, here (root, Debian packages)"
 	@echo "make lint            ruff, mypy, snakefmt, yamllint, snakemake --lint, lint-imports, docs/architecture.md"
 	@echo "make manual          the manual as a site, build/manual/index.html"
 	@echo "make bench           the benchmarks, each against a peer in the same run"

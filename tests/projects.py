@@ -32,6 +32,7 @@ PARTS = (
     "slurm",
     "local",
     "pbs",
+    "sge",
 )
 TRIGGERS = OPTIONS[OPTIONS.index("--rerun-triggers") : OPTIONS.index("--rerun-incomplete")]
 # Loaded by every Python of a process tree: whoever opens a connection is stopped.

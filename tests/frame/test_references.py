@@ -11,7 +11,10 @@ import pytest
 
 from tests.frame.repository import PACKAGE, ROOT, lines, python_names, tracked
 
-TOP = r"src|tests|docs|rules|config|workflow|envs|reports|benchmarks|slurm|local|\.ci|\.github"
+TOP = (
+    r"src|tests|docs|rules|config|workflow|envs|reports|benchmarks|slurm|sge|pbs|local"
+    r"|\.ci|\.github"
+)
 ROOMS = "|".join(sorted({path.parent.name for path in PACKAGE.rglob("*/__init__.py")}))
 # A path is whole: nothing before it that makes it part of a longer one or of a pattern, no
 # placeholder after it.

@@ -39,7 +39,7 @@ def test_citation_names_the_paper() -> None:
     assert "2506.13174" in paper["identifiers"][0]["value"]
 
 
-@pytest.mark.parametrize("name", ["slurm", "local", "pbs"])
+@pytest.mark.parametrize("name", ["slurm", "local", "pbs", "sge"])
 def test_profiles_rerun_by_content_not_by_code(name: str) -> None:
     profile = yaml.safe_load((ROOT / name / "profile.yaml").read_text())
     assert profile["rerun-triggers"] == ["mtime", "params", "input", "software-env"]

@@ -30,6 +30,7 @@ from tests.projects import ROOT, Project, make_project
 pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
 _PBS = "it needs PBS; tests/workflow/test_pbs.py runs the profile with stand-ins"
+_SGE = "it needs Grid Engine; tests/sge has one of its own and runs the profile"
 _SLURM = "of Slurm; tests/slurm has a cluster of its own"
 _KEYS = "it needs a bundle and a key; tests/audit/test_bundle.py makes both"
 _SETS_UP = "of the environment that `make setup` makes"
@@ -55,6 +56,7 @@ NOT_HERE = {
     "srun": _SLURM,
     "snakemake --profile pbs all": _PBS,
     "pip install snakemake-executor-plugin-cluster-generic": _PBS,
+    "snakemake --profile sge all": _SGE,
     "scancel": _SLURM,
     "export SBATCH_ACCOUNT=…": _SLURM,
     "generate-slurm-partition-config -o slurm/site.yaml": _SLURM,
