@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,20 @@ def test_verdicts_of_a_changed_number(folder: Path) -> None:
     assert edited.recomputed.value > edited.value
     assert cells["qm9/scratch/homo"].verdict == MISSING
     assert cells["qm9/georecon/alpha"].verdict == REPRODUCED
+
+
+def test_a_page_older_than_a_job_says_so(folder: Path) -> None:
+    """A job made again after the page: the page shows other times, and nobody has edited it."""
+
+    def in_year(year: int) -> Callable[[dict[str, Any]], None]:
+        times = {"started": f"{year}-01-01T00:00:00Z", "ended": f"{year}-01-01T00:00:07Z"}
+        return lambda record: record.update(times)
+
+    tamper.add_pages(folder)
+    edit_json(folder / RESULTS / "records/site/site.json", in_year(2998))
+    edit_json(folder / RUN / "run.json", in_year(2999))
+    tamper.seal_all(folder, pages=False)
+    (finding,) = [f for f in run_audit(folder).findings if f.kind == "page edited"]
+    assert finding.text.endswith(
+        f"jobs have run since it was written ({RUN}/run.json): `make` writes it anew"
+    )

@@ -77,7 +77,7 @@ def _compare(context: Context, texts: Mapping[str, str], folder: str) -> Iterato
             yield Finding(kind="page edited", path=path, text=text)
 
 
-def _check_site(context: Context, _: Record) -> Iterator[Finding]:
+def _check_site(context: Context, record: Record) -> Iterator[Finding]:
     from jinja2 import TemplateError
 
     path = f"{context.experiments.runs.folder(paths.REPORT)}/index.html"
@@ -91,4 +91,14 @@ def _check_site(context: Context, _: Record) -> Iterator[Finding]:
     except (TemplateError, DataError) as error:  # of records or costs of another form
         difference = f"cannot be written again: {error!r:.200}"
     if difference is not None:
-        yield Finding(kind="page edited", path=path, text=difference)
+        text = difference + _run_since(context, record)
+        yield Finding(kind="page edited", path=path, text=text)
+
+
+def _run_since(context: Context, page: Record) -> str:
+    """Which jobs ran after the page was written: it then shows what they replaced."""
+    since = sorted(r.path for r in context.graph.records.values() if r.started > page.ended)
+    if not since:
+        return ""
+    more = f" and {len(since) - 1} more" if len(since) > 1 else ""
+    return f"; jobs have run since it was written ({since[0]}{more}): `make` writes it anew"
