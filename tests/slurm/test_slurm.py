@@ -412,7 +412,7 @@ def test_trial(faults: dict[str, Future[Run]], whole: Run) -> None:
     assert not run.states("pretrain")
     assert run.states("finetune") == ["COMPLETED"]
     assert "Measured: 1 of 1 kinds of training" in run.text()
-    assert re.search(r" all: 0 pre-trainings, 1 fine-tunings: \S+ ± \S+ h, ", run.text())
+    assert re.search(r" all: 0 pre-trainings, 1 fine-tunings; cpu .*: \S+ ± \S+ h, ", run.text())
     assert "Bounds, from sizes" not in run.text()
 
 
