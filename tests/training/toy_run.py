@@ -27,7 +27,7 @@ STEPS = 40
 DIGEST = "d" * 64
 # Children start from a server that has imported torch but computed nothing: fresh and fast.
 FRESH = multiprocessing.get_context("forkserver")
-FRESH.set_forkserver_preload(["torch", "georecon.stages.pretrain"])
+FRESH.set_forkserver_preload(["tests.training.preloaded"])
 
 
 def settings(**changes: Any) -> TrainSettings:
