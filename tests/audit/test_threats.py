@@ -90,7 +90,8 @@ class Once:
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     once = Once(tmp_path_factory.mktemp("once"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "sha256_file", once.hash)
+        for module in (files, tamper):
+            patch.setattr(module, "sha256_file", once.hash)
         patch.setattr(splits, "_keys", once.structures)
         patch.setattr(splits, "_make", once.split)
         patch.setattr(commits, "_unpack", once.tree)
