@@ -79,10 +79,11 @@ def outputs(encoder: EquivariantTransformer, graph: MolGraph, atoms: int) -> dic
     return {"x": x, "vec": vec, "force": force, **named}
 
 
-def both(most: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def both(most: int, layers: int = 2) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """With fixed shapes by the kernels, and the equations."""
     torch.manual_seed(0)
-    encoder = EquivariantTransformer(replace(SIZES, max_neighbors=most)).to(DEVICE)
+    sizes = replace(SIZES, max_neighbors=most, layers=layers)
+    encoder = EquivariantTransformer(sizes).to(DEVICE)
     for name, weights in encoder.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(weights, std=0.3)
@@ -91,9 +92,9 @@ def both(most: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return found, outputs(encoder, molecules(), 0)
 
 
-@pytest.mark.parametrize("most", [32, 2])
-def test_an_encoder_gives_the_same_numbers(most: int) -> None:
-    compare(*both(most), 1e-5)
+@pytest.mark.parametrize(("most", "layers"), [(32, 2), (2, 2), (2, 1)])
+def test_an_encoder_gives_the_same_numbers(most: int, layers: int) -> None:
+    compare(*both(most, layers), 1e-5)
 
 
 def gradients_of_pairs_without_edges(patch: pytest.MonkeyPatch) -> None:
@@ -122,7 +123,7 @@ def test_a_broken_twin_is_noticed(
 ) -> None:
     twin(monkeypatch)
     with pytest.raises(AssertionError):
-        compare(*both(most=2), 1e-5)
+        compare(*both(most=2, layers=1), 1e-5)
 
 
 # ---- steps --------------------------------------------------------------------------------------
