@@ -114,10 +114,13 @@ class Project:
         return jobs_of(text)
 
     def copy(self, folder: Path) -> Project:
-        """This project with its results, to be changed; raw and preprocessed data are shared."""
-        shared = shutil.ignore_patterns("resources", "__pycache__", "locks")
-        shutil.copytree(self.folder, folder, symlinks=True, ignore=shared)
-        os.symlink(self.folder / "resources", folder / "resources")
+        """This project with its results, to be changed.
+
+        Files of resources are hard links: to be replaced and never written into.
+        """
+        later = shutil.ignore_patterns("resources", "__pycache__", "locks")
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=later)
+        shutil.copytree(self.folder / "resources", folder / "resources", copy_function=os.link)
         return Project(folder)
 
     def edit(self, path: str, change: Callable[[str], str]) -> None:

@@ -41,7 +41,7 @@ def snakemake(
             raise
         text = Path(output.name).read_text(encoding="utf-8")
     _idle.append(server)
-    return subprocess.CompletedProcess(list(arguments), code, text)
+    return subprocess.CompletedProcess(list(arguments), code, text, "")
 
 
 def _start(environment: Mapping[str, str]) -> subprocess.Popen[str]:

@@ -240,34 +240,42 @@ backend: TkAgg
 """
 
 
-@pytest.mark.parametrize("where", ["folder, broken", "MATPLOTLIBRC", "HOME"])
-def test_the_users_matplotlibrc_changes_nothing(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def curves_in(folder: Path) -> dict[str, bytes]:
+    """The files of a figure that is made in a folder, from results there."""
     experiments = toy.experiments_of("tiny")
+    toy.write_results(experiments)
     spec = figure_spec(experiments, "pretraining_curves").as_json()
     parameters = {"edition": "tiny", "spec": spec, "outputs": ["out/figure.pdf"]}
-    contents = []
-    for name in ("clean", "hostile"):
-        folder = tmp_path / name
-        folder.mkdir()
-        monkeypatch.chdir(folder)
-        toy.write_results(experiments)
-        if name == "hostile":
-            home = folder / "home/.config/matplotlib"
-            home.mkdir(parents=True)
-            place = home if where == "HOME" else folder
-            data = HOSTILE.encode() + (b"font.size: 3 # \xf6" if "broken" in where else b"")
-            (place / "matplotlibrc").write_bytes(data)
-            if where == "MATPLOTLIBRC":
-                monkeypatch.setenv("MATPLOTLIBRC", str((place / "matplotlibrc").rename("x.rc")))
-            if where == "HOME":
-                monkeypatch.setenv("HOME", str(folder / "home"))
-                monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-                monkeypatch.delenv("MPLCONFIGDIR", raising=False)
-        rendered(folder, toy.NOTEBOOKS / "pretraining_curves.ipynb", parameters)
-        contents.append({path.name: path.read_bytes() for path in Path("out").iterdir()})
-    assert contents[0] == contents[1]
+    rendered(folder, toy.NOTEBOOKS / "pretraining_curves.ipynb", parameters)
+    return {path.name: path.read_bytes() for path in Path("out").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def clean_curves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What it is where the user has set nothing."""
+    folder = tmp_path_factory.mktemp("clean")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return curves_in(folder)
+
+
+@pytest.mark.parametrize("where", ["folder, broken", "MATPLOTLIBRC", "HOME"])
+def test_the_users_matplotlibrc_changes_nothing(
+    where: str, clean_curves: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "home/.config/matplotlib"
+    home.mkdir(parents=True)
+    place = home if where == "HOME" else tmp_path
+    data = HOSTILE.encode() + (b"font.size: 3 # \xf6" if "broken" in where else b"")
+    (place / "matplotlibrc").write_bytes(data)
+    if where == "MATPLOTLIBRC":
+        monkeypatch.setenv("MATPLOTLIBRC", str((place / "matplotlibrc").rename("x.rc")))
+    if where == "HOME":
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+        monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    assert curves_in(tmp_path) == clean_curves
 
 
 def test_failed_notebook_is_kept_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,25 +166,28 @@ def test_a_killed_rank_ends_the_job_with_its_name_and_the_job_goes_on(
     while "continues at step" not in Path(job["log"]).read_text():
         assert time.monotonic() < end
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == EXIT_INTERRUPTED
+    stops(process, job, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_stop_signal_to_the_job_saves_and_ends_with_its_code(
-    number: int, toy_store: Path, split: Path, tmp_path: Path
-) -> None:
-    job = order("pretrain", toy_store, split, tmp_path, gpu=2)
-    job["settings"]["train"] = {**TRAIN, "steps": 4000, "evaluations": 2}
-    process = launch(job)
-    ranks_of(job, 2)
+def stops(process: subprocess.Popen[str], job: dict[str, Any], number: int) -> None:
+    """A signal to a job that trains: it saves and ends with its code."""
     began = time.monotonic()
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == EXIT_INTERRUPTED, errors[-2000:]
     assert time.monotonic() - began < 10
     assert "state saved" in Path(job["log"]).read_text()
+
+
+def test_a_signal_ahead_of_a_time_limit_saves_and_ends_with_its_code(
+    toy_store: Path, split: Path, tmp_path: Path
+) -> None:
+    """SIGUSR1, Slurm's; SIGTERM ends the continued run above."""
+    job = order("pretrain", toy_store, split, tmp_path, gpu=2)
+    job["settings"]["train"] = {**TRAIN, "steps": 4000, "evaluations": 2}
+    process = launch(job)
+    ranks_of(job, 2)
+    stops(process, job, signal.SIGUSR1)
 
 
 def test_error_of_the_ranks_reaches_the_person(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -51,11 +50,7 @@ def test_the_trial_gives_the_plan_its_hours(few: bool, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_finished_edition_is_measured_on_its_own_molecules(working: Project) -> None:
-    folder = working.folder / "resources/trial"  # shared with other tests
-    try:
-        working.launch("--", "trial")
-        assert "all: 0 pre-trainings, 0 fine-tunings" in working.snakemake("--", "plan").stdout
-        found = [json.loads(path.read_text())["molecules"] for path in folder.glob("*.json")]
-        assert {*found} == {"stored"}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    working.launch("--", "trial")
+    assert "all: 0 pre-trainings, 0 fine-tunings" in working.snakemake("--", "plan").stdout
+    files = (working.folder / "resources/trial").glob("*.json")
+    assert {json.loads(path.read_text())["molecules"] for path in files} == {"stored"}
