@@ -48,9 +48,7 @@ def _start(environment: Mapping[str, str]) -> subprocess.Popen[str]:
     plain = {name: value for name, value in environment.items() if name != "PYTHONPATH"}
     command = [sys.executable, __file__]
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, text=True, env=plain, process_group=0
-    )
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=plain, process_group=0)
 
 
 @atexit.register

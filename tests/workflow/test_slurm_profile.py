@@ -159,6 +159,9 @@ def test_a_torch_without_cuda_stops_the_profile_before_anything_is_submitted(
     command = [
         "--profile",
         str(bare.folder / "slurm"),
+        # Snakemake waits for as long before it ends, the plugin before it first asks
+        *("--max-jobs-per-timespan", "60/1s"),
+        *("--slurm-init-seconds-before-status-checks", "1"),
         *work,
         "--config",
         "edition=tiny",
