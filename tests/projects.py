@@ -80,8 +80,10 @@ class Project:
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end; output and errors together."""
         command = self.command(*arguments, edition=edition)
+        if "-n" not in arguments:
+            return self._run(command, check)
         assert command[1:3] == ["-m", "snakemake"]
-        result = snakemake_server.snakemake(command[3:], self.folder, self.environment())
+        result = snakemake_server.dry_run(command[3:], self.folder, self.environment())
         assert not check or result.returncode == 0, result.stdout[-3000:]
         return result
 

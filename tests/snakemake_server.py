@@ -1,8 +1,9 @@
-"""Snakemake at once: a process that has imported it forks a child for each command.
+"""Snakemake's dry runs at once: a process that has imported it forks a child for each.
 
-Importing it takes half of a dry run's time. The child has the folder, environment, search path and
-arguments of ``python -m snakemake`` and ends as that does; of this package nothing is imported
-before.
+The import takes half of a dry run's time. The child has the folder, environment, search path and
+arguments of ``python -m snakemake -n`` and ends as that does; of this package nothing is imported
+before. A run that makes something is a process of its own: jobs look for Snakemake's name and age
+among the processes above them.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from typing import Any
 _idle: list[subprocess.Popen[str]] = []
 
 
-def snakemake(
+def dry_run(
     arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m snakemake`` to its end; output and errors together."""
+    """``python -m snakemake -n`` to its end; output and errors together."""
+    assert "-n" in arguments
     server = _idle.pop() if _idle else _start(environment)
     assert server.stdin is not None
     assert server.stdout is not None
@@ -58,7 +60,7 @@ def _end() -> None:
             server.communicate()
 
 
-def _become(order: dict[str, Any]) -> None:
+def _become(order: dict[str, Any], program: Path) -> None:
     """In a new child: what a fresh process is given."""
     os.chdir(order["folder"])
     os.environ.clear()
@@ -69,7 +71,7 @@ def _become(order: dict[str, Any]) -> None:
             os.dup2(handle, stream)
         os.close(handle)
     sys.path[:1] = [order["folder"], *os.environ["PYTHONPATH"].split(os.pathsep)]
-    sys.argv[1:] = order["arguments"]
+    sys.argv = [str(program), *order["arguments"]]
     sys.modules.pop("sitecustomize", None)
     __import__("sitecustomize")
 
@@ -82,7 +84,7 @@ def _serve() -> None:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            _become(json.loads(line))
+            _become(json.loads(line), Path(cli.__file__).with_name("__main__.py"))
             cli.main()
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 

@@ -26,7 +26,7 @@ from tests.frame.documented import (
     own_data,
 )
 from tests.projects import ROOT, Project, make_project
-from tests.snakemake_server import snakemake
+from tests.snakemake_server import dry_run
 
 pytestmark = [pytest.mark.workflow, pytest.mark.long]
 
@@ -192,8 +192,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def run(words: list[str], project: Project) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**project.environment(), "PATH": path}
-    if words[:3] == [sys.executable, "-m", "snakemake"]:
-        return snakemake(words[3:], project.folder, environment)
+    if words[:3] == [sys.executable, "-m", "snakemake"] and "-n" in words:
+        return dry_run(words[3:], project.folder, environment)
     return subprocess.run(
         words, cwd=project.folder, env=environment,
         capture_output=True, text=True, check=False, timeout=300,

@@ -48,6 +48,26 @@ def test_the_network_is_really_off(bare: Project) -> None:
     assert "network is off in this test" in result.stderr
 
 
+@pytest.mark.parametrize("target", ["table_md22", "table_md23"])
+def test_a_dry_run_is_that_of_a_process_of_its_own(target: str, bare: Project) -> None:
+    """Those of the tests are children of a process that has imported Snakemake.
+
+    That process's folder is what the header calls the run directory, and nothing else does.
+    """
+    words = ("-n", "--nolock", "--", target)
+    forked = bare.snakemake(*words, check=False)
+    own = subprocess.run(
+        bare.command(*words), cwd=bare.folder, env=bare.environment(), text=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    said = [
+        re.sub(r"(?m)^  (Date|Workflow ID|Run directory): .*|^\[.*\]$", "", r.stdout)
+        for r in (forked, own)
+    ]
+    assert said[0] == said[1]
+    assert forked.returncode == own.returncode == (0 if target == "table_md22" else 2)
+
+
 @pytest.mark.parametrize("edition", EDITIONS)
 def test_every_target_plans_without_data_or_network(edition: str, plans: Plans) -> None:
     for (of_edition, target), result in plans.items():
