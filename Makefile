@@ -35,7 +35,7 @@ setup:
 test: setup
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-# what would take `make test` over ten minutes: every documented command, new users' tasks, other processors
+# what would double the time of `make test`: every documented command, new users' tasks, other processors
 test-long: setup
 	@$(BIN)/python -m pytest -m long -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -62,7 +62,7 @@ def test_a_dry_run_is_that_of_a_process_of_its_own(target: str, bare: Project) -
     )  # fmt: skip
     header = r"(?m)^  (Date|Workflow ID|Run directory): .*|^\[.*\]$"
     said = [  # files of a list are in the order of a set
-        sorted(re.split(r"[\s,]+", re.sub(header, "", result.stdout))) for result in (forked, own)
+        sorted(re.split(r"[\s,;]+", re.sub(header, "", result.stdout))) for result in (forked, own)
     ]
     assert said[0] == said[1]
     assert forked.returncode == own.returncode == (0 if target == "table_md22" else 2)
