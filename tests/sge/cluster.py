@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 from contextlib import suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-from tests.slurm.cluster import PATH, free_ports, wait_for
+from tests.daemons import PATH, Daemons, free_ports, missing, wait_for
 
 PACKAGES = "gridengine-master gridengine-exec gridengine-client"
 PROGRAMS = ("sge_qmaster", "sge_execd", "qsub", "qacct")
@@ -65,15 +64,7 @@ COMPLEX = {
 
 def cannot_run() -> str | None:
     """Why this machine cannot have the cluster, or None."""
-    if os.getuid() != 0:
-        return "a Grid Engine of one's own needs root"
-    missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
-    if missing:
-        return (
-            f"{', '.join(missing)} not found; on Debian: "
-            f"apt-get install --no-install-recommends {PACKAGES}"
-        )
-    return None
+    return missing("a Grid Engine", PROGRAMS, PACKAGES)
 
 
 def changed(text: str, values: dict[str, str]) -> str:
@@ -85,7 +76,7 @@ def changed(text: str, values: dict[str, str]) -> str:
     return text
 
 
-class GridEngine:
+class GridEngine(Daemons):
     """The two daemons.
 
     Args:
@@ -110,7 +101,7 @@ class GridEngine:
         """Start both; returns when the queue takes jobs."""
         self._configure()
         self._spawn("sge_qmaster")
-        wait_for("sge_qmaster", lambda: self._answers("qconf", "-sconf"))
+        wait_for("sge_qmaster", lambda: self.answers("qconf", "-sconf"))
         self._define()
         self._spawn("sge_execd")
         wait_for("all.q", lambda: not re.search(r" -NA- | au?\s*$", self.run("qstat", "-f"), re.M))
@@ -169,16 +160,10 @@ class GridEngine:
             )  # fmt: skip
         self.daemons.append(daemon)
 
-    def _answers(self, *command: str) -> bool:
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, timeout=30, check=False
-        )
-        return done.returncode == 0
-
     def stop(self) -> None:
         """End the jobs, then SIGKILL the daemons: nothing of them is kept."""
-        if self._answers("qstat"):
-            self._answers("qdel", "-u", "*")
+        if self.answers("qstat"):
+            self.answers("qdel", "-u", "*")
             with suppress(TimeoutError):
                 wait_for("end of all jobs", lambda: not self.run("qstat"), 20)
         for daemon in self.daemons:
@@ -188,15 +173,6 @@ class GridEngine:
             with suppress(psutil.Error):
                 if process.environ().get("SGE_ROOT") == str(self.root):
                     process.kill()
-
-    def run(self, *command: str) -> str:
-        """Output of a command that knows this cluster."""
-        done = subprocess.run(
-            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}"
-        return done.stdout
 
     def states(self) -> dict[str, str]:
         """State of every job in the queue, by number."""

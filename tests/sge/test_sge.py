@@ -20,9 +20,9 @@ import pytest
 import yaml
 
 from georecon.jobs.watch import latest
+from tests.daemons import wait_for
 from tests.projects import ROOT, Project
 from tests.sge.cluster import GridEngine, cannot_run
-from tests.slurm.cluster import wait_for
 
 pytestmark = pytest.mark.slurm
 

@@ -15,12 +15,12 @@ import signal
 import socket
 import stat
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
+
+from tests.daemons import PATH, Daemons, free_ports, missing, wait_for
 
 PACKAGES = (
     "munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins slurmdbd slurm-wlm-mysql-plugin "
@@ -29,7 +29,6 @@ PACKAGES = (
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "sbatch", "srun")
 NODES = ("cpu1", "gpu1", "gpu2", "gpu3")
 GPUS = 4  # of each node that has any
-PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 SLURM_CONF = """\
 ClusterName=georecon
@@ -115,14 +114,8 @@ SLURM_CONF={base}/slurm.conf exec {srun} "$@"
 
 def cannot_run(base: Path) -> str | None:
     """Why this machine cannot have the cluster, or None."""
-    if os.getuid() != 0:
-        return "a Slurm cluster of one's own needs root"
-    missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
-    if missing:
-        return (
-            f"{', '.join(missing)} not found; on Debian: "
-            f"apt-get install --no-install-recommends {PACKAGES}"
-        )
+    if reason := missing("a Slurm cluster", PROGRAMS, PACKAGES):
+        return reason
     try:
         os.mknod(base / "probe", stat.S_IFCHR | 0o600, os.makedev(1, 3))
     except OSError as error:
@@ -131,26 +124,7 @@ def cannot_run(base: Path) -> str | None:
     return None
 
 
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Look five times a second until a condition holds."""
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
-        time.sleep(0.2)
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
-class Cluster:
+class Cluster(Daemons):
     """The daemons, and the faults they can be given.
 
     Args:
@@ -208,12 +182,6 @@ class Cluster:
                 env=self.environment, start_new_session=True,
             )  # fmt: skip
 
-    def _answers(self, *command: str) -> bool:
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, timeout=30, check=False
-        )
-        return done.returncode == 0
-
     def start(self) -> None:
         """Start everything; returns when all nodes are idle."""
         self.configure()
@@ -224,7 +192,7 @@ class Cluster:
             f"--socket={self.base}/munge.sock", f"--pid-file={self.base}/munged.pid",
             f"--seed-file={self.base}/munge.seed", f"--log-file={self.base}/munged.log",
         )  # fmt: skip
-        wait_for("munged", lambda: self._answers("munge", "-n", "-S", f"{self.base}/munge.sock"))
+        wait_for("munged", lambda: self.answers("munge", "-n", "-S", f"{self.base}/munge.sock"))
         self.start_database()
         for entity in (
             ("cluster", "georecon"),
@@ -233,7 +201,7 @@ class Cluster:
         ):
             self.run("sacctmgr", "-i", "add", *entity)
         self._spawn("slurmctld", "slurmctld", "-D", "-i")
-        wait_for("slurmctld", lambda: self._answers("scontrol", "ping"))
+        wait_for("slurmctld", lambda: self.answers("scontrol", "ping"))
         for name in NODES:
             self.start_node(name)
 
@@ -252,7 +220,7 @@ class Cluster:
             "--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900",
         )  # fmt: skip
         sql = ("mariadb", "--no-defaults", f"--socket={self.base}/mysql.sock", "-u", "root", "-e")
-        wait_for("mariadbd", lambda: self._answers(*sql, "select 1"))
+        wait_for("mariadbd", lambda: self.answers(*sql, "select 1"))
         self.run(
             *sql,
             "create database if not exists slurm_acct_db;"
@@ -260,7 +228,7 @@ class Cluster:
             "grant all on slurm_acct_db.* to 'slurm'@'127.0.0.1';",
         )
         self._spawn("slurmdbd", "slurmdbd", "-D")
-        wait_for("slurmdbd", lambda: self._answers("sacctmgr", "-n", "show", "cluster"))
+        wait_for("slurmdbd", lambda: self.answers("sacctmgr", "-n", "show", "cluster"))
 
     def start_node(self, name: str) -> None:
         """Start a node's slurmd; returns when it takes jobs."""
@@ -276,7 +244,7 @@ class Cluster:
 
     def stop(self) -> None:
         """End the jobs and every daemon."""
-        if self._answers("scontrol", "ping"):
+        if self.answers("scontrol", "ping"):
             self.run("scancel", "--full", "--user", self.user)
             with suppress(TimeoutError):
                 wait_for("end of all jobs", lambda: not self.run("squeue", "-h"), 40)
@@ -295,17 +263,6 @@ class Cluster:
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
-
-    # ---- use
-
-    def run(self, *command: str) -> str:
-        """Output of a command that knows this cluster."""
-        done = subprocess.run(
-            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}"
-        return done.stdout
 
     # ---- faults
 

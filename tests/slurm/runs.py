@@ -18,7 +18,8 @@ from typing import Any
 
 from georecon.jobs.launch import THREADS
 from georecon.jobs.watch import latest
-from tests.slurm.cluster import Cluster, wait_for
+from tests.daemons import wait_for
+from tests.slurm.cluster import Cluster
 
 SMALL = Path(__file__).parent / "small.yaml"
 SITE = "partitions:\n  cpu: {max_runtime: 60}\n  {gpu}: {max_runtime: 60, max_gpu: 4}\n"

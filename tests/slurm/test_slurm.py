@@ -21,8 +21,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemons import wait_for
 from tests.projects import make_project
-from tests.slurm.cluster import Cluster, cannot_run, wait_for
+from tests.slurm.cluster import Cluster, cannot_run
 from tests.slurm.runs import Run, Training, no_database, without
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1500)]
