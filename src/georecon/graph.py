@@ -60,9 +60,14 @@ class MolGraph(NamedTuple):
         """Position of each atom within its molecule, (N,) int64."""
         return torch.arange(self.z.shape[0], device=self.z.device) - self.ptr[self.batch]
 
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All but the number of fillers."""
+        return self[:5]
+
     def each(self, change: Callable[[Tensor], Tensor]) -> MolGraph:
         """With each tensor changed."""
-        z, pos, batch, ptr, ids = map(change, self[:5])
+        z, pos, batch, ptr, ids = map(change, self.tensors)
         return MolGraph(z, pos, batch, ptr, ids, self.fillers)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> MolGraph:

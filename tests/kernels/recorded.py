@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from georecon.training.replay import Terms, recorded
+from georecon.training.loop import Task, Trainer
+from georecon.training.replay import Replay, Terms, recorded
 from tests.kernels.triton_kernels import DEVICE
+from tests.training.toy_run import settings
 
 
 def rehearsed(function: Callable[[], Terms]) -> tuple[Callable[[], None], Terms]:
@@ -22,6 +25,15 @@ def rehearsed(function: Callable[[], Terms]) -> tuple[Callable[[], None], Terms]
         terms.gradient.copy_(found.gradient)
 
     return again, terms
+
+
+def trained(task: Task, folder: Path, record: Any, steps: int = 4) -> Any:
+    """Losses and weights of so many steps, and what was recorded; None launches them."""
+    trainer = Trainer(task, settings(steps=steps, evaluations=1, batch_size=3), folder, "x")
+    if record is not None:
+        trainer.replay = Replay(trainer._differentiate, record)
+    losses = [trainer.train_step() for _ in range(steps)]
+    return losses, trainer.optimizer.flat.detach().cpu(), trainer.replay
 
 
 RECORD = recorded if DEVICE == "cuda" else rehearsed

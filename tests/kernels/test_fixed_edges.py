@@ -27,7 +27,7 @@ from georecon.training.loop import Trainer
 from georecon.training.replay import MOST, Recurring, Replay, Terms
 from georecon.training.world import World
 from tests.kernels.attention_cases import compare
-from tests.kernels.recorded import RECORD, Waits, rehearsed
+from tests.kernels.recorded import RECORD, Waits, rehearsed, trained
 from tests.kernels.triton_kernels import DEVICE, held_edges
 from tests.toy_graphs import random_batch, write_store
 from tests.training.toy_run import settings
@@ -149,24 +149,15 @@ def force_task(store: Store, part_atoms: int = 0) -> FinetuneTask:
     return FinetuneTask(FinetuneModel(model), RECIPE, batches, [], seed=1)
 
 
-def trained(store: Store, folder: Path, record: Any, steps: int = 4, **sizes: int) -> Any:
-    task = force_task(store, **sizes)
-    trainer = Trainer(task, settings(steps=steps, evaluations=1, batch_size=3), folder, "x")
-    if record is not None:
-        trainer.replay = Replay(trainer._differentiate, record)
-    losses = [trainer.train_step() for _ in range(steps)]
-    return losses, trainer.optimizer.flat.detach().cpu(), trainer.replay
-
-
 @pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("part_atoms", [0, 2 * ATOMS])
 def test_a_recorded_training_has_the_bits_of_one_that_is_launched(
     part_atoms: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, weights, found = trained(store, tmp_path / "a", RECORD, part_atoms=part_atoms)
+    losses, weights, found = trained(force_task(store, part_atoms), tmp_path / "a", RECORD)
     assert len(found._recordings) == (2 if part_atoms else 1)
     monkeypatch.setenv("GEORECON_GRAPHS", "0")
-    launched, right, found = trained(store, tmp_path / "b", RECORD, part_atoms=part_atoms)
+    launched, right, found = trained(force_task(store, part_atoms), tmp_path / "b", RECORD)
     assert not found._recordings
     assert losses == launched
     assert torch.equal(weights, right)
@@ -178,11 +169,11 @@ def test_a_recording_of_one_batch_alone_is_noticed(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: what a step depends on is not copied into the recording."""
-    right = trained(store, tmp_path / "a", RECORD)[0]
+    right = trained(force_task(store), tmp_path / "a", RECORD)[0]
     copied, kept = replay._copied, []
     monkeypatch.setattr(replay, "_copied", lambda inputs: kept.append(copied(inputs)) or kept[-1])
     monkeypatch.setattr(replay, "_tensors", lambda inputs: iter(()))
-    assert trained(store, tmp_path / "b", RECORD)[0][1:] != right[1:]
+    assert trained(force_task(store), tmp_path / "b", RECORD)[0][1:] != right[1:]
 
 
 @pytest.mark.usefixtures("plain")
@@ -250,7 +241,7 @@ def test_bad_positions_and_switches_are_named(
     store.pos = sound
     monkeypatch.setenv("GEORECON_GRAPHS", "yes")
     with pytest.raises(ConfigError, match="GEORECON_GRAPHS is 'yes'; allowed: 0, 1"):
-        trained(store, tmp_path, RECORD)
+        trained(force_task(store), tmp_path, RECORD)
 
 
 def test_a_step_that_cannot_be_recorded_says_what_helps(store: Store, tmp_path: Path) -> None:
@@ -259,7 +250,7 @@ def test_a_step_that_cannot_be_recorded_says_what_helps(store: Store, tmp_path: 
 
     text = r"\(operation not permitted when stream is capturing\); GEORECON_GRAPHS=0 launches"
     with pytest.raises(TrainingError, match=text):
-        trained(store, tmp_path, record)
+        trained(force_task(store), tmp_path, record)
 
 
 def test_molecules_of_several_sizes_do_not_recur(tmp_path: Path) -> None:

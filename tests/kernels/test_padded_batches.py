@@ -27,15 +27,13 @@ from georecon.stages.finetune import FinetuneModel, FinetuneTask
 from georecon.stages.pretrain import PretrainTask
 from georecon.training import replay
 from georecon.training.batches import ShuffledBatches
-from georecon.training.loop import Task, Trainer
-from georecon.training.replay import Replay, padded
+from georecon.training.replay import padded
 from georecon.training.world import World
 from tests.kernels.attention_cases import compare
-from tests.kernels.recorded import RECORD, Waits
+from tests.kernels.recorded import RECORD, Waits, trained
 from tests.kernels.triton_kernels import DEVICE, held_edges
 from tests.objectives.test_objectives import PARAMS, VARIANTS
 from tests.toy_graphs import random_batch, write_store
-from tests.training.toy_run import settings
 from tests.training.toy_world import RECIPE
 
 SIZES = EncoderSettings(channels=8, layers=1, heads=1, rbf=5, max_z=20, cutoff=3.0)
@@ -261,29 +259,21 @@ def test_a_property_gives_the_same_numbers(
 KINDS = ("conditioned", "denoise", "reconstruct", "scalar")
 
 
-def trained(run: Task, folder: Path, record: Any, steps: int = 3) -> Any:
-    trainer = Trainer(run, settings(steps=steps, evaluations=1, batch_size=3), folder, "x")
-    if record is not None:
-        trainer.replay = Replay(trainer._differentiate, record)
-    losses = [trainer.train_step() for _ in range(steps)]
-    return losses, trainer.optimizer.flat.detach().cpu(), trainer.replay
-
-
 @pytest.mark.usefixtures("kernels", "plain")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_recorded_training_is_one_that_is_launched(
     kind: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the bit with the same shapes, and to rounding with those of each batch."""
-    losses, weights, found = trained(task(kind, store), tmp_path / "a", RECORD)
+    losses, weights, found = trained(task(kind, store), tmp_path / "a", RECORD, steps=3)
     assert 1 <= len(found._recordings) <= 3  # of three steps
     monkeypatch.setattr(replay, "MOST", 0)
-    launched, right, found = trained(task(kind, store), tmp_path / "b", RECORD)
+    launched, right, found = trained(task(kind, store), tmp_path / "b", RECORD, steps=3)
     assert not found._recordings
     assert losses == launched
     assert torch.equal(weights, right)
     if DEVICE == "cuda":
-        plain, near, _ = trained(task(kind, store), tmp_path / "c", None)
+        plain, near, _ = trained(task(kind, store), tmp_path / "c", None, steps=3)
         assert losses == pytest.approx(plain, rel=1e-4)
         assert torch.allclose(weights, near, atol=1e-4)
 

@@ -16,7 +16,7 @@ ROWS = (np.array([0, 5, 3]), np.array([7]), np.array([23, 22, 0, 1, 2, 9, 9]))
 
 
 def fields(batch: Batch) -> list[torch.Tensor]:
-    return [*batch.graph[:5], batch.label, batch.forces]
+    return [*batch.graph.tensors, batch.label, batch.forces]
 
 
 @pytest.mark.parametrize("rows", ROWS, ids=len)

@@ -6,19 +6,21 @@ the self loop of a filler's atom.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from georecon.kernels.attention import prepare
 from georecon.kernels.fixed_edges import DEAD
 from georecon.kernels.reference import Neighbors
 from georecon.padding import room
 
 
-def padded(values: Tensor, value: float = 0) -> Tensor:
-    """Rows (M, ...) and rows of one value after them, so many that their number is a ``room``."""
+def padded(values: Tensor) -> Tensor:
+    """Rows (M, ...) and zeros after them, so many that the number of rows is a ``room``."""
     more = room(values.shape[0]) - values.shape[0]
-    return torch.cat([values, values.new_full((more, *values.shape[1:]), value)])
+    return torch.cat([values, values.new_zeros(more, *values.shape[1:])])
 
 
 def padded_neighbors(neighbors: Neighbors) -> Neighbors:
@@ -33,10 +35,23 @@ def padded_neighbors(neighbors: Neighbors) -> Neighbors:
     repeated = most - neighbors.source.shape[0]
     edges = (neighbors.source, neighbors.target, neighbors.pair)
     source, target, pair = (torch.cat([part, part[-1:].expand(repeated)]) for part in edges)
-    more = neighbors._replace(
-        source=source, target=target, pair=pair, first=first, second=second, ways=ways
+    links = neighbors.links
+    if links is not None:
+        links = _padded_links(links, pairs, first.shape[0] - pairs)
+    return neighbors._replace(
+        source=source, target=target, pair=pair, first=first, second=second, ways=ways, links=links
     )
-    more = prepare(more, first.shape[0])
-    if more.links is not None:
-        more.links.table[3, pairs : first.shape[0]] = DEAD
-    return more
+
+
+def _padded_links(links: Any, pairs: int, more: int) -> Any:
+    """Links of which ``more``, after those of pairs, join nothing.
+
+    Args:
+        links: of :func:`georecon.kernels.attention_triton.make_links`.
+        pairs: number of pairs P.
+        more: how many.
+    """
+    table, dead = links.table, links.table.new_zeros(4, more)
+    dead[3] = DEAD
+    ends = functional.pad(links.ends, (0, 2 * more))
+    return links._replace(table=torch.cat([table[:, :pairs], dead, table[:, pairs:]], 1), ends=ends)

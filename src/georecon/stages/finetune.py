@@ -139,8 +139,9 @@ class FinetuneTask:
         if recordable(settings, atoms):
             self.batches.check(settings.max_z)
             return Recurring(functools.partial(self._losses, atoms=atoms), self._at(step, part))
-        whole = self.batches.share(step, part) == WHOLE
-        if self.recipe.forces or not whole or not recordable_sizes(settings):
+        if self.recipe.forces or not recordable_sizes(settings):
+            return None
+        if self.batches.share(step, part) != WHOLE:
             return None
         return Recurring(self._loss_of_noisy, padded(self._noisy(self._at(step, part, fill=True))))
 

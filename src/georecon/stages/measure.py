@@ -240,7 +240,7 @@ def _rate(
     times = times_of(clock.ends, set(run.train.evaluation_steps()))
     opened = Store.open(store)
     batch = load_batch(opened, opened.rows(parts.val), label)
-    held = sum(part.nbytes for part in (*batch.graph[:5], batch.label, batch.forces))
+    held = sum(part.nbytes for part in (*batch.graph.tensors, batch.label, batch.forces))
     tests = max(1, len(parts.test))
     return Rate(
         seconds_per_step=times.step,

@@ -63,9 +63,11 @@ class PretrainTask:
 
     def recurring(self, step: int, part: int) -> Recurring | None:
         """The losses of a batch that is filled up, if it is not shared out."""
-        model, whole = self.model, self.batches.share(step, part) == WHOLE
-        wanted = whole and model.separable and recordable_sizes(model.encoder.settings)
+        model = self.model
+        wanted = model.separable and recordable_sizes(model.encoder.settings)
         if not wanted or not available(self.world.device):
+            return None
+        if self.batches.share(step, part) != WHOLE:
             return None
         graph = filled_up(self.batches.at(step, part).graph)
         return Recurring(model.losses, padded(model.inputs(graph, NoiseSource(self.seed, step))))

@@ -18,8 +18,6 @@ from georecon.training.world import World
 
 RESIDENT_FRACTION = 0.4
 """Part of a GPU's free memory that a store may take up to be kept there."""
-
-
 _CHECKED = 1024  # molecules at once
 
 
@@ -214,8 +212,8 @@ class ShuffledBatches:
             DataError: as of :func:`georecon.graph.check_graph`.
         """
         if not self._checked:
-            for batch in one_by_one(self.store, self.store.ids[self.rows], _CHECKED, None):
-                check_graph(batch.graph, max_z)
+            for rows in _pieces(self.store, self.rows, _CHECKED, 0):
+                check_graph(load_batch(self.store, rows).graph, max_z)
         self._checked = True
 
     def parts(self, step: int) -> list[np.ndarray]:

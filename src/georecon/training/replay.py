@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ from georecon.errors import ConfigError, TrainingError
 from georecon.experiments.settings import AnyEncoder, EncoderSettings
 from georecon.kernels.fixed_edges import MOST_ATOMS
 from georecon.models.encoder import EdgeFeatures
+
+T = TypeVar("T")
 
 SWITCH = "GEORECON_GRAPHS"
 NONE, EQUAL, ALL = SWITCHES = ("0", "1", "all")
@@ -93,11 +95,7 @@ def recordable_sizes(encoder: AnyEncoder) -> bool:
 
 def padded(inputs: Any) -> Any:
     """Inputs of losses with all edges in arrays of a few sizes."""
-    if isinstance(inputs, EdgeFeatures):
-        return inputs.padded()
-    if isinstance(inputs, tuple):
-        return _like(inputs, [padded(part) for part in inputs])
-    return inputs
+    return _with(inputs, EdgeFeatures, EdgeFeatures.padded)
 
 
 def switch() -> str:
@@ -183,12 +181,14 @@ def _shapes(inputs: Any) -> Iterator[Hashable]:
 
 
 def _copied(inputs: Any) -> Any:
-    if isinstance(inputs, Tensor):
-        return inputs.clone()
+    return _with(inputs, Tensor, Tensor.clone)
+
+
+def _with(inputs: Any, kind: type[T], change: Callable[[T], T]) -> Any:
+    """Inputs with all of a kind changed."""
+    if isinstance(inputs, kind):
+        return change(inputs)
     if isinstance(inputs, tuple):
-        return _like(inputs, [_copied(part) for part in inputs])
+        parts = [_with(part, kind, change) for part in inputs]
+        return type(inputs)(*parts) if hasattr(inputs, "_fields") else tuple(parts)
     return inputs
-
-
-def _like(inputs: Any, parts: list[Any]) -> Any:
-    return type(inputs)(*parts) if hasattr(inputs, "_fields") else tuple(parts)
